@@ -1,0 +1,1 @@
+"""Graph passes on Relax, one a file; ``pipeline.py`` lists them in order."""

@@ -1,0 +1,227 @@
+"""Targets: boards as data. The only reader of ``targets/``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tvmbuild.errors import TargetError
+from tvmbuild.suggest import did_you_mean
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+#: Values with which a target's file defers to the machine that builds.
+NATIVE = "native"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A board to build for.
+
+    Attributes:
+        name: the file's stem, used in artifact names.
+        description: one line for people.
+        triple: GNU triple of the code ("aarch64-linux-gnu").
+        cpu: LLVM's name of the core ("cortex-a72").
+        features: LLVM's names of the instruction set extensions that the code may use, without sign.
+        cores: number of cores that inference may use.
+        l1d_kib: first level data cache of one core, in KiB.
+        l2_kib: second level cache, in KiB (shared or of one core).
+        max_mhz: highest clock, to turn predicted cycles into time; 0 when unknown.
+        glibc: oldest glibc that the library must load on ("2.31").
+        toolchains: toolchains to link with, in order of preference ("gnu", "zig").
+        qemu_cpu: QEMU's name of the core, or "" when the target is not emulated.
+    """
+
+    name: str
+    description: str
+    triple: str
+    cpu: str
+    features: tuple[str, ...]
+    cores: int
+    l1d_kib: int
+    l2_kib: int
+    max_mhz: int
+    glibc: str
+    toolchains: tuple[str, ...]
+    qemu_cpu: str
+
+    @property
+    def arch(self) -> str:
+        """Machine name as in ``uname -m`` ("aarch64", "x86_64")."""
+        return self.triple.split("-", 1)[0]
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the code runs on this machine as it is."""
+        return self.arch == platform.machine()
+
+    @property
+    def vector_bits(self) -> int:
+        """Width of a SIMD register, in bits."""
+        if self.arch == "x86_64":
+            return 512 if "avx512f" in self.features else 256 if "avx2" in self.features else 128
+        return 128
+
+    @property
+    def vector_registers(self) -> int:
+        """Number of SIMD registers."""
+        return 16 if self.arch == "x86_64" and "avx512f" not in self.features else 32
+
+    def has(self, feature: str) -> bool:
+        """Whether the code may use an instruction set extension."""
+        return feature in self.features
+
+    def to_tvm(self) -> Any:
+        """Return the ``tvm.target.Target``; imports tvm."""
+        import tvm
+
+        config: dict[str, Any] = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.cpu, "num-cores": self.cores}
+        if self.features and self.arch == "aarch64":
+            config["mattr"] = [f"+{feature}" for feature in self.features]
+        return tvm.target.Target(config)
+
+
+_KEYS = {field.name: field for field in dataclasses.fields(Target) if field.name != "name"}
+_OPTIONAL: dict[str, Any] = {
+    "description": "",
+    "features": (),
+    "max_mhz": 0,
+    "qemu_cpu": "",
+    "toolchains": ("gnu", "zig"),
+}
+_INTEGERS = ("cores", "l1d_kib", "l2_kib", "max_mhz")
+_LISTS = ("features", "toolchains")
+
+
+def targets_folder() -> Path:
+    """Return the folder of the built-in targets, in a checkout or an installed package."""
+    here = Path(__file__).resolve().parent
+    installed = here / "_targets"
+    return installed if installed.is_dir() else here.parent / "targets"
+
+
+def known_targets() -> list[str]:
+    """Return the names of the built-in targets, sorted."""
+    return sorted(path.stem for path in targets_folder().glob("*.toml"))
+
+
+def load_target(name_or_path: str) -> Target:
+    """Load a built-in target by name or a user's TOML file by path.
+
+    Raises:
+        TargetError: unknown name, unreadable file, unknown or missing key, or a value of the wrong type.
+    """
+    is_path = name_or_path.endswith(".toml") or os.sep in name_or_path
+    path = Path(name_or_path) if is_path else targets_folder() / f"{name_or_path}.toml"
+    if not path.is_file():
+        if is_path:
+            raise TargetError(
+                f"The target file {path} does not exist.", f"Built-in targets: {', '.join(known_targets())}."
+            )
+        raise TargetError(
+            f"There is no target '{name_or_path}'.",
+            did_you_mean(name_or_path, known_targets())
+            + " A TOML file of your own works by its path (./myboard.toml).",
+        )
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TargetError(
+            f"The target file {path} cannot be read: {error}.", "See targets/rpi4.toml for the form."
+        ) from error
+    return _from_table(path, table)
+
+
+def _from_table(path: Path, table: dict[str, Any]) -> Target:
+    for key in table:
+        if key not in _KEYS:
+            raise TargetError(f"{path} has an unknown key '{key}'.", did_you_mean(key, _KEYS))
+    values = {**_OPTIONAL, **table}
+    if values.get("triple") == NATIVE:
+        values = {
+            **_OPTIONAL,
+            **_host_values(),
+            **{key: value for key, value in table.items() if value and value != NATIVE},
+        }
+    missing = [key for key in _KEYS if key not in values]
+    if missing:
+        raise TargetError(f"{path} lacks {', '.join(missing)}.", "See targets/rpi4.toml for the form.")
+    return Target(name=path.stem, **{key: _checked(path, key, values[key]) for key in _KEYS})
+
+
+def _checked(path: Path, key: str, value: Any) -> Any:
+    if key in _INTEGERS:
+        fits = isinstance(value, int) and not isinstance(value, bool) and value >= (0 if key == "max_mhz" else 1)
+        wanted = "a positive whole number"
+    elif key in _LISTS:
+        fits = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+        wanted = "a list of strings"
+    else:
+        fits, wanted = isinstance(value, str), "a string"
+    if not fits:
+        raise TargetError(f"{path}: '{key}' must be {wanted}, not {value!r}.", "See targets/rpi4.toml for the form.")
+    return tuple(value) if key in _LISTS else value
+
+
+@lru_cache(maxsize=1)
+def _host_values() -> dict[str, Any]:
+    """Describe this machine in the terms of a target's file."""
+    flags = _cpu_flags()
+    arch = platform.machine()
+    known = ("avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512_vnni") if arch == "x86_64" else ()
+    features = [flag for flag in known if flag in flags]
+    if arch == "aarch64":
+        features = [
+            "neon",
+            *(llvm for linux, llvm in (("asimddp", "dotprod"), ("asimdhp", "fullfp16")) if linux in flags),
+        ]
+    glibc = platform.libc_ver()[1] or "2.28"
+    return {
+        "description": "this machine",
+        "triple": f"{arch}-linux-gnu",
+        "cpu": _host_cpu(),
+        "features": features,
+        "cores": len(os.sched_getaffinity(0)),
+        "l1d_kib": _cache_kib(1, 32),
+        "l2_kib": _cache_kib(2, 512),
+        "glibc": glibc,
+    }
+
+
+def _host_cpu() -> str:
+    """Return LLVM's name of this machine's core; imports tvm, since only LLVM knows."""
+    import tvm
+
+    return str(tvm.get_global_func("tvm.codegen.llvm.GetHostCPUName")())
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return set()
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return set(value.split())
+    return set()
+
+
+def _cache_kib(level: int, fallback: int) -> int:
+    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            if int((index / "level").read_text()) == level and (index / "type").read_text().strip() != "Instruction":
+                return int((index / "size").read_text().strip().rstrip("K"))
+        except (OSError, ValueError):
+            continue
+    return fallback
