@@ -91,6 +91,9 @@ class Target:
         return tvm.target.Target(config)
 
 
+#: Closes every error about a file's form.
+_FORM = "See targets/rpi4.toml for the form."
+
 _KEYS = {field.name: field for field in dataclasses.fields(Target) if field.name != "name"}
 _OPTIONAL: dict[str, Any] = {
     "description": "",
@@ -136,9 +139,7 @@ def load_target(name_or_path: str) -> Target:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise TargetError(
-            f"The target file {path} cannot be read: {error}.", "See targets/rpi4.toml for the form."
-        ) from error
+        raise TargetError(f"The target file {path} cannot be read: {error}.", _FORM) from error
     return _from_table(path, table)
 
 
@@ -155,7 +156,7 @@ def _from_table(path: Path, table: dict[str, Any]) -> Target:
         }
     missing = [key for key in _KEYS if key not in values]
     if missing:
-        raise TargetError(f"{path} lacks {', '.join(missing)}.", "See targets/rpi4.toml for the form.")
+        raise TargetError(f"{path} lacks {', '.join(missing)}.", _FORM)
     return Target(name=path.stem, **{key: _checked(path, key, values[key]) for key in _KEYS})
 
 
@@ -169,7 +170,7 @@ def _checked(path: Path, key: str, value: Any) -> Any:
     else:
         fits, wanted = isinstance(value, str), "a string"
     if not fits:
-        raise TargetError(f"{path}: '{key}' must be {wanted}, not {value!r}.", "See targets/rpi4.toml for the form.")
+        raise TargetError(f"{path}: '{key}' must be {wanted}, not {value!r}.", _FORM)
     return tuple(value) if key in _LISTS else value
 
 
