@@ -1,0 +1,83 @@
+"""Write a set of files aside, then move them into place: nothing is half-written or half-replaced."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tvmbuild.errors import OutputError
+
+
+@contextmanager
+def staged(folder: Path, last: str = "") -> Iterator[Path]:
+    """Give a folder to write into; on success its files replace those of the same names in ``folder``.
+
+    The files move by rename within one file system. ``last`` (the manifest, which has the checksums of the others)
+    moves after all others, so a reader that trusts it never sees a mixed set.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or the disk is full. What was there stays as it was.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".tvmbuild-", dir=folder))
+    except OSError as error:
+        raise _output_error(folder, error) from error
+    try:
+        yield aside
+        for path in sorted(aside.iterdir(), key=lambda path: (path.name == last, path.name)):
+            _flush(path)
+            path.replace(folder / path.name)
+    except OSError as error:
+        # Raised by the block itself too: only trouble with writing is ours to explain.
+        if error.errno in _EXPLAINED:
+            raise _output_error(folder, error) from error
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write one text file aside and rename it into place.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with staged(path.parent) as aside:
+        (aside / path.name).write_text(text, encoding="utf-8")
+
+
+_EXPLAINED = {
+    errno.EACCES: "it is not writable",
+    errno.EPERM: "it is not writable",
+    errno.EROFS: "its file system is read-only",
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file would be larger than allowed",
+    errno.ENOTDIR: "a part of its path is a file",
+    errno.EEXIST: "a file of that name is in the way",
+    errno.EISDIR: "a folder has the name of a file to write",
+    errno.ENAMETOOLONG: "its name is too long",
+}
+
+
+def _output_error(folder: Path, error: OSError) -> OutputError:
+    reason = _EXPLAINED.get(error.errno or 0, error.strerror or str(error))
+    return OutputError(
+        f"The output folder {folder} cannot be written: {reason}. Nothing in it was changed.",
+        "Choose another folder with -o DIR, or free some space or change its permissions.",
+    )
+
+
+def _flush(path: Path) -> None:
+    """Bring a file's content to the disk before its name: a rename must never publish an empty file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

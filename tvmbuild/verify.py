@@ -1,0 +1,191 @@
+"""Compare an artifact with ONNX Runtime on the original model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tvmbuild import progress
+from tvmbuild.artifact.digest import sha256_of
+from tvmbuild.artifact.open import Artifact
+from tvmbuild.device.protocol import Device
+from tvmbuild.errors import ArtifactError, DeviceError, InputDataError
+from tvmbuild.options import VerifyOptions
+from tvmbuild.reference import run_reference
+from tvmbuild.samples import load_samples
+from tvmbuild.tensor import TensorSpec
+
+#: Largest difference allowed by default, relative to the largest reference value of the output. Both sides sum in
+#: fp32 in different orders: a network of some hundred layers differs by 1e-6 to 1e-5, a wrong kernel by 1e-2 or more.
+DEFAULT_TOLERANCE: Mapping[str, float] = {"float32": 1e-4, "float64": 1e-4, "float16": 1e-2, "bfloat16": 2e-2}
+#: For outputs of integers and booleans: none may differ.
+EXACT = 0.0
+
+
+@dataclass(frozen=True)
+class OutputDifference:
+    """How far one output is from the reference, the worst over all samples.
+
+    Attributes:
+        spec: the output.
+        largest: largest absolute difference; infinite where one side is NaN or infinite and the other is not.
+        largest_reference: largest absolute finite reference value.
+        cosine: cosine of the angle between the two as vectors; 1.0 when both are zero.
+        tolerance: allowed ``relative``.
+        worst_index: position of the largest difference.
+    """
+
+    spec: TensorSpec
+    largest: float
+    largest_reference: float
+    cosine: float
+    tolerance: float
+    worst_index: tuple[int, ...]
+
+    @property
+    def relative(self) -> float:
+        """Largest difference divided by the largest reference value (by 1 when the reference is all zero)."""
+        return self.largest / (self.largest_reference or 1.0)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is within the tolerance."""
+        return self.relative <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of a comparison: one entry an output, and what the run took on the device."""
+
+    outputs: tuple[OutputDifference, ...]
+    samples: int
+    device: str
+    seconds: tuple[float, ...]
+    peak_bytes: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether every output is within its tolerance."""
+        return all(output.passed for output in self.outputs)
+
+    @property
+    def worst(self) -> OutputDifference:
+        """The output with the largest share of its tolerance used up."""
+        return max(self.outputs, key=lambda output: (not output.passed, output.relative))
+
+
+def verify(artifact: Artifact, model: Path, device: Device, options: VerifyOptions) -> Verification:
+    """Run the same inputs through ONNX Runtime and the artifact.
+
+    Args:
+        artifact: what was built.
+        model: the ONNX file it was built from.
+        device: where to run it.
+        options: inputs, tolerance and limits.
+
+    Raises:
+        ArtifactError: the artifact was built from another model.
+        InputDataError: the sample inputs cannot be read or do not fit.
+        DeviceError: the run failed or gave outputs of another shape.
+    """
+    manifest = artifact.manifest
+    _check_same_model(artifact, model)
+    frozen = _frozen_values(artifact)
+    samples = load_samples(manifest.inputs, options.inputs, count=options.samples, seed=options.seed)
+    worst: dict[str, OutputDifference] = {}
+    seconds: list[float] = []
+    peak = 0
+    with progress.stage(f"compare with ONNX Runtime on {device.name}", total=len(samples)) as step:
+        for sample in samples:
+            reference = run_reference(model, {**sample, **frozen})
+            result = device.run(
+                artifact.library,
+                [sample[spec.name] for spec in manifest.inputs],
+                threads=options.threads or None,
+                timeout=options.timeout,
+            )
+            seconds += result.seconds
+            peak = max(peak, result.peak_bytes)
+            for difference in _differences(manifest.outputs, reference, result.outputs, options.tolerance):
+                before = worst.get(difference.spec.name)
+                if before is None or difference.relative > before.relative:
+                    worst[difference.spec.name] = difference
+            step.advance()
+    return Verification(tuple(worst.values()), len(samples), device.name, tuple(seconds), peak)
+
+
+def difference(spec: TensorSpec, reference: np.ndarray, actual: np.ndarray, tolerance: float) -> OutputDifference:
+    """Compare one output of any shape; NaN equals NaN and an infinity equals itself.
+
+    Args:
+        spec: the output, for the report.
+        reference: expected values.
+        actual: values to judge, of the same shape.
+        tolerance: allowed relative difference; 0 for the default of the output's dtype.
+    """
+    allowed = tolerance or DEFAULT_TOLERANCE.get(spec.dtype, EXACT)
+    if reference.size == 0:
+        return OutputDifference(spec, 0.0, 0.0, 1.0, allowed, ())
+    expected = reference.astype(np.float64).reshape(-1)
+    given = actual.astype(np.float64).reshape(-1)
+    same = (expected == given) | (np.isnan(expected) & np.isnan(given))
+    both_finite = np.isfinite(expected) & np.isfinite(given)
+    gap = np.full(expected.shape, np.inf)
+    gap[both_finite] = np.abs(expected[both_finite] - given[both_finite])
+    gap[same] = 0.0
+    worst = int(gap.argmax())
+    finite = np.abs(expected[np.isfinite(expected)])
+    scale = float(finite.max()) if finite.size else 0.0
+    return OutputDifference(
+        spec,
+        largest=float(gap[worst]),
+        largest_reference=scale,
+        cosine=_cosine(expected[both_finite], given[both_finite]),
+        tolerance=allowed,
+        worst_index=tuple(int(i) for i in np.unravel_index(worst, reference.shape)),
+    )
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    if norms == 0.0:
+        return 1.0 if not a.any() and not b.any() else 0.0
+    return float(a @ b) / norms
+
+
+def _differences(
+    specs: Sequence[TensorSpec], reference: Mapping[str, np.ndarray], outputs: Sequence[np.ndarray], tolerance: float
+) -> list[OutputDifference]:
+    if len(outputs) != len(specs):
+        raise DeviceError(f"The library gave {len(outputs)} outputs; its manifest lists {len(specs)}.", _REBUILD)
+    found = []
+    for spec, actual in zip(specs, outputs, strict=True):
+        expected = np.asarray(reference[spec.name])
+        if expected.shape != actual.shape:
+            raise DeviceError(
+                f"Output '{spec.name}' has shape {actual.shape} on the device and {expected.shape} in ONNX Runtime.",
+                _REBUILD,
+            )
+        found.append(difference(spec, expected, actual, tolerance))
+    return found
+
+
+_REBUILD = "Build the artifact again with 'tvmbuild build'; if it stays, this is a bug in tvmbuild."
+
+
+def _check_same_model(artifact: Artifact, model: Path) -> None:
+    if not model.is_file():
+        raise InputDataError(f"The model {model} does not exist.", "Give the ONNX file that the artifact was built from.")
+    if sha256_of(model) != artifact.manifest.model["sha256"]:
+        raise ArtifactError(
+            f"{artifact.manifest.name} was built from another model than {model} (the SHA-256 differs).",
+            f"Give {artifact.manifest.model['file']} as it was, or build this model.",
+        )
+
+
+def _frozen_values(artifact: Artifact) -> dict[str, np.ndarray]:
+    frozen = artifact.manifest.model.get("frozen", {})
+    return {name: np.array(item["value"], dtype=item["dtype"]) for name, item in frozen.items()}
