@@ -1,0 +1,1 @@
+"""Model intake: from an ONNX file to a Relax module of fixed shapes."""

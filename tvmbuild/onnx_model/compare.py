@@ -1,0 +1,110 @@
+"""Check that the prepared model computes what the original does, and find the first operator that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import NodeProto, helper
+
+from tvmbuild.errors import ModelError, PreparationError
+from tvmbuild.onnx_model import walk
+from tvmbuild.reference import run_reference
+
+#: Largest difference allowed, as a share of the largest value. Preparing reorders no arithmetic but what is folded
+#: (a few roundings of 6e-8 each), so anything larger is another meaning.
+_TOLERANCE = 1e-5
+#: The same for tensors of half precision, which round at 5e-4.
+_HALF_TOLERANCE = 4e-3
+#: Tensors computed in one run while searching: bounds the memory.
+_CHUNK = 32
+
+
+def check_same(
+    path: Path, original: onnx.ModelProto, folder: Path, prepared: onnx.ModelProto, inputs: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Run both models on the same inputs and return the original's outputs.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run the original.
+        PreparationError: the prepared model does not run, or an output differs; the message names the first operator
+            that differs.
+    """
+    wanted = run_reference(original, inputs, folder=folder)
+    try:
+        got = run_reference(prepared, inputs)
+    except ModelError as error:
+        raise PreparationError(f"{path} no longer runs after it was prepared. {error.message}") from error
+    wrong = [name for name in wanted if not same(wanted[name], got[name])]
+    if wrong:
+        where = _first_difference(original, folder, prepared, inputs)
+        raise PreparationError(
+            f"Preparing {path} would change what it computes: output '{wrong[0]}' differs by"
+            f" {difference(wanted[wrong[0]], got[wrong[0]]):.2g} of its largest value. {where}",
+            "Please report it with the model; until then export it with opset 13 or newer, which needs less rewriting.",
+        )
+    return wanted
+
+
+def same(wanted: np.ndarray, got: np.ndarray) -> bool:
+    """Whether two results of the same computation are equal up to rounding; NaN equals NaN."""
+    if wanted.shape != got.shape or wanted.dtype != got.dtype:
+        return False
+    if wanted.dtype.kind not in "fc":
+        return bool(np.array_equal(wanted, got))
+    return difference(wanted, got) <= (_HALF_TOLERANCE if wanted.dtype.itemsize == 2 else _TOLERANCE)
+
+
+def difference(wanted: np.ndarray, got: np.ndarray) -> float:
+    """Return the largest absolute difference over the largest finite absolute value (inf where they cannot be compared)."""
+    if wanted.shape != got.shape:
+        return float("inf")
+    if wanted.dtype.kind not in "biufc":
+        return 0.0 if np.array_equal(wanted, got) else float("inf")
+    # Longdouble is too slow and float32 overflows in the subtraction.
+    first, second = wanted.astype(np.float64), got.astype(np.float64)
+    finite = np.isfinite(first)
+    if not np.array_equal(first[~finite], second[~finite], equal_nan=True) or not np.isfinite(second[finite]).all():
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    largest = float(np.abs(first[finite]).max())
+    return float(np.abs(first[finite] - second[finite]).max()) / (largest or 1.0)
+
+
+def _first_difference(
+    original: onnx.ModelProto, folder: Path, prepared: onnx.ModelProto, inputs: Mapping[str, np.ndarray]
+) -> str:
+    """Name the first operator whose output, a tensor that both models have, differs."""
+    writers = {name: node for node in original.graph.node for name in node.output if name}
+    shared = [name for node in prepared.graph.node for name in node.output if name in writers]
+    for names in _chunks(shared):
+        try:
+            wanted = run_reference(_exposing(original, names), inputs, names, folder=folder)
+            got = run_reference(_exposing(prepared, names), inputs, names)
+        except ModelError:
+            continue
+        for name in names:
+            if not same(wanted[name], got[name]):
+                return f"The first operator that differs is {_describe(writers[name])}, in tensor '{name}'."
+    return "No operator inside the graph could be told apart."
+
+
+def _describe(node: NodeProto) -> str:
+    return f"{node.op_type} '{walk.label(node)}'"
+
+
+def _chunks(names: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(names), _CHUNK):
+        yield names[start : start + _CHUNK]
+
+
+def _exposing(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+    """Return a model whose outputs are the given tensors, sharing nothing with the one given."""
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(model)
+    del exposed.graph.output[:]
+    exposed.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+    return exposed

@@ -1,0 +1,69 @@
+"""Converters that take the place of TVM's own, where those hide structure from passes or compute something else.
+
+Each takes ``(builder, inputs, attributes)`` as TVM's converters do and returns a Relax expression, or None to leave the
+node to TVM's own converter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tvm import relax
+from tvm.ir import GenericConst
+
+Converter = Callable[[relax.BlockBuilder, Sequence[Any], Mapping[str, Any]], Any]
+
+
+def _constant(value: Any) -> np.ndarray | None:
+    return np.asarray(value.value.numpy()) if isinstance(value, GenericConst) else None
+
+
+def _bound(inputs: Sequence[Any], attributes: Mapping[str, Any], index: int, name: str) -> float | None:
+    """Return a constant bound of Clip; None when there is none (ONNX Runtime takes NaN as none)."""
+    value = inputs[index] if index < len(inputs) else None
+    bound = float(attributes[name]) if name in attributes else None if value is None else float(_constant(value).item())
+    return None if bound is None or np.isnan(bound) else bound
+
+
+def clip(builder: relax.BlockBuilder, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+    """Clip with constant bounds as ``relax.clip`` or ``relax.nn.relu``, where TVM's converter emits loops of its own."""
+    if any(value is not None and _constant(value) is None for value in inputs[1:3]):
+        return None
+    x = inputs[0]
+    low, high = _bound(inputs, attributes, 1, "min"), _bound(inputs, attributes, 2, "max")
+    dtype = x.ty.dtype.dtype
+    if low is None and high is None:
+        return x
+    if low == 0.0 and high is None and dtype.startswith("float"):
+        return relax.op.nn.relu(x)
+    if low is not None and high is not None and low <= high:
+        exact = float if dtype.startswith("float") else int
+        return relax.op.clip(x, exact(low), exact(high))
+    if low is not None:
+        x = relax.op.maximum(x, relax.const(low, dtype))
+    return x if high is None else relax.op.minimum(x, relax.const(high, dtype))
+
+
+def pad(builder: relax.BlockBuilder, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+    """Pad by a constant as ``relax.nn.pad``."""
+    x, rank = inputs[0], inputs[0].ty.ndim
+    if attributes.get("mode", b"constant") != b"constant" or len(inputs) < 2:
+        return None
+    given, fill, axes = (_constant(inputs[index]) if index < len(inputs) else None for index in (1, 2, 3))
+    if given is None or (len(inputs) > 2 and inputs[2] is not None and fill is None):
+        return None
+    if len(inputs) > 3 and inputs[3] is not None and axes is None:
+        return None
+    before, after = (list(map(int, half)) for half in np.split(given, 2))
+    widths = [0] * (2 * rank)
+    for index, axis in enumerate(range(rank) if axes is None else (int(axis) % rank for axis in axes)):
+        widths[2 * axis], widths[2 * axis + 1] = before[index], after[index]
+    if min(widths, default=0) < 0:
+        return None
+    return relax.op.nn.pad(x, widths, "constant", 0.0 if fill is None else float(fill.item()))
+
+
+#: By operator of the standard set, what is used before TVM's own converter.
+CONVERTERS: Mapping[str, Converter] = {"Clip": clip, "Pad": pad}

@@ -1,0 +1,63 @@
+"""Fold constants and shape arithmetic, with onnxslim.
+
+Of onnxslim's rewrites only those run that remove nodes without changing arithmetic. Its fusions (BatchNorm into Conv and
+the like) are left to tvmbuild's own graph passes, which report what they did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import onnx
+
+from tvmbuild.errors import PreparationError
+
+#: Bytes of the largest constant that folding may create: more would swell the artifact.
+_LARGEST_FOLDED = 64 << 20
+
+
+def fold_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model with constants folded, shapes inferred, and dead and repeated nodes removed.
+
+    Raises:
+        PreparationError: folding failed.
+    """
+    import onnxslim
+    from onnxslim.core.pattern.registry import DEFAULT_FUSION_PATTERNS
+
+    fusions = [name for name in DEFAULT_FUSION_PATTERNS if name.startswith("Fusion")]
+    names = [value.name for value in proto.graph.output]
+    try:
+        with _quiet():
+            folded = onnxslim.slim(
+                proto,
+                skip_fusion_patterns=fusions,
+                # Two weights that are equal are not one parameter: quantization may treat them differently.
+                skip_optimizations=["weight_tying"],
+                size_threshold=_LARGEST_FOLDED,
+            )
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise PreparationError(
+            f"Folding the model's constants failed: {type(error).__name__}: {reason}",
+            "Try `onnxslim MODEL.onnx OUT.onnx`, or simplify the model in its exporter.",
+        ) from error
+    if folded is None or [value.name for value in folded.graph.output] != names:
+        raise PreparationError("Folding the model's constants lost one of its outputs.")
+    return folded
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep onnxslim's loggers from the screen; it sets levels itself, so they are disabled instead."""
+    loggers = [logging.getLogger(name) for name in ("onnxslim", "ONNXSlim", "onnx_graphsurgeon")]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled

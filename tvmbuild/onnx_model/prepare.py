@@ -1,0 +1,92 @@
+"""Prepare a model for the compiler: the order of the steps, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from tvmbuild.onnx_model.compare import check_same
+from tvmbuild.onnx_model.external import ExternalFile
+from tvmbuild.onnx_model.fold import fold_constants
+from tvmbuild.onnx_model.open import load_external_data, open_model
+from tvmbuild.onnx_model.opset import model_opset, update_opset
+from tvmbuild.onnx_model.shapes import freeze_shapes, input_specs
+from tvmbuild.onnx_model.support import check_support
+from tvmbuild.progress import stage
+from tvmbuild.reference import random_inputs
+from tvmbuild.tensor import TensorSpec
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """A model that is ready to be imported: fixed shapes, constants folded, operators that TVM reads rightly.
+
+    Attributes:
+        path: the file it was read from.
+        sha256: checksum of that file, 64 hex digits.
+        external: files of weights that belong to it.
+        proto: the prepared model, all weights in memory.
+        original: the file's model with the same fixed shapes, else untouched; external data is not loaded.
+        inputs: in the model's order, with their original names.
+        outputs: in the model's order, with their original names.
+        opset: version of the standard operator set that ``proto`` uses.
+        notes: what was changed, for people.
+    """
+
+    path: Path
+    sha256: str
+    external: tuple[ExternalFile, ...]
+    proto: onnx.ModelProto
+    original: onnx.ModelProto
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    opset: int
+    notes: tuple[str, ...]
+
+
+def prepare(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    values: Mapping[str, np.ndarray] | None = None,
+    *,
+    seed: int = 0,
+) -> PreparedModel:
+    """Read a model and prepare it.
+
+    Args:
+        path: the ONNX file.
+        shapes: sizes by input's name, for dynamic inputs and to override fixed ones.
+        values: inputs that become constants.
+        seed: for the random inputs with which the prepared model is compared to the original.
+
+    Raises:
+        ModelError: the file is missing, damaged, invalid or unsafe.
+        ShapeError: an input's shape is missing or does not fit.
+        UnsupportedOperatorError: operators that cannot be compiled, all of them.
+        PreparationError: the prepared model would not compute what the original does.
+    """
+    with stage("read model") as step:
+        opened = open_model(path)
+        original = opened.proto
+        notes = opened.notes + freeze_shapes(original, shapes or {}, values)
+        check_support(path, original)
+        step.detail = f"{len(original.graph.node)} nodes, opset {model_opset(original)}"
+    with stage("prepare model") as step:
+        proto = onnx.ModelProto()
+        proto.CopyFrom(original)
+        load_external_data(opened, proto)
+        proto, changes = update_opset(proto)
+        proto = fold_constants(proto)
+        check_support(path, proto)
+        step.detail = f"{len(proto.graph.node)} nodes"
+    inputs = input_specs(proto)
+    with stage("compare with the original"):
+        reference = check_same(path, original, opened.folder, proto, random_inputs(inputs, seed))
+    outputs = tuple(TensorSpec(name, str(array.dtype), array.shape) for name, array in reference.items())
+    return PreparedModel(
+        path, opened.sha256, opened.external, proto, original, inputs, outputs, model_opset(proto), notes + changes
+    )

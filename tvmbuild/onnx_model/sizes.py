@@ -1,0 +1,53 @@
+"""Refuse gigantic dimensions before anything allocates them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto
+
+from tvmbuild.errors import ModelError
+from tvmbuild.onnx_model import walk
+from tvmbuild.onnx_model.skeleton import is_external, tensor_bytes
+
+#: Elements of the largest tensor that is accepted: TVM's kernels index with int32.
+LARGEST = 2**31 - 1
+
+
+def is_gigantic(dims: Iterable[int]) -> bool:
+    """Whether a tensor of these sizes has more elements than a kernel can index."""
+    sizes = list(dims)
+    return 0 not in sizes and math.prod(sizes) > LARGEST
+
+
+def check_tensor_sizes(path: Path, proto: onnx.ModelProto) -> None:
+    """Refuse tensors whose declared shape is gigantic or does not fit the bytes that are there.
+
+    Raises:
+        ModelError: naming the tensor.
+    """
+    for tensor in walk.tensors(proto.graph):
+        shape = "x".join(map(str, tensor.dims))
+        if any(size < 0 for size in tensor.dims) or is_gigantic(tensor.dims):
+            raise ModelError(
+                f"{path}: the tensor '{tensor.name}' is declared as {shape}, more than a model can have.",
+                "The file is damaged or hostile; get it from its source again.",
+            )
+        if tensor.data_type not in TensorProto.DataType.values() or tensor.data_type == TensorProto.UNDEFINED:
+            raise ModelError(f"{path}: the tensor '{tensor.name}' has no known dtype ({tensor.data_type}).")
+        if _is_plain(tensor) and len(tensor.raw_data) != tensor_bytes(tensor):
+            raise ModelError(
+                f"{path}: the tensor '{tensor.name}' is declared as {shape} ({tensor_bytes(tensor)} bytes), but has"
+                f" {len(tensor.raw_data)} bytes.",
+                "The file is damaged; get it from its source again.",
+            )
+
+
+def _is_plain(tensor: TensorProto) -> bool:
+    """Whether the tensor is stored as raw bytes of whole elements."""
+    packed = {TensorProto.UINT4, TensorProto.INT4, getattr(TensorProto, "FLOAT4E2M1", -1)}
+    packed |= {getattr(TensorProto, name, -1) for name in ("UINT2", "INT2")}
+    return not is_external(tensor) and tensor.HasField("raw_data") and tensor.data_type not in packed

@@ -1,0 +1,124 @@
+"""Report every operator that cannot be compiled, at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import GraphProto, NodeProto
+
+from tvmbuild.errors import UnsupportedOperatorError
+from tvmbuild.onnx_model import walk
+
+_STANDARD = ("", "ai.onnx")
+#: Operators of com.microsoft that TVM's importer knows; it ignores domains, so the list must say which it may have.
+_MICROSOFT = frozenset(
+    {"BiasGelu", "FastGelu", "Gelu", "SkipLayerNormalization", "EmbedLayerNormalization", "MatMulInteger16"}
+)
+#: Names in the importer's table that mean something else, or nothing, in the standard operator set.
+_NOT_STANDARD = _MICROSOFT - {"Gelu"} | {"AllClassNMS", "Attention"}
+
+_HINTS = {
+    "LSTM": "TVM has no recurrent operators; unroll it in the exporter, or run that part outside.",
+    "GRU": "TVM has no recurrent operators; unroll it in the exporter, or run that part outside.",
+    "RNN": "TVM has no recurrent operators; unroll it in the exporter, or run that part outside.",
+    "Loop": "unroll it: export with fixed shapes and a fixed number of iterations.",
+    "Scan": "unroll it: export with fixed shapes and a fixed number of iterations.",
+    "QLinearConv": "export the quantized model in the QDQ format (QuantizeLinear and DequantizeLinear).",
+    "QLinearMatMul": "export the quantized model in the QDQ format (QuantizeLinear and DequantizeLinear).",
+    "ConvInteger": "export the quantized model in the QDQ format (QuantizeLinear and DequantizeLinear).",
+    "NonZero": "its output's size depends on the data; cut the model before it and do that part outside.",
+    "NonMaxSuppression": "its output's size depends on the data; cut the model before it and do that part outside.",
+    "Unique": "its output's size depends on the data; cut the model before it and do that part outside.",
+    "Compress": "its output's size depends on the data; cut the model before it and do that part outside.",
+}
+_FOREIGN_HINT = "it is not a standard ONNX operator; export without it, or cut the model before it."
+_OTHER_HINT = "replace it in the exporter with simpler operators, or cut the model before it."
+#: Node names shown for each operator.
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """An operator that cannot be compiled.
+
+    Attributes:
+        operator: its name, with the domain where it has one, and what of it is not supported ("Resize with mode=cubic").
+        nodes: names of all nodes that use it.
+        hint: what to do about it.
+    """
+
+    operator: str
+    nodes: tuple[str, ...]
+    hint: str
+
+    def __str__(self) -> str:
+        """Return "LSTM (2 nodes: a, b): hint"."""
+        more = ", ..." if len(self.nodes) > _SHOWN else ""
+        count = f"{len(self.nodes)} node{'s' if len(self.nodes) > 1 else ''}"
+        return f"{self.operator} ({count}: {', '.join(self.nodes[:_SHOWN])}{more}): {self.hint}"
+
+
+def unsupported_operators(proto: onnx.ModelProto) -> tuple[Unsupported, ...]:
+    """Find the operators that cannot be compiled, in the graph and in the graphs inside it, most frequent first.
+
+    Operators that depend only on constants and shapes are passed over, since folding removes them.
+    """
+    known = _known_operators()
+    found: dict[tuple[str, str], list[str]] = {}
+    _search(proto.graph, known, {""}, found)
+    listed = [Unsupported(operator, tuple(nodes), hint) for (operator, hint), nodes in found.items()]
+    return tuple(sorted(listed, key=lambda each: (-len(each.nodes), each.operator)))
+
+
+def check_support(path: Path, proto: onnx.ModelProto) -> None:
+    """Refuse a model with operators that cannot be compiled.
+
+    Raises:
+        UnsupportedOperatorError: listing every one.
+    """
+    found = unsupported_operators(proto)
+    if found:
+        count = sum(len(each.nodes) for each in found)
+        raise UnsupportedOperatorError(
+            f"{path} uses {len(found)} unsupported operator{'s' if len(found) > 1 else ''} in {count} of"
+            f" {sum(1 for _ in walk.nodes(proto.graph))} nodes:\n" + "\n".join(f"  {each}" for each in found),
+            "Change or remove the operators listed; `tvmbuild inspect MODEL` lists them again.",
+        )
+
+
+def _known_operators() -> frozenset[str]:
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    return frozenset(onnx_frontend._get_convert_map()) | {"If"}
+
+
+def _search(
+    graph: GraphProto, known: frozenset[str], constant: set[str], found: dict[tuple[str, str], list[str]]
+) -> None:
+    """Add the unsupported nodes of a graph to ``found``; ``constant`` holds the names known when it is compiled."""
+    constant = constant | {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        reads = walk.outer_reads(node)
+        if node.op_type in ("Shape", "Size") or (reads <= constant and not node.op_type.startswith("Random")):
+            constant |= set(node.output)
+            continue
+        problem = _problem(node, known)
+        if problem:
+            found.setdefault(problem, []).append(walk.label(node))
+        # A condition that is known leaves one branch only; it is looked at again after folding.
+        if not (node.op_type == "If" and node.input[0] in constant):
+            for inner in walk.subgraphs(node):
+                _search(inner, known, constant, found)
+
+
+def _problem(node: NodeProto, known: frozenset[str]) -> tuple[str, str] | None:
+    """Return the operator and a hint if a node cannot be compiled."""
+    if node.domain in _STANDARD:
+        if node.op_type in known and node.op_type not in _NOT_STANDARD:
+            return None
+        return node.op_type, _HINTS.get(node.op_type, _OTHER_HINT)
+    if node.domain == "com.microsoft" and node.op_type in _MICROSOFT & known:
+        return None
+    return f"{node.domain}.{node.op_type}", _HINTS.get(node.op_type, _FOREIGN_HINT)

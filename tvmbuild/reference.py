@@ -1,0 +1,129 @@
+"""Reference outputs from ONNX Runtime, and inputs from a seed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from tvmbuild.errors import ModelError
+from tvmbuild.onnx_model.skeleton import is_external, tensor_bytes, without_weights
+from tvmbuild.tensor import TensorSpec
+
+#: Largest random integer: small enough to be an index into most tables.
+_LARGEST_INTEGER = 8
+#: Weights are handed over outside the protobuf message when they add up to more than this (a message ends at 2 GiB).
+_INLINE_BYTES = 1 << 30
+
+
+def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> dict[str, np.ndarray]:
+    """Return one array an input, the same for the same specs and seed.
+
+    Floats are uniform in [-1, 1), integers in [0, 8), booleans either.
+    """
+    rng = np.random.default_rng(seed)
+    return {spec.name: _random(spec, rng) for spec in specs}
+
+
+def _random(spec: TensorSpec, rng: np.random.Generator) -> np.ndarray:
+    dtype = np.dtype(spec.dtype) if spec.dtype != "bfloat16" else np.dtype(np.float32)
+    if dtype.kind == "b":
+        return np.asarray(rng.integers(0, 2, spec.shape)).astype(dtype)
+    if dtype.kind in "iu":
+        return np.asarray(rng.integers(0, _LARGEST_INTEGER, spec.shape)).astype(dtype)
+    return np.asarray(rng.uniform(-1.0, 1.0, spec.shape)).astype(dtype)
+
+
+def run_reference(
+    model: Path | onnx.ModelProto,
+    inputs: Mapping[str, np.ndarray],
+    outputs: Sequence[str] | None = None,
+    *,
+    folder: Path | None = None,
+    threads: int = 0,
+) -> dict[str, np.ndarray]:
+    """Run a model in ONNX Runtime and return the outputs by name, in the model's order.
+
+    Graph optimizations are off, so that each operator computes just what ONNX says.
+
+    Args:
+        model: a file, or a model in memory of any size.
+        inputs: an array by input's name.
+        outputs: names of outputs to compute; all by default.
+        folder: where the external data of a model in memory lies.
+        threads: number of threads; 0 lets ONNX Runtime choose.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the model or the inputs.
+    """
+    with _errors():
+        session = _session(model, folder, threads)
+        names = list(outputs) if outputs is not None else [output.name for output in session.get_outputs()]
+        wanted = {value.name for value in session.get_inputs()}
+        results = session.run(names, {name: array for name, array in inputs.items() if name in wanted})
+    return dict(zip(names, results, strict=True))
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Turn ONNX Runtime's exceptions, which share no base of their own, into ModelError."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        raise ModelError(_reason(error)) from error
+    except Exception as error:
+        if type(error).__module__.startswith("onnxruntime"):
+            raise ModelError(_reason(error)) from error
+        raise
+
+
+def _reason(error: Exception) -> str:
+    return f"ONNX Runtime refuses the model: {' '.join(str(error).split())[:400]}"
+
+
+def _session(model: Path | onnx.ModelProto, folder: Path | None, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    providers = ["CPUExecutionProvider"]
+    if isinstance(model, Path):
+        return onnxruntime.InferenceSession(str(model), options, providers=providers)
+    if folder is not None:
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(folder.resolve())
+        )
+    inline = sum(tensor_bytes(tensor) for tensor in model.graph.initializer if not is_external(tensor))
+    # The arrays must outlive the session's construction, hence the name.
+    message, arrays = (model, []) if inline <= _INLINE_BYTES else _detached(model, options)
+    session = onnxruntime.InferenceSession(message.SerializeToString(), options, providers=providers)
+    del arrays
+    return session
+
+
+def _detached(model: onnx.ModelProto, options: Any) -> tuple[onnx.ModelProto, list[Any]]:
+    """Return the model with its large weights declared external, and hand those to ``options`` as they are."""
+    import onnxruntime
+
+    skeleton = without_weights(model)
+    moved = {value.name for value in skeleton.graph.input} - {value.name for value in model.graph.input}
+    kept = [value for value in skeleton.graph.input if value.name not in moved]
+    del skeleton.graph.input[:]
+    skeleton.graph.input.extend(kept)
+    names, values = [], []
+    for tensor in model.graph.initializer:
+        if tensor.name in moved:
+            declared = skeleton.graph.initializer.add(
+                name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, data_location=onnx.TensorProto.EXTERNAL
+            )
+            declared.external_data.add(key="location", value="in-memory")
+            names.append(tensor.name)
+            values.append(onnxruntime.OrtValue.ortvalue_from_numpy(onnx.numpy_helper.to_array(tensor)))
+    options.add_external_initializers(names, values)
+    return skeleton, values
