@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from tvmbuild.errors import ModelError
+from tvmbuild.onnx_model.shapes import forget_shapes, set_shape
 from tvmbuild.onnx_model.skeleton import is_external, tensor_bytes, without_weights
 from tvmbuild.tensor import TensorSpec
 
@@ -48,12 +49,13 @@ def run_reference(
 ) -> dict[str, np.ndarray]:
     """Run a model in ONNX Runtime and return the outputs by name, in the model's order.
 
-    Graph optimizations are off, so that each operator computes just what ONNX says.
+    Graph optimizations are off, so that each operator computes just what ONNX says. The inputs may have other shapes
+    than the model declares.
 
     Args:
         model: a file, or a model in memory of any size.
         inputs: an array by input's name.
-        outputs: names of outputs to compute; all by default.
+        outputs: names of tensors to compute, of outputs or from inside the graph; all outputs by default.
         folder: where the external data of a model in memory lies.
         threads: number of threads; 0 lets ONNX Runtime choose.
 
@@ -61,11 +63,35 @@ def run_reference(
         ModelError: ONNX Runtime refuses the model or the inputs.
     """
     with _errors():
+        if isinstance(model, Path):
+            model, folder = onnx.load(model, load_external_data=False), model.parent
+        model = _shaped(model, inputs, outputs)
         session = _session(model, folder, threads)
-        names = list(outputs) if outputs is not None else [output.name for output in session.get_outputs()]
+        names = [output.name for output in model.graph.output]
         wanted = {value.name for value in session.get_inputs()}
         results = session.run(names, {name: array for name, array in inputs.items() if name in wanted})
     return dict(zip(names, results, strict=True))
+
+
+def _shaped(
+    model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None
+) -> onnx.ModelProto:
+    """Return the model as it is for these inputs and outputs; the one given stays as it is."""
+    declared = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in model.graph.input}
+    reshaped = [name for name, array in inputs.items() if name in declared and declared[name] != list(array.shape)]
+    if not reshaped and outputs is None:
+        return model
+    shaped = onnx.ModelProto()
+    shaped.CopyFrom(model)
+    if reshaped:
+        for value in shaped.graph.input:
+            if value.name in inputs:
+                set_shape(value, inputs[value.name].shape)
+        forget_shapes(shaped)
+    if outputs is not None:
+        del shaped.graph.output[:]
+        shaped.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in outputs)
+    return shaped
 
 
 @contextlib.contextmanager
@@ -85,7 +111,7 @@ def _reason(error: Exception) -> str:
     return f"ONNX Runtime refuses the model: {' '.join(str(error).split())[:400]}"
 
 
-def _session(model: Path | onnx.ModelProto, folder: Path | None, threads: int) -> Any:
+def _session(model: onnx.ModelProto, folder: Path | None, threads: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -93,8 +119,6 @@ def _session(model: Path | onnx.ModelProto, folder: Path | None, threads: int) -
     options.intra_op_num_threads = threads
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     providers = ["CPUExecutionProvider"]
-    if isinstance(model, Path):
-        return onnxruntime.InferenceSession(str(model), options, providers=providers)
     if folder is not None:
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(folder.resolve())

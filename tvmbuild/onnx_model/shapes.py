@@ -18,6 +18,7 @@ from tvmbuild.tensor import TensorSpec
 #: Names that exporters give to dimensions of which they know nothing: equal names then do not mean equal sizes.
 _ANONYMOUS = re.compile(r"^(|\?|none|unk_*\d*|unknown)$", re.IGNORECASE)
 _FORM = "Write --shape NAME=SIZE,SIZE,... (--shape x=1,3,224,224), or --shape NAME= for a scalar."
+_VALUE_FORM = "Write --value NAME=NUMBER or NAME=NUMBER,NUMBER,... (--value sr=16000)."
 
 
 def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
@@ -45,6 +46,40 @@ def _size(text: str, size: str) -> int:
     if int(size) < 1:
         raise ShapeError(f"The shape {text!r} has the size {int(size)}; sizes are 1 or more.", _FORM)
     return int(size)
+
+
+def parse_values(texts: Iterable[str]) -> dict[str, np.ndarray]:
+    """Parse the values of ``--value``: "sr=16000", or "size=224,224" for a vector.
+
+    The arrays are int64, float64 or bool; ``freeze_shapes`` gives them the input's dtype and shape.
+
+    Raises:
+        ShapeError: a text of another form, or an input given twice.
+    """
+    values: dict[str, np.ndarray] = {}
+    for text in texts:
+        name, equals, given = text.rpartition("=")
+        if not equals or not name:
+            raise ShapeError(f"The value {text!r} has no name.", _VALUE_FORM)
+        if name in values:
+            raise ShapeError(f"The value of '{name}' is given twice.", "Give each input once.")
+        numbers = [_number(text, number.strip()) for number in given.split(",")]
+        values[name] = np.array(numbers if len(numbers) > 1 else numbers[0])
+    return values
+
+
+def _number(text: str, number: str) -> bool | int | float:
+    if number.lower() in ("true", "false"):
+        return number.lower() == "true"
+    try:
+        whole = int(number)
+        return whole if abs(whole) < 2**63 else float(number)
+    except ValueError:
+        pass
+    try:
+        return float(number)
+    except ValueError as error:
+        raise ShapeError(f"The value {text!r} has {number!r} where a number should be.", _VALUE_FORM) from error
 
 
 def freeze_shapes(
@@ -75,13 +110,10 @@ def freeze_shapes(
             isinstance(old, int) and old != new for old, new in zip(declared, shape, strict=True)
         ):
             notes += (f"input '{value.name}' is {_text(declared)} in the file, built as {_text(shape)}",)
-        del value.type.tensor_type.shape.dim[:]
-        value.type.tensor_type.shape.SetInParent()
-        for size in shape:
-            value.type.tensor_type.shape.dim.add().dim_value = size or 0
+        set_shape(value, [size or 0 for size in shape])
     if open_inputs:
         raise _missing(open_inputs)
-    _forget_shapes(proto)
+    forget_shapes(proto)
     return notes
 
 
@@ -199,7 +231,16 @@ def _fitted(value: ValueInfoProto, given: np.ndarray) -> np.ndarray:
         ) from error
 
 
-def _forget_shapes(proto: onnx.ModelProto) -> None:
+def set_shape(value: ValueInfoProto, shape: Iterable[int]) -> None:
+    """Give a declared tensor a fixed shape, in place."""
+    del value.type.tensor_type.shape.dim[:]
+    value.type.tensor_type.shape.SetInParent()
+    for size in shape:
+        value.type.tensor_type.shape.dim.add().dim_value = size
+
+
+def forget_shapes(proto: onnx.ModelProto) -> None:
+    """Drop the shapes that a model states for tensors other than inputs, in place."""
     for graph in walk.graphs(proto.graph):
         del graph.value_info[:]
         for output in graph.output:
