@@ -73,9 +73,7 @@ def run_reference(
     return dict(zip(names, results, strict=True))
 
 
-def _shaped(
-    model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None
-) -> onnx.ModelProto:
+def _shaped(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None) -> onnx.ModelProto:
     """Return the model as it is for these inputs and outputs; the one given stays as it is."""
     declared = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in model.graph.input}
     reshaped = [name for name, array in inputs.items() if name in declared and declared[name] != list(array.shape)]
@@ -120,9 +118,7 @@ def _session(model: onnx.ModelProto, folder: Path | None, threads: int) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     providers = ["CPUExecutionProvider"]
     if folder is not None:
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(folder.resolve())
-        )
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
     inline = sum(tensor_bytes(tensor) for tensor in model.graph.initializer if not is_external(tensor))
     # The arrays must outlive the session's construction, hence the name.
     message, arrays = (model, []) if inline <= _INLINE_BYTES else _detached(model, options)

@@ -178,7 +178,9 @@ _REBUILD = "Build the artifact again with 'tvmbuild build'; if it stays, this is
 
 def _check_same_model(artifact: Artifact, model: Path) -> None:
     if not model.is_file():
-        raise InputDataError(f"The model {model} does not exist.", "Give the ONNX file that the artifact was built from.")
+        raise InputDataError(
+            f"The model {model} does not exist.", "Give the ONNX file that the artifact was built from."
+        )
     if sha256_of(model) != artifact.manifest.model["sha256"]:
         raise ArtifactError(
             f"{artifact.manifest.name} was built from another model than {model} (the SHA-256 differs).",

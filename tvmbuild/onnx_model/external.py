@@ -51,9 +51,7 @@ def check_external_data(path: Path, proto: onnx.ModelProto) -> tuple[ExternalFil
             f"{path} keeps its weights in files that are missing: {', '.join(sorted(missing))}.",
             f"Put them beside the model, in {path.resolve().parent}.",
         )
-    return tuple(
-        ExternalFile(name, file.stat().st_size, _sha256(path, file)) for name, file in sorted(files.items())
-    )
+    return tuple(ExternalFile(name, file.stat().st_size, _sha256(path, file)) for name, file in sorted(files.items()))
 
 
 def _entries(tensor: TensorProto) -> dict[str, str]:

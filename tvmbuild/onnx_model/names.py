@@ -55,7 +55,9 @@ def check_names(path: Path, proto: onnx.ModelProto) -> None:
                     "Such names can harm terminals and file systems; rename it in the exporter.",
                 )
     except UnicodeDecodeError as error:
-        raise ModelError(f"{path} has a name that is not UTF-8: {error}.", "The file is damaged; get it again.") from error
+        raise ModelError(
+            f"{path} has a name that is not UTF-8: {error}.", "The file is damaged; get it again."
+        ) from error
 
 
 def _names(proto: onnx.ModelProto) -> Iterator[tuple[str, str]]:

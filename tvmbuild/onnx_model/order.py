@@ -63,7 +63,9 @@ def _writers(path: Path, graph: GraphProto) -> dict[str, int]:
     for index, node in enumerate(graph.node):
         for name in node.output:
             if name and writers.setdefault(name, index) != index:
-                raise ModelError(f"{path}: two nodes write the tensor '{name}'.", "The file is damaged; export it again.")
+                raise ModelError(
+                    f"{path}: two nodes write the tensor '{name}'.", "The file is damaged; export it again."
+                )
     return writers
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from tvmbuild.onnx_model.compare import check_same
 from tvmbuild.onnx_model.external import ExternalFile
 from tvmbuild.onnx_model.fold import fold_constants
 from tvmbuild.onnx_model.open import load_external_data, open_model
 from tvmbuild.onnx_model.opset import model_opset, update_opset
-from tvmbuild.onnx_model.shapes import freeze_shapes, input_specs
+from tvmbuild.onnx_model.shapes import freeze_shapes, input_specs, output_specs
 from tvmbuild.onnx_model.support import check_support
 from tvmbuild.progress import stage
 from tvmbuild.reference import random_inputs
@@ -33,6 +34,7 @@ class PreparedModel:
         original: the file's model with the same fixed shapes, else untouched; external data is not loaded.
         inputs: in the model's order, with their original names.
         outputs: in the model's order, with their original names.
+        frozen: inputs that became constants, with their values.
         opset: version of the standard operator set that ``proto`` uses.
         notes: what was changed, for people.
     """
@@ -44,6 +46,7 @@ class PreparedModel:
     original: onnx.ModelProto
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    frozen: Mapping[str, np.ndarray]
     opset: int
     notes: tuple[str, ...]
 
@@ -53,6 +56,7 @@ def prepare(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     values: Mapping[str, np.ndarray] | None = None,
     *,
+    compare: bool = True,
     seed: int = 0,
 ) -> PreparedModel:
     """Read a model and prepare it.
@@ -61,6 +65,7 @@ def prepare(
         path: the ONNX file.
         shapes: sizes by input's name, for dynamic inputs and to override fixed ones.
         values: inputs that become constants.
+        compare: whether to run the prepared model against the original; without it nothing warns of a wrong meaning.
         seed: for the random inputs with which the prepared model is compared to the original.
 
     Raises:
@@ -73,6 +78,7 @@ def prepare(
         opened = open_model(path)
         original = opened.proto
         notes = opened.notes + freeze_shapes(original, shapes or {}, values)
+        frozen = [tensor for tensor in original.graph.initializer if tensor.name in (values or {})]
         check_support(path, original)
         step.detail = f"{len(original.graph.node)} nodes, opset {model_opset(original)}"
     with stage("prepare model") as step:
@@ -83,10 +89,19 @@ def prepare(
         proto = fold_constants(proto)
         check_support(path, proto)
         step.detail = f"{len(proto.graph.node)} nodes"
-    inputs = input_specs(proto)
-    with stage("compare with the original"):
-        reference = check_same(path, original, opened.folder, proto, random_inputs(inputs, seed))
-    outputs = tuple(TensorSpec(name, str(array.dtype), array.shape) for name, array in reference.items())
+    inputs, outputs = input_specs(proto), output_specs(path, proto)
+    if compare:
+        with stage("compare with the original"):
+            check_same(path, original, opened.folder, proto, random_inputs(inputs, seed))
     return PreparedModel(
-        path, opened.sha256, opened.external, proto, original, inputs, outputs, model_opset(proto), notes + changes
+        path=path,
+        sha256=opened.sha256,
+        external=opened.external,
+        proto=proto,
+        original=original,
+        inputs=inputs,
+        outputs=outputs,
+        frozen={tensor.name: numpy_helper.to_array(tensor) for tensor in frozen},
+        opset=model_opset(proto),
+        notes=notes + changes,
     )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import ValueInfoProto, helper, numpy_helper
 
-from tvmbuild.errors import ShapeError
+from tvmbuild.errors import ShapeError, UnsupportedOperatorError
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.sizes import is_gigantic
+from tvmbuild.onnx_model.skeleton import without_weights
 from tvmbuild.suggest import did_you_mean
 from tvmbuild.tensor import TensorSpec
 
@@ -119,12 +121,45 @@ def freeze_shapes(
 
 def input_specs(proto: onnx.ModelProto) -> tuple[TensorSpec, ...]:
     """Return the inputs of a model with fixed shapes, in its order."""
-    specs = []
-    for value in proto.graph.input:
-        tensor = value.type.tensor_type
-        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-        specs.append(TensorSpec(value.name, str(dtype), tuple(dim.dim_value for dim in tensor.shape.dim)))
-    return tuple(specs)
+    return tuple(_spec(value) for value in proto.graph.input)
+
+
+def output_specs(path: Path, proto: onnx.ModelProto) -> tuple[TensorSpec, ...]:
+    """Return the outputs of a model whose shapes were inferred, in its order.
+
+    Raises:
+        UnsupportedOperatorError: an output's shape depends on the data, so that it is not known before the model runs.
+    """
+    inferred = onnx.shape_inference.infer_shapes(without_weights(proto), data_prop=True)
+    dynamic = [value.name for value in inferred.graph.output if not _is_fixed(value)]
+    if dynamic:
+        writers = _first_dynamic(inferred)
+        raise UnsupportedOperatorError(
+            f"{path}: the shape of {', '.join(repr(name) for name in dynamic)} depends on the data"
+            + (f", from {writers} on." if writers else "."),
+            "TVM builds models of fixed shapes; cut the model before that operator and do the rest outside.",
+        )
+    return tuple(_spec(value) for value in inferred.graph.output)
+
+
+def _spec(value: ValueInfoProto) -> TensorSpec:
+    tensor = value.type.tensor_type
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    return TensorSpec(value.name, str(dtype), tuple(dim.dim_value for dim in tensor.shape.dim))
+
+
+def _is_fixed(value: ValueInfoProto) -> bool:
+    tensor = value.type.tensor_type
+    return tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
+
+
+def _first_dynamic(inferred: onnx.ModelProto) -> str:
+    """Name the first operator whose output has no fixed shape."""
+    fixed = {value.name for value in (*inferred.graph.value_info, *inferred.graph.output) if _is_fixed(value)}
+    for node in inferred.graph.node:
+        if any(name and name not in fixed for name in node.output):
+            return f"{node.op_type} '{walk.label(node)}'"
+    return ""
 
 
 def _check_given(
@@ -190,7 +225,13 @@ def _example(dims: list[str]) -> list[str]:
     """Fill unknown sizes with ones that often fit: a batch of 1, pictures of 224, sequences of 128."""
     usual = "224" if len(dims) == 4 else "128"
     return [
-        size if size.isdecimal() and int(size) > 0 else "1" if axis == 0 else "3" if len(dims) == 4 and axis == 1 else usual
+        size
+        if size.isdecimal() and int(size) > 0
+        else "1"
+        if axis == 0
+        else "3"
+        if len(dims) == 4 and axis == 1
+        else usual
         for axis, size in enumerate(dims)
     ]
 

@@ -31,7 +31,8 @@ def to_relax(prepared: PreparedModel) -> Any:
         reason = " ".join(str(error).split())[:300]
         where = said.getvalue().strip().splitlines()[:1]
         raise CompileError(
-            f"TVM's importer refuses {prepared.path}: {type(error).__name__}: {reason}" + (f" ({where[0][:200]})" if where else ""),
+            f"TVM's importer refuses {prepared.path}: {type(error).__name__}: {reason}"
+            + (f" ({where[0][:200]})" if where else ""),
             "Please report it with the model; a simpler export of the operator named may work meanwhile.",
         ) from error
 
