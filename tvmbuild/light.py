@@ -110,16 +110,16 @@ def _maker(graph: GraphProto, name: str) -> _Maker | None:
 
 def _he(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Weights of a convolution, [out, in, height, width]: normal with variance 2 / fan-in."""
-    return rng.standard_normal(shape) * np.sqrt(2.0 / np.prod(shape[1:]))
+    return np.asarray(rng.normal(0.0, np.sqrt(2.0 / np.prod(shape[1:])), shape))
 
 
 def _linear(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Weights of a matrix product, [out, in]: normal with variance 1 / fan-in."""
-    return rng.standard_normal(shape) / np.sqrt(shape[-1])
+    return np.asarray(rng.normal(0.0, np.sqrt(1.0 / shape[-1]), shape))
 
 
 def _around_zero(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    return 0.1 * rng.standard_normal(shape)
+    return np.asarray(rng.normal(0.0, 0.1, shape))
 
 
 def _around_one(scale: float) -> _Maker:

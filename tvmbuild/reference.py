@@ -15,8 +15,8 @@ from tvmbuild.onnx_model.shapes import forget_shapes, set_shape
 from tvmbuild.onnx_model.skeleton import is_external, tensor_bytes, without_weights
 from tvmbuild.tensor import TensorSpec
 
-#: Largest random integer: small enough to be an index into most tables.
-_LARGEST_INTEGER = 8
+#: Random integers are below this: small enough to be indices into any table of two rows.
+_INTEGER_END = 2
 #: Weights are handed over outside the protobuf message when they add up to more than this (a message ends at 2 GiB).
 _INLINE_BYTES = 1 << 30
 
@@ -24,7 +24,7 @@ _INLINE_BYTES = 1 << 30
 def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> dict[str, np.ndarray]:
     """Return one array an input, the same for the same specs and seed.
 
-    Floats are uniform in [-1, 1), integers in [0, 8), booleans either.
+    Floats are uniform in [-1, 1), integers 0 or 1, booleans either.
     """
     rng = np.random.default_rng(seed)
     return {spec.name: _random(spec, rng) for spec in specs}
@@ -35,7 +35,7 @@ def _random(spec: TensorSpec, rng: np.random.Generator) -> np.ndarray:
     if dtype.kind == "b":
         return np.asarray(rng.integers(0, 2, spec.shape)).astype(dtype)
     if dtype.kind in "iu":
-        return np.asarray(rng.integers(0, _LARGEST_INTEGER, spec.shape)).astype(dtype)
+        return np.asarray(rng.integers(0, _INTEGER_END, spec.shape)).astype(dtype)
     return np.asarray(rng.uniform(-1.0, 1.0, spec.shape)).astype(dtype)
 
 

@@ -113,8 +113,8 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
 
 
 def _model(name: str, entry: dict[str, Any]) -> Model:
-    lists = {key: tuple(entry.pop(key, ())) for key in ("shapes", "values", "samples")}
-    return Model(name, **entry, **lists)
+    lists: dict[str, Any] = {key: tuple(entry.get(key, ())) for key in ("shapes", "values", "samples")}
+    return Model(name, **{**entry, **lists})
 
 
 def model_file(model: Model, folder: Path) -> Path:

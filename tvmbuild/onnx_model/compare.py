@@ -28,11 +28,10 @@ def check_same(
     """Run both models on the same inputs and return the original's outputs.
 
     Raises:
-        ModelError: ONNX Runtime cannot run the original.
-        PreparationError: the prepared model does not run, or an output differs; the message names the first operator
-            that differs.
+        PreparationError: ONNX Runtime cannot run the original, so that nothing can be compared; or the prepared model
+            does not run, or an output differs: then the message names the first operator that differs.
     """
-    wanted = run_reference(original, inputs, folder=folder)
+    wanted, inputs = _run_original(path, original, folder, inputs)
     try:
         got = run_reference(prepared, inputs)
     except ModelError as error:
@@ -48,6 +47,29 @@ def check_same(
     return wanted
 
 
+def _run_original(
+    path: Path, original: onnx.ModelProto, folder: Path, inputs: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], Mapping[str, np.ndarray]]:
+    """Return the original's outputs, and the inputs that gave them.
+
+    Random integers may be no valid indices, or divisors of 0; then all 0 and all 1 are tried.
+    """
+    tries = [inputs]
+    if any(array.dtype.kind in "iu" for array in inputs.values()):
+        for number in (0, 1):
+            tries.append({name: np.full_like(a, number) if a.dtype.kind in "iu" else a for name, a in inputs.items()})
+    for number, each in enumerate(tries):
+        try:
+            return run_reference(original, each, folder=folder), each
+        except ModelError as error:
+            if number == len(tries) - 1:
+                raise PreparationError(
+                    f"{path} cannot be checked, since the original does not run. {error.message}",
+                    "See that it runs in ONNX Runtime with inputs of these shapes, then try again.",
+                ) from error
+    raise AssertionError("there is always one try")
+
+
 def same(wanted: np.ndarray, got: np.ndarray) -> bool:
     """Whether two results of the same computation are equal up to rounding; NaN equals NaN."""
     if wanted.shape != got.shape or wanted.dtype != got.dtype:
@@ -58,7 +80,7 @@ def same(wanted: np.ndarray, got: np.ndarray) -> bool:
 
 
 def difference(wanted: np.ndarray, got: np.ndarray) -> float:
-    """Return the largest absolute difference over the largest finite absolute value (inf where they cannot be compared)."""
+    """Return the largest absolute difference over the largest finite absolute value (inf if not comparable)."""
     if wanted.shape != got.shape:
         return float("inf")
     if wanted.dtype.kind not in "biufc":

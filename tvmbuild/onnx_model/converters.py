@@ -22,13 +22,13 @@ def _constant(value: Any) -> np.ndarray | None:
 
 def _bound(inputs: Sequence[Any], attributes: Mapping[str, Any], index: int, name: str) -> float | None:
     """Return a constant bound of Clip; None when there is none (ONNX Runtime takes NaN as none)."""
-    value = inputs[index] if index < len(inputs) else None
-    bound = float(attributes[name]) if name in attributes else None if value is None else float(_constant(value).item())
+    array = _constant(inputs[index]) if index < len(inputs) else None
+    bound = float(attributes[name]) if name in attributes else None if array is None else float(array.item())
     return None if bound is None or np.isnan(bound) else bound
 
 
 def clip(builder: relax.BlockBuilder, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
-    """Clip with constant bounds as ``relax.clip`` or ``relax.nn.relu``, where TVM's converter emits loops of its own."""
+    """Clip with constant bounds as ``relax.clip`` or ``relax.nn.relu``, where TVM's converter emits loops."""
     if any(value is not None and _constant(value) is None for value in inputs[1:3]):
         return None
     x = inputs[0]
@@ -65,5 +65,29 @@ def pad(builder: relax.BlockBuilder, inputs: Sequence[Any], attributes: Mapping[
     return relax.op.nn.pad(x, widths, "constant", 0.0 if fill is None else float(fill.item()))
 
 
+def gather(builder: relax.BlockBuilder, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+    """Gather that never reads outside its data, where TVM's converter trusts the indices.
+
+    A constant index becomes a slice, which fuses; other indices are clipped to the axis (ONNX leaves them undefined).
+    """
+    data, indices = inputs[:2]
+    if not isinstance(data.ty, relax.TensorType) or _constant(data) is not None:
+        return None
+    axis = attributes.get("axis", 0) % data.ty.ndim
+    size = int(data.ty.shape[axis])
+    array = _constant(indices)
+    if array is None:
+        zero, end = (relax.const(number, indices.ty.dtype.dtype) for number in (0, size))
+        wrapped = relax.op.where(relax.op.less(indices, zero), relax.op.add(indices, end), indices)
+        return relax.op.take(data, wrapped, axis, mode="clip")
+    array = np.where(array < 0, array + size, array)
+    if array.size and (array.min() < 0 or array.max() >= size):
+        raise ValueError(f"Gather with an index outside 0 to {size - 1}")
+    if array.ndim == 0:
+        index = int(array)
+        return relax.op.squeeze(relax.op.strided_slice(data, [axis], [index], [index + 1], assume_inbound=True), axis)
+    return relax.op.take(data, relax.const(array, str(array.dtype)), axis, mode="clip")
+
+
 #: By operator of the standard set, what is used before TVM's own converter.
-CONVERTERS: Mapping[str, Converter] = {"Clip": clip, "Pad": pad}
+CONVERTERS: Mapping[str, Converter] = {"Clip": clip, "Gather": gather, "Pad": pad}

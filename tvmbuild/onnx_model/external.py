@@ -67,7 +67,7 @@ def _safe_file(path: Path, tensor: TensorProto, location: str) -> Path:
     # resolve() follows links, so a link that leads out of the folder is caught too.
     if outside or "\0" in location or not file.resolve().is_relative_to(folder):
         raise ModelError(
-            f"{path}: the tensor '{tensor.name}' wants its data from {ascii(location)}, outside the model's folder.",
+            f"{path}: the tensor '{tensor.name}' wants its data from {location!a}, outside the model's folder.",
             "External data is read only from the model's own folder; do not trust this file unless you made it.",
         )
     return file

@@ -1,7 +1,7 @@
 """Fold constants and shape arithmetic, with onnxslim.
 
-Of onnxslim's rewrites only those run that remove nodes without changing arithmetic. Its fusions (BatchNorm into Conv and
-the like) are left to tvmbuild's own graph passes, which report what they did.
+Of onnxslim's rewrites only those run that remove nodes without changing arithmetic. Its fusions (BatchNorm into Conv
+and the like) are left to tvmbuild's own graph passes, which report what they did.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def fold_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
     names = [value.name for value in proto.graph.output]
     try:
         with _quiet():
-            folded = onnxslim.slim(
+            folded: onnx.ModelProto | None = onnxslim.slim(
                 proto,
                 skip_fusion_patterns=fusions,
                 # Two weights that are equal are not one parameter: quantization may treat them differently.

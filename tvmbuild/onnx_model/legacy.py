@@ -9,6 +9,7 @@ import numpy as np
 from onnx import NodeProto, helper, numpy_helper
 
 from tvmbuild.onnx_model import walk
+from tvmbuild.onnx_model.facts import Facts
 
 
 @dataclass(frozen=True)
@@ -17,18 +18,18 @@ class Rewrite:
 
     Attributes:
         below: the opset from which the operator means what it means in opset 13.
-        apply: (node, opset) -> nodes of opset 13 that compute the same.
+        apply: (node, facts) -> nodes of opset 13 that compute the same.
     """
 
     below: int
-    apply: Callable[[NodeProto, int], list[NodeProto]]
+    apply: Callable[[NodeProto, Facts], list[NodeProto]]
 
 
 def _constant(name: str, array: np.ndarray) -> NodeProto:
     return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array, name))
 
 
-def _upsample(node: NodeProto, opset: int) -> list[NodeProto]:
+def _upsample(node: NodeProto, facts: Facts) -> list[NodeProto]:
     """Upsample-7 and -9: Resize that maps an output coordinate to itself divided by the scale, rounding down."""
     found = walk.attributes(node)
     if "scales" in found:
@@ -40,7 +41,7 @@ def _upsample(node: NodeProto, opset: int) -> list[NodeProto]:
     return [*first, _resize_node(node, mode, scales)]
 
 
-def _resize(node: NodeProto, opset: int) -> list[NodeProto]:
+def _resize(node: NodeProto, facts: Facts) -> list[NodeProto]:
     """Resize-10, which knows only what Upsample does."""
     found = walk.attributes(node)
     mode = found["mode"].s.decode() if "mode" in found else "nearest"
@@ -59,11 +60,13 @@ def _resize_node(node: NodeProto, mode: str, scales: str) -> NodeProto:
     )
 
 
-def _flattened(node: NodeProto, opset: int) -> list[NodeProto]:
+def _flattened(node: NodeProto, facts: Facts) -> list[NodeProto]:
     """Softmax, LogSoftmax and Hardmax before 13, which work on all axes from ``axis`` on as if they were one."""
     found = walk.attributes(node)
     axis = found["axis"].i if "axis" in found else 1
     source, target = node.input[0], node.output[0]
+    if axis in (-1, len(facts.shapes.get(source, ())) - 1):
+        return [helper.make_node(node.op_type, [source], [target], name=node.name, axis=-1)]
     flat, done, shape = f"{target}__flat", f"{target}__done", f"{target}__shape"
     return [
         helper.make_node("Shape", [source], [shape]),

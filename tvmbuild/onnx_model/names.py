@@ -37,7 +37,7 @@ def check_file_name(path: Path) -> None:
     """
     reason = unsafe_reason(path.name)
     if reason:
-        raise ModelError(f"The file name {ascii(path.name)} {reason}.", "Rename the file.")
+        raise ModelError(f"The file name {path.name!a} {reason}.", "Rename the file.")
 
 
 def check_names(path: Path, proto: onnx.ModelProto) -> None:
@@ -51,7 +51,7 @@ def check_names(path: Path, proto: onnx.ModelProto) -> None:
             reason = unsafe_reason(name)
             if reason:
                 raise ModelError(
-                    f"{path}: the {kind} name {ascii(name[:80])} {reason}.",
+                    f"{path}: the {kind} name {name[:80]!a} {reason}.",
                     "Such names can harm terminals and file systems; rename it in the exporter.",
                 )
     except UnicodeDecodeError as error:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import external_data_helper
 
 from tvmbuild.errors import ModelError
@@ -134,5 +134,5 @@ def _check_rules(path: Path, proto: onnx.ModelProto) -> None:
         reason = " ".join(str(error).split())[:500]
         raise ModelError(
             f"{path} is not a valid ONNX model: {reason}",
-            "Export the model again, or mend it and try `python -m onnx.checker`-style validation on the result.",
+            "Export the model again; `onnx.checker.check_model` in Python says the same.",
         ) from error

@@ -12,6 +12,7 @@ from onnx import NodeProto, helper
 
 from tvmbuild.errors import PreparationError
 from tvmbuild.onnx_model import walk
+from tvmbuild.onnx_model.facts import Facts, gather_facts, opset_of
 from tvmbuild.onnx_model.legacy import REWRITES
 from tvmbuild.onnx_model.skeleton import with_weights, without_weights
 
@@ -21,18 +22,13 @@ OPSET = 13
 _WAITING = "tvmbuild.waiting"
 
 
-def model_opset(proto: onnx.ModelProto) -> int:
-    """Return the version of the standard operator set that the model uses."""
-    return next((int(each.version) for each in proto.opset_import if each.domain in ("", "ai.onnx")), 1)
-
-
 def update_opset(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """Return the model at ``OPSET`` or the newer one it has, and what was done.
 
     The model's shapes must be fixed. Raises:
         PreparationError: an operator that cannot be converted.
     """
-    before = model_opset(proto)
+    before = opset_of(proto)
     if before >= OPSET:
         return proto, ()
     skeleton = without_weights(proto)
@@ -45,7 +41,7 @@ def update_opset(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ..
             f"The model uses opset {before}, and an operator cannot be brought to opset {OPSET}: {reason}",
             f"Export the model with opset {OPSET} or newer.",
         ) from error
-    rewritten = _rewrite_hidden(converted, before)
+    rewritten = _rewrite_hidden(converted, gather_facts(proto))
     with_weights(converted, proto.graph.initializer)
     _restore_signature(converted, proto)
     note = f"opset {before} brought to {OPSET}"
@@ -61,14 +57,14 @@ def _hide(proto: onnx.ModelProto, opset: int) -> None:
     proto.opset_import.append(helper.make_opsetid(_WAITING, 1))
 
 
-def _rewrite_hidden(proto: onnx.ModelProto, opset: int) -> dict[str, int]:
+def _rewrite_hidden(proto: onnx.ModelProto, facts: Facts) -> dict[str, int]:
     counts: dict[str, int] = {}
     for graph in walk.graphs(proto.graph):
         nodes: list[NodeProto] = []
         for node in graph.node:
             if node.domain == _WAITING:
                 counts[node.op_type] = counts.get(node.op_type, 0) + 1
-                nodes.extend(REWRITES[node.op_type].apply(node, opset))
+                nodes.extend(REWRITES[node.op_type].apply(node, facts))
             else:
                 nodes.append(node)
         copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]

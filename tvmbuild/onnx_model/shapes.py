@@ -12,8 +12,8 @@ from onnx import ValueInfoProto, helper, numpy_helper
 
 from tvmbuild.errors import ShapeError, UnsupportedOperatorError
 from tvmbuild.onnx_model import walk
+from tvmbuild.onnx_model.facts import infer_shapes, is_fixed
 from tvmbuild.onnx_model.sizes import is_gigantic
-from tvmbuild.onnx_model.skeleton import without_weights
 from tvmbuild.suggest import did_you_mean
 from tvmbuild.tensor import TensorSpec
 
@@ -102,7 +102,7 @@ def freeze_shapes(
     open_inputs: dict[str, list[str]] = {}
     for value in proto.graph.input:
         declared = _declared(value)
-        shape = list(shapes.get(value.name, ())) if value.name in shapes else _filled(declared, sizes)
+        shape: list[int | None] | None = list(shapes[value.name]) if value.name in shapes else _filled(declared, sizes)
         if shape is None or any(size is None for size in shape):
             open_inputs[value.name] = ["?" if shape is None else ""] if declared is None else _shown(declared, shape)
             continue
@@ -130,8 +130,8 @@ def output_specs(path: Path, proto: onnx.ModelProto) -> tuple[TensorSpec, ...]:
     Raises:
         UnsupportedOperatorError: an output's shape depends on the data, so that it is not known before the model runs.
     """
-    inferred = onnx.shape_inference.infer_shapes(without_weights(proto), data_prop=True)
-    dynamic = [value.name for value in inferred.graph.output if not _is_fixed(value)]
+    inferred = infer_shapes(proto)
+    dynamic = [value.name for value in inferred.graph.output if not is_fixed(value)]
     if dynamic:
         writers = _first_dynamic(inferred)
         raise UnsupportedOperatorError(
@@ -148,14 +148,9 @@ def _spec(value: ValueInfoProto) -> TensorSpec:
     return TensorSpec(value.name, str(dtype), tuple(dim.dim_value for dim in tensor.shape.dim))
 
 
-def _is_fixed(value: ValueInfoProto) -> bool:
-    tensor = value.type.tensor_type
-    return tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
-
-
 def _first_dynamic(inferred: onnx.ModelProto) -> str:
     """Name the first operator whose output has no fixed shape."""
-    fixed = {value.name for value in (*inferred.graph.value_info, *inferred.graph.output) if _is_fixed(value)}
+    fixed = {value.name for value in (*inferred.graph.value_info, *inferred.graph.output) if is_fixed(value)}
     for node in inferred.graph.node:
         if any(name and name not in fixed for name in node.output):
             return f"{node.op_type} '{walk.label(node)}'"

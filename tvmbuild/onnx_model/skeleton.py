@@ -12,7 +12,7 @@ SMALL_BYTES = 1024
 
 
 def tensor_bytes(tensor: TensorProto) -> int:
-    """Return the size of a tensor's elements, in bytes, from its declared shape (4-bit types counted as whole bytes)."""
+    """Return the size of a tensor's elements, in bytes, from its declared shape (4-bit types as whole bytes)."""
     count = 1
     for size in tensor.dims:
         count *= size

@@ -10,6 +10,8 @@ from onnx import GraphProto, NodeProto
 
 from tvmbuild.errors import UnsupportedOperatorError
 from tvmbuild.onnx_model import walk
+from tvmbuild.onnx_model.facts import Facts
+from tvmbuild.onnx_model.limits import limit
 
 _STANDARD = ("", "ai.onnx")
 #: Operators of com.microsoft that TVM's importer knows; it ignores domains, so the list must say which it may have.
@@ -44,7 +46,7 @@ class Unsupported:
     """An operator that cannot be compiled.
 
     Attributes:
-        operator: its name, with the domain where it has one, and what of it is not supported ("Resize with mode=cubic").
+        operator: its name, with its domain if it has one, and what of it is not supported ("Resize with antialias").
         nodes: names of all nodes that use it.
         hint: what to do about it.
     """
@@ -60,25 +62,26 @@ class Unsupported:
         return f"{self.operator} ({count}: {', '.join(self.nodes[:_SHOWN])}{more}): {self.hint}"
 
 
-def unsupported_operators(proto: onnx.ModelProto) -> tuple[Unsupported, ...]:
+def unsupported_operators(proto: onnx.ModelProto, facts: Facts | None = None) -> tuple[Unsupported, ...]:
     """Find the operators that cannot be compiled, in the graph and in the graphs inside it, most frequent first.
 
-    Operators that depend only on constants and shapes are passed over, since folding removes them.
+    Operators that depend only on constants and shapes are passed over, since folding removes them. With ``facts`` (of a
+    folded model) uses of known operators are looked at too.
     """
     known = _known_operators()
     found: dict[tuple[str, str], list[str]] = {}
-    _search(proto.graph, known, {""}, found)
+    _search(proto.graph, known, facts, {""}, found)
     listed = [Unsupported(operator, tuple(nodes), hint) for (operator, hint), nodes in found.items()]
     return tuple(sorted(listed, key=lambda each: (-len(each.nodes), each.operator)))
 
 
-def check_support(path: Path, proto: onnx.ModelProto) -> None:
+def check_support(path: Path, proto: onnx.ModelProto, facts: Facts | None = None) -> None:
     """Refuse a model with operators that cannot be compiled.
 
     Raises:
         UnsupportedOperatorError: listing every one.
     """
-    found = unsupported_operators(proto)
+    found = unsupported_operators(proto, facts)
     if found:
         count = sum(len(each.nodes) for each in found)
         raise UnsupportedOperatorError(
@@ -95,7 +98,11 @@ def _known_operators() -> frozenset[str]:
 
 
 def _search(
-    graph: GraphProto, known: frozenset[str], constant: set[str], found: dict[tuple[str, str], list[str]]
+    graph: GraphProto,
+    known: frozenset[str],
+    facts: Facts | None,
+    constant: set[str],
+    found: dict[tuple[str, str], list[str]],
 ) -> None:
     """Add the unsupported nodes of a graph to ``found``; ``constant`` holds the names known when it is compiled."""
     constant = constant | {tensor.name for tensor in graph.initializer}
@@ -104,20 +111,21 @@ def _search(
         if node.op_type in ("Shape", "Size") or (reads <= constant and not node.op_type.startswith("Random")):
             constant |= set(node.output)
             continue
-        problem = _problem(node, known)
+        problem = _problem(node, known, facts)
         if problem:
             found.setdefault(problem, []).append(walk.label(node))
         # A condition that is known leaves one branch only; it is looked at again after folding.
         if not (node.op_type == "If" and node.input[0] in constant):
             for inner in walk.subgraphs(node):
-                _search(inner, known, constant, found)
+                _search(inner, known, facts, constant, found)
 
 
-def _problem(node: NodeProto, known: frozenset[str]) -> tuple[str, str] | None:
+def _problem(node: NodeProto, known: frozenset[str], facts: Facts | None) -> tuple[str, str] | None:
     """Return the operator and a hint if a node cannot be compiled."""
     if node.domain in _STANDARD:
         if node.op_type in known and node.op_type not in _NOT_STANDARD:
-            return None
+            reason = limit(node, facts) if facts else ""
+            return (f"{node.op_type} {reason}", _HINTS.get(node.op_type, _OTHER_HINT)) if reason else None
         return node.op_type, _HINTS.get(node.op_type, _OTHER_HINT)
     if node.domain == "com.microsoft" and node.op_type in _MICROSOFT & known:
         return None
