@@ -1,0 +1,182 @@
+"""Remove what computes nothing: identities, pairs that cancel, and moves of data that stay in place.
+
+Operators that only change the shape become one reshape, which costs nothing at run time; a transposition whose axes
+longer than one keep their order is such an operator too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from tvm import relax
+
+from tvmbuild.graph.report import PassReport
+from tvmbuild.graph.rewriter import (
+    Call,
+    Expr,
+    IRModule,
+    Rewriter,
+    Var,
+    array,
+    dtype_of,
+    is_constant,
+    op_name,
+    rewrite,
+    shape_of,
+)
+
+_Simplifier = Callable[[Rewriter, Call], "Expr | None"]
+
+_RESHAPES = ("reshape", "expand_dims", "squeeze", "flatten", "nn.batch_flatten")
+
+
+def simplify(mod: IRModule) -> tuple[IRModule, PassReport]:
+    """Apply every rule of this file to ``main``."""
+    removed = 0
+
+    def rule(rewriter: Rewriter, _var: Var, value: Expr) -> Expr | None:
+        nonlocal removed
+        result = _simplified(rewriter, value)
+        removed += result is not None
+        return result
+
+    mod = rewrite(mod, rule)
+    return mod, PassReport("simplify", "operators simplified", removed)
+
+
+def _simplified(rewriter: Rewriter, value: Expr) -> Expr | None:
+    if isinstance(value, relax.TupleGetItem):
+        return _field(rewriter, value)
+    name = op_name(value)
+    if not name or not isinstance(value.ty, relax.TensorType):
+        return None
+    if name in _RESHAPES:
+        return _reshape(rewriter, value)
+    rule = _RULES.get(name)
+    return rule(rewriter, value) if rule else None
+
+
+def _field(rewriter: Rewriter, value: Expr) -> Expr | None:
+    source = value.tuple_value
+    source = source if isinstance(source, relax.Tuple) else rewriter.producer(source)
+    if isinstance(source, relax.Tuple):
+        return source.fields[value.index]
+    if op_name(source) == "nn.dropout" and value.index == 0:
+        return source.args[0]  # type: ignore[union-attr]
+    return None
+
+
+def _reshape(rewriter: Rewriter, value: Call) -> Expr | None:
+    data, shape = value.args[0], shape_of(value)
+    inner = rewriter.producer_of(data, "reshape")
+    source = inner.args[0] if inner is not None else data
+    if shape_of(source) == shape:
+        return source
+    if source is data and op_name(value) == "reshape":
+        return None
+    return relax.op.reshape(source, shape)
+
+
+def _permute(rewriter: Rewriter, value: Call) -> Expr | None:
+    data, shape = value.args[0], shape_of(value.args[0])
+    axes = _axes(value)
+    inner = rewriter.producer_of(data, "permute_dims")
+    if inner is not None:
+        axes = [_axes(inner)[axis] for axis in axes]
+        data, shape = inner.args[0], shape_of(inner.args[0])
+    if axes == sorted(axes):
+        return data
+    long_axes = [axis for axis in axes if shape[axis] != 1]
+    if long_axes == sorted(long_axes):
+        return relax.op.reshape(data, shape_of(value))
+    return None if inner is None else relax.op.permute_dims(data, axes)
+
+
+def _axes(value: Call) -> list[int]:
+    rank = len(shape_of(value.args[0]))
+    if value.attrs.axes is None:
+        return list(reversed(range(rank)))
+    return [int(axis) % rank for axis in value.attrs.axes]
+
+
+def _without_neutral(neutral: float, commutes: bool) -> _Simplifier:
+    """Return the rule that drops an operand equal to ``neutral`` everywhere."""
+
+    def rule(_rewriter: Rewriter, value: Call) -> Expr | None:
+        pairs = [(value.args[0], value.args[1])]
+        if commutes:
+            pairs.append((value.args[1], value.args[0]))
+        for data, other in pairs:
+            if is_constant(other) and _same_type(data, value) and np.all(array(other) == neutral):
+                return data
+        return None
+
+    return rule
+
+
+def _same_type(left: Expr, right: Expr) -> bool:
+    return shape_of(left) == shape_of(right) and dtype_of(left) == dtype_of(right)
+
+
+def _identity_if_same(_rewriter: Rewriter, value: Call) -> Expr | None:
+    return value.args[0] if _same_type(value.args[0], value) else None
+
+
+def _slice(_rewriter: Rewriter, value: Call) -> Expr | None:
+    strides = value.args[4].fields if len(value.args) > 4 else ()
+    if any(int(stride.value) != 1 for stride in strides):
+        return None
+    return _identity_if_same(_rewriter, value)
+
+
+def _concat(_rewriter: Rewriter, value: Call) -> Expr | None:
+    parts = value.args[0]
+    return parts.fields[0] if isinstance(parts, relax.Tuple) and len(parts.fields) == 1 else None
+
+
+def _take(_rewriter: Rewriter, value: Call) -> Expr | None:
+    """Taking one element of an axis of length one only removes the axis."""
+    data, indices = value.args
+    axis = value.attrs.axis
+    if axis is None or shape_of(data)[int(axis)] != 1 or not is_constant(indices) or array(indices).size != 1:
+        return None
+    return relax.op.reshape(data, shape_of(value))
+
+
+def _reduction(_rewriter: Rewriter, value: Call) -> Expr | None:
+    """The mean, sum, maximum or minimum over axes of length one is the tensor itself."""
+    same_size = int(np.prod(shape_of(value.args[0]))) == int(np.prod(shape_of(value)))
+    return relax.op.reshape(value.args[0], shape_of(value)) if same_size else None
+
+
+def _global_pool(_rewriter: Rewriter, value: Call) -> Expr | None:
+    """Average pooling to one element per channel is a mean."""
+    rank = len(shape_of(value))
+    layout = str(value.attrs.layout)
+    if not layout.startswith("NC") or any(size != 1 for size in shape_of(value)[2:]):
+        return None
+    return relax.op.mean(value.args[0], axis=list(range(2, rank)), keepdims=True)
+
+
+_RULES: dict[str, _Simplifier] = {
+    "permute_dims": _permute,
+    "add": _without_neutral(0, commutes=True),
+    "subtract": _without_neutral(0, commutes=False),
+    "multiply": _without_neutral(1, commutes=True),
+    "divide": _without_neutral(1, commutes=False),
+    "power": _without_neutral(1, commutes=False),
+    "astype": _identity_if_same,
+    "broadcast_to": _identity_if_same,
+    "nn.pad": _identity_if_same,
+    "strided_slice": _slice,
+    "concat": _concat,
+    "take": _take,
+    "mean": _reduction,
+    "sum": _reduction,
+    "max": _reduction,
+    "min": _reduction,
+    "nn.adaptive_avg_pool1d": _global_pool,
+    "nn.adaptive_avg_pool2d": _global_pool,
+    "nn.adaptive_avg_pool3d": _global_pool,
+}
