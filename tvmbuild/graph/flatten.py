@@ -1,8 +1,8 @@
 """Lay ``main`` out as one straight dataflow block.
 
 The frontend leaves a function outside a dataflow block when it holds an If. Operators have no effects besides their
-results, so both branches can be computed and the result selected: ``if c: a else: b`` is ``where(c, a, b)`` when both have the
-same shape. That costs the work of both branches; the models that have an If left after shape folding
+results, so both branches can be computed and the result selected: ``if c: a else: b`` is ``where(c, a, b)`` when both
+have the same shape. That costs the work of both branches; the models that have an If left after shape folding
 (a choice of sampling rate, say) compute little in it.
 """
 

@@ -13,6 +13,8 @@ from tvmbuild.graph.affine import LINEAR, Affine, Array, Linear, apply, find_lin
 from tvmbuild.graph.report import Kept, PassReport
 from tvmbuild.graph.rewriter import Expr, IRModule, Rewriter, Var, is_constant, op_name, rewrite, shape_of
 
+#: What reads the first two operators of a hard sigmoid, clip(s x + t, 0, 1); they are no bias that failed to fold.
+_ACTIVATION_READERS = (("add",), ("clip",))
 _OPERATORS = ("add", "subtract", "multiply", "divide", "negative")
 
 
@@ -28,7 +30,8 @@ def fold_affine(mod: IRModule) -> tuple[IRModule, PassReport]:
             return None
         outcome = _fold(rewriter, value, operand)
         if isinstance(outcome, str):
-            kept.append(Kept(var.name, outcome))
+            if rewriter.readers(var) not in _ACTIVATION_READERS:
+                kept.append(Kept(var.name, outcome))
             return None
         if outcome is not None:
             applied += 1

@@ -56,6 +56,10 @@ class Rewriter:
         """Return how many arguments and outputs refer to a variable of the new function."""
         return self._uses[expr]
 
+    def readers(self, old: Var) -> tuple[str, ...]:
+        """Return the operators that read a variable of the old function."""
+        return tuple(op_name(value) for _, value in self._bindings if old in used_vars(value))
+
     def emit(self, value: Expr, name: str = "folded") -> Var:
         """Bind a new intermediate value and return its variable."""
         var = self._bind(value, name)
@@ -190,7 +194,7 @@ def op_name(value: Expr | None) -> str:
 
 def is_constant(expr: Expr) -> bool:
     """Whether an expression is a tensor known at build time."""
-    return isinstance(expr, tvm.ir.GenericConst)
+    return isinstance(expr, tvm.ir.GenericConst) and isinstance(expr.ty, relax.TensorType)
 
 
 def array(expr: Expr) -> np.ndarray[Any, Any]:

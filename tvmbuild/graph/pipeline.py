@@ -1,0 +1,221 @@
+"""The graph's phases, in order. Each is a list of passes and can dump the module that it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import tvm
+from tvm import relax
+
+from tvmbuild import progress
+from tvmbuild.errors import OutputError
+from tvmbuild.graph.activations import canonicalize_activations
+from tvmbuild.graph.constants import fold_constants
+from tvmbuild.graph.flatten import flatten
+from tvmbuild.graph.fold_affine import fold_affine
+from tvmbuild.graph.fold_batch_norm import fold_batch_norm
+from tvmbuild.graph.fuse import fuse
+from tvmbuild.graph.memory import read_plan
+from tvmbuild.graph.report import FusedKernel, GraphReport, Kept, MemoryPlan, PassReport
+from tvmbuild.graph.rewriter import IRModule
+from tvmbuild.graph.simplify import simplify
+from tvmbuild.target import Target
+
+#: A pass takes a module and returns it changed, with a report where there is something to count.
+Pass = Callable[[IRModule], tuple[IRModule, "PassReport | None"]]
+
+
+class KernelLibrary(Protocol):
+    """What the graph needs of the schedules: computes for operators, and loops for kernels."""
+
+    def legalize_map(self, target: Target) -> Mapping[str, Any]:
+        """Return legalizations by operator name ("relax.nn.conv2d")."""
+
+    def schedule_module(self, mod: Any, target: Target) -> tuple[Any, Any]:
+        """Return the module with scheduled PrimFuncs, and reports."""
+
+
+@dataclass
+class _State:
+    """A module on its way through the phases."""
+
+    mod: IRModule
+    target: Target
+    kernels: KernelLibrary | None
+    dump_ir: Path | None
+    passes: tuple[PassReport, ...] = ()
+    fused: tuple[FusedKernel, ...] = ()
+    unfused: tuple[Kept, ...] = ()
+    phase: int = 0
+
+
+def optimize(
+    mod: IRModule, target: Target, *, kernels: KernelLibrary | None = None, dump_ir: Path | None = None
+) -> tuple[IRModule, GraphReport]:
+    """Simplify, fold, lay out, legalize, fuse and schedule a model.
+
+    Args:
+        mod: one function ``main`` of static shapes in NCHW with weights as constants.
+        target: the board.
+        kernels: computes and schedules; None leaves TVM's computes unscheduled.
+        dump_ir: folder for the module after each phase (``01-simplify.py``, ...).
+
+    Raises:
+        UnsupportedOperatorError: control flow or shapes that depend on data are left.
+        OutputError: the dump cannot be written.
+    """
+    state = _State(mod, target, kernels, dump_ir)
+    for name, phase in PHASES.items():
+        with progress.stage(f"graph: {name}") as step:
+            phase(state)
+            step.detail = _detail(state)
+        _dump(state, name)
+    plan = plan_memory(state.mod, target)
+    return state.mod, GraphReport(_merged(state.passes), state.fused, state.unfused, plan)
+
+
+def lower(mod: IRModule, target: Target, *, dump_ir: Path | None = None) -> IRModule:
+    """Turn an optimized module into calls of the virtual machine with planned memory, ready for code generation."""
+    with progress.stage("graph: lower"):
+        mod = _in_order([*planning_passes(), *finalizing_passes()])(_with_target(target), mod)
+    _dump(_State(mod, target, None, dump_ir, phase=len(PHASES)), "lower")
+    return mod
+
+
+def plan_memory(mod: IRModule, target: Target) -> MemoryPlan:
+    """Return the memory that an optimized module will need."""
+    return read_plan(_in_order(planning_passes())(_with_target(target), mod))
+
+
+def simplify_passes() -> list[Pass]:
+    """Straighten the graph and write its operators in canonical form."""
+    return [
+        flatten,
+        fold_constants,
+        simplify,
+        canonicalize_activations,
+        simplify,
+        _relax(relax.transform.EliminateCommonSubexpr()),
+    ]
+
+
+def fold_passes() -> list[Pass]:
+    """Fold into convolutions and products what the algebra allows."""
+    return [fold_batch_norm, fold_affine, fold_constants, simplify]
+
+
+def planning_passes() -> list[Any]:
+    """Return TVM's passes from tensors as values to planned storage."""
+    return [
+        relax.transform.RewriteDataflowReshape(),
+        relax.transform.ToNonDataflow(),
+        relax.transform.RemovePurityChecking(),
+        relax.transform.CallTIRRewrite(),
+        relax.transform.StaticPlanBlockMemory(),
+    ]
+
+
+def finalizing_passes() -> list[Any]:
+    """Return TVM's passes from planned storage to calls of the virtual machine."""
+    return [
+        relax.transform.LowerAllocTensor(),
+        relax.transform.KillAfterLastUse(),
+        relax.transform.LowerRuntimeBuiltin(),
+        relax.transform.ComputePrimValue(),
+        relax.transform.VMShapeLower(),
+        relax.transform.AttachGlobalSymbol(),
+    ]
+
+
+def _simplify(state: _State) -> None:
+    _run(state, simplify_passes())
+
+
+def _fold(state: _State) -> None:
+    _run(state, fold_passes())
+
+
+def _legalize(state: _State) -> None:
+    customized = dict(state.kernels.legalize_map(state.target)) if state.kernels else None
+    with _with_target(state.target):
+        mod = relax.transform.LegalizeOps(customized)(state.mod)
+    state.mod, _ = fold_constants(relax.transform.DeadCodeElimination()(mod))
+
+
+def _fuse(state: _State) -> None:
+    state.mod, state.fused, state.unfused = fuse(state.mod)
+    state.mod = relax.transform.DeadCodeElimination()(state.mod)
+
+
+def _schedule(state: _State) -> None:
+    if state.kernels is not None:
+        state.mod, _ = state.kernels.schedule_module(state.mod, state.target)
+
+
+#: The order of the work.
+PHASES: dict[str, Callable[[_State], None]] = {
+    "simplify": _simplify,
+    "fold": _fold,
+    "legalize": _legalize,
+    "fuse": _fuse,
+    "schedule": _schedule,
+}
+
+
+def _run(state: _State, passes: Sequence[Pass]) -> None:
+    for apply in passes:
+        state.mod, report = apply(state.mod)
+        if report is not None:
+            state.passes += (report,)
+
+
+def _merged(reports: Sequence[PassReport]) -> tuple[PassReport, ...]:
+    """Add up the reports of passes that ran more than once."""
+    merged: dict[str, PassReport] = {}
+    for report in reports:
+        seen = merged.get(report.name)
+        merged[report.name] = (
+            report
+            if seen is None
+            else replace(seen, applied=seen.applied + report.applied, kept=seen.kept + report.kept)
+        )
+    return tuple(merged.values())
+
+
+def _detail(state: _State) -> str:
+    return str(state.passes[-1]) if state.passes and not state.fused else f"{len(state.fused)} kernels"
+
+
+def _relax(transform: Any) -> Pass:
+    return lambda mod: (transform(mod), None)
+
+
+def _in_order(passes: Sequence[Any]) -> Callable[[Any, IRModule], IRModule]:
+    def run(target: Any, mod: IRModule) -> IRModule:
+        with target:
+            return tvm.transform.Sequential(list(passes))(mod)
+
+    return run
+
+
+def _with_target(target: Target) -> Any:
+    return target.to_tvm()
+
+
+def _dump(state: _State, name: str) -> None:
+    state.phase += 1
+    if state.dump_ir is None:
+        return
+    path = state.dump_ir / f"{state.phase:02}-{name}.py"
+    aside = path.with_suffix(".partial")
+    try:
+        state.dump_ir.mkdir(parents=True, exist_ok=True)
+        aside.write_text(state.mod.script(), encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"The module cannot be dumped to {path}: {error}.", "Give --dump-ir a folder that can be written."
+        ) from error
