@@ -160,4 +160,4 @@ def _scaled_weight(linear: Linear, weight: Array, scale: Array) -> Array:
     # Transposed: [in, out / groups, ...]; the inputs of group g meet the outputs of group g.
     groups = int(linear.call.attrs.groups)
     grouped = weight.reshape(groups, -1, *weight.shape[1:])
-    return np.asarray(grouped * scale.reshape(groups, 1, -1, *tail)).reshape(weight.shape)
+    return np.reshape(grouped * scale.reshape(groups, 1, -1, *tail), weight.shape)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import tvm
 from tvm import relax
 
-from tvmbuild.graph.patterns import BROADCAST, INJECTIVE, OPAQUE, kernel_op, pattern_of, set_patterns
+from tvmbuild.graph.patterns import BROADCAST, OPAQUE, is_spreading, kernel_op, pattern_of, set_patterns
 from tvmbuild.graph.report import FusedKernel, Kept
 from tvmbuild.graph.rewriter import MAIN, Expr, IRModule, Var, flat_bindings, is_constant, op_name, used_vars
 
@@ -39,10 +39,11 @@ class _Group:
     ops: tuple[str, ...]
     patterns: tuple[int, ...]
     inputs: tuple[Expr, ...]
+    spreads: bool
 
     @property
     def is_elementwise(self) -> bool:
-        return all(pattern <= INJECTIVE for pattern in self.patterns) and self.patterns[0] <= BROADCAST
+        return self.spreads or all(pattern <= BROADCAST for pattern in self.patterns)
 
 
 def _read_groups(mod: IRModule) -> list[_Group]:
@@ -50,7 +51,7 @@ def _read_groups(mod: IRModule) -> list[_Group]:
     for var, value in flat_bindings(mod[MAIN]):
         if op_name(value) == "call_tir":
             arguments = tuple(value.args[1].fields)
-            calls = [(value, {})]
+            calls: list[tuple[Expr, dict[Var, Expr]]] = [(value, {})]
             name = value.args[0].name_hint
         elif isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar):
             arguments, name = tuple(value.args), value.op.name_hint
@@ -61,7 +62,8 @@ def _read_groups(mod: IRModule) -> list[_Group]:
             continue
         patterns = tuple(pattern_of(mod[call.args[0]]) for call, _ in calls)
         inputs = tuple(arg for arg in arguments if isinstance(arg, relax.Var))
-        groups.append(_Group(var, name, _name_ops(calls), patterns, inputs))
+        spreads = is_spreading(calls[0][0].args[0].name_hint)
+        groups.append(_Group(var, name, _name_ops(calls), patterns, inputs, spreads))
     return groups
 
 
@@ -124,7 +126,7 @@ def _why_alone(group: _Group, producers: dict[Var, _Group], uses: dict[Var, int]
     computed = [(var, producer) for var, producer in sources if producer is not None]
     if not computed:
         return "it reads an input of the model"
-    if group.patterns[0] == INJECTIVE or "_spread" in group.name:
+    if group.spreads:
         return "it spreads a small tensor over a large one"
     shared = [producer for var, producer in computed if uses[var] > 1]
     if len(shared) == len(computed):

@@ -41,6 +41,11 @@ def kernel_op(name: str) -> str:
     return re.sub(r"\d*$", "", re.sub(rf"({_SPREAD})?\d*$", "", name)).removeprefix("tir_")
 
 
+def is_spreading(name: str) -> bool:
+    """Whether a PrimFunc is the version of an operator that spreads a small computed operand."""
+    return re.search(rf"{_SPREAD}\d*$", name) is not None
+
+
 def set_patterns(mod: IRModule) -> IRModule:
     """Set the patterns of kernels; the input is legalized, and its kernels have TVM's patterns."""
     updated = {}

@@ -83,16 +83,16 @@ class Rewriter:
         elif is_constant(result):
             self._replacement[old] = result
         else:
-            new = self._bind(result, old.name, is_result=old == self._function.body.body)
+            new = self._bind(result, old.name)
             self._uses[new] = uses
             self._replacement[old] = new
 
-    def _bind(self, value: Expr, name: str, is_result: bool = False) -> Var:
+    def _bind(self, value: Expr, name: str) -> Var:
         value = self._builder.normalize(value)
         for used in used_vars(value):
             if used in self._fresh:
                 self._uses[used] += 1
-        var = (relax.Var if is_result else relax.DataflowVar)(name, value.ty)
+        var = relax.DataflowVar(name, value.ty)
         self._definition[var] = value
         self._new_bindings.append((var, value))
         return var
@@ -107,12 +107,22 @@ class Rewriter:
                 kept.append(relax.VarBinding(var, value))
         kept.reverse()
         result = self._builder.normalize(result)
-        if not isinstance(result, relax.Var) or isinstance(result, relax.DataflowVar):
+        if isinstance(result, relax.DataflowVar):
+            output = relax.Var(result.name, result.ty)
+            kept = [_with_output(binding, result, output) for binding in kept]
+            result = output
+        elif not isinstance(result, relax.Var):
             output = relax.Var("result", result.ty)
             kept.append(relax.VarBinding(output, result))
             result = output
         body = self._builder.normalize(relax.SeqExpr([relax.DataflowBlock(kept)], result))
         return relax.Function(list(self._function.params), body, result.ty, True, self._function.attrs)
+
+
+def _with_output(binding: Any, old: Var, new: Var) -> Any:
+    """Rename the variable that leaves the dataflow block, in one binding."""
+    var = new if binding.var == old else binding.var
+    return relax.VarBinding(var, substitute(binding.value, {old: new}))
 
 
 def rewrite(mod: IRModule, rule: Rule) -> IRModule:

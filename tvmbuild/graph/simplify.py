@@ -146,8 +146,10 @@ def _take(_rewriter: Rewriter, value: Call) -> Expr | None:
 
 def _reduction(_rewriter: Rewriter, value: Call) -> Expr | None:
     """The mean, sum, maximum or minimum over axes of length one is the tensor itself."""
-    same_size = int(np.prod(shape_of(value.args[0]))) == int(np.prod(shape_of(value)))
-    return relax.op.reshape(value.args[0], shape_of(value)) if same_size else None
+    data, shape = value.args[0], shape_of(value)
+    if shape_of(data) == shape:
+        return data
+    return relax.op.reshape(data, shape) if np.prod(shape_of(data)) == np.prod(shape) else None
 
 
 def _global_pool(_rewriter: Rewriter, value: Call) -> Expr | None:

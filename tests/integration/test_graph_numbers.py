@@ -1,0 +1,209 @@
+"""Optimized graphs compute what ONNX Runtime computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import tvm
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from tvm import relax
+from tvm.relax.frontend.onnx import from_onnx
+
+from tvmbuild.graph.pipeline import lower, optimize
+from tvmbuild.target import load_target
+
+pytestmark = pytest.mark.integration
+
+HOST = load_target("host")
+#: Folding rounds each weight once more and sums change their order; the nets are a few layers of a few hundred terms.
+TOLERANCE = 1e-4
+
+
+def run(model: Any, data: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """Compile an optimized model for this machine without schedules and run it."""
+    mod, _ = optimize(from_onnx(model), HOST)
+    executable = tvm.compile(lower(mod, HOST), HOST.to_tvm(), relax_pipeline=tvm.transform.Sequential([]))
+    result = relax.VirtualMachine(executable, tvm.cpu())["main"](tvm.runtime.tensor(data))
+    return [result.numpy()] if hasattr(result, "numpy") else [field.numpy() for field in result]
+
+
+def check(model: Any, shape: tuple[int, ...]) -> None:
+    data = np.random.default_rng(0).standard_normal(shape).astype("float32")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = session.run(None, {"x": data})
+    for actual, wanted in zip(run(model, data), expected, strict=True):
+        assert actual.shape == wanted.shape
+        np.testing.assert_allclose(actual, wanted, rtol=0, atol=TOLERANCE * max(1.0, float(np.abs(wanted).max())))
+
+
+class RandomNet:
+    """Draws layers one after another; every tensor drawn may be read again."""
+
+    def __init__(self, draw: Any) -> None:
+        self.draw = draw
+        self.rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
+        self.tensors: list[tuple[str, tuple[int, int, int]]] = []
+
+    def weight(self, *shape: int, positive: bool = False) -> str:
+        values = self.rng.uniform(0.5, 1.5, shape) if positive else self.rng.standard_normal(shape) / np.sqrt(shape[-1])
+        self.weights.append(numpy_helper.from_array(values.astype("float32"), f"w{len(self.weights)}"))
+        return self.weights[-1].name
+
+    def op(self, kind: str, inputs: list[str], shape: tuple[int, int, int], **attributes: Any) -> None:
+        name = f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+        self.tensors.append((name, shape))
+
+    def layer(self) -> None:
+        name, shape = self.draw(st.sampled_from(self.tensors[-3:]))
+        kind = self.draw(st.sampled_from(sorted(LAYERS)))
+        LAYERS[kind](self, name, shape)
+
+
+def _conv(net: RandomNet, data: str, shape: tuple[int, int, int]) -> None:
+    channels, height, width = shape
+    groups = net.draw(st.sampled_from([count for count in (1, 2, channels) if channels % count == 0]))
+    out = groups * net.draw(st.integers(1, 3))
+    kernel = net.draw(st.sampled_from([1, 3]))
+    stride = net.draw(st.integers(1, 2))
+    inputs = [data, net.weight(out, channels // groups, kernel, kernel)]
+    if net.draw(st.booleans()):
+        inputs.append(net.weight(out))
+    size = [(extent + 2 * (kernel // 2) - kernel) // stride + 1 for extent in (height, width)]
+    net.op("Conv", inputs, (out, *size), group=groups, strides=[stride] * 2, pads=[kernel // 2] * 4)
+
+
+def _transposed(net: RandomNet, data: str, shape: tuple[int, int, int]) -> None:
+    channels, height, width = shape
+    out = net.draw(st.integers(1, 3))
+    if height > 16:
+        return
+    net.op("ConvTranspose", [data, net.weight(channels, out, 2, 2)], (out, 2 * height, 2 * width), strides=[2, 2])
+
+
+def _norm(net: RandomNet, data: str, shape: tuple[int, int, int]) -> None:
+    net.op("BatchNormalization", [data, *(net.weight(shape[0], positive=True) for _ in range(4))], shape)
+
+
+def _affine(net: RandomNet, data: str, shape: tuple[int, int, int]) -> None:
+    kind = net.draw(st.sampled_from(["Add", "Sub", "Mul", "Div"]))
+    size = net.draw(st.sampled_from([(), (1,), (shape[0], 1, 1), (1, shape[0], 1, 1)]))
+    operands = [data, net.weight(*size, positive=True)]
+    if kind != "Div" and net.draw(st.booleans()):
+        operands.reverse()
+    net.op(kind, operands, shape)
+
+
+def _activation(net: RandomNet, data: str, shape: tuple[int, int, int]) -> None:
+    kind = net.draw(st.sampled_from(["Relu", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh"]))
+    net.op(kind, [data], shape)
+
+
+def _silu(net: RandomNet, data: str, shape: tuple[int, int, int]) -> None:
+    net.op("Sigmoid", [data], shape)
+    net.op("Mul", [data, net.tensors[-1][0]], shape)
+
+
+def _pool(net: RandomNet, data: str, shape: tuple[int, int, int]) -> None:
+    channels, height, width = shape
+    if min(height, width) >= 2:
+        kind = net.draw(st.sampled_from(["MaxPool", "AveragePool"]))
+        net.op(kind, [data], (channels, height // 2, width // 2), kernel_shape=[2, 2], strides=[2, 2])
+
+
+def _gate(net: RandomNet, data: str, shape: tuple[int, int, int]) -> None:
+    net.op("GlobalAveragePool", [data], (shape[0], 1, 1))
+    pooled = net.tensors[-1][0]
+    net.op("Conv", [pooled, net.weight(shape[0], shape[0], 1, 1)], (shape[0], 1, 1))
+    net.op("Sigmoid", [net.tensors[-1][0]], (shape[0], 1, 1))
+    net.op("Mul", [data, net.tensors[-1][0]], shape)
+
+
+def _combine(net: RandomNet, data: str, shape: tuple[int, int, int]) -> None:
+    other, other_shape = net.draw(st.sampled_from(net.tensors))
+    if other_shape == shape and net.draw(st.booleans()):
+        net.op("Add", [data, other], shape)
+    elif other_shape[1:] == shape[1:]:
+        net.op("Concat", [data, other], (shape[0] + other_shape[0], *shape[1:]), axis=1)
+
+
+def _resize(net: RandomNet, data: str, shape: tuple[int, int, int]) -> None:
+    if shape[1] > 16:
+        return
+    scales = numpy_helper.from_array(np.array([1, 1, 2, 2], dtype="float32"), f"w{len(net.weights)}")
+    net.weights.append(scales)
+    net.op(
+        "Resize",
+        [data, "", scales.name],
+        (shape[0], 2 * shape[1], 2 * shape[2]),
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+
+
+def _shuffle(net: RandomNet, data: str, shape: tuple[int, int, int]) -> None:
+    channels, height, width = shape
+    if channels % 2:
+        return
+    split = numpy_helper.from_array(np.array([1, 2, channels // 2, height, width]), f"w{len(net.weights)}")
+    joined = numpy_helper.from_array(np.array([1, channels, height, width]), f"w{len(net.weights) + 1}")
+    net.weights += [split, joined]
+    base = len(net.nodes)
+    net.nodes += [
+        helper.make_node("Reshape", [data, split.name], [f"v{base}"]),
+        helper.make_node("Transpose", [f"v{base}"], [f"v{base + 1}"], perm=[0, 2, 1, 3, 4]),
+    ]
+    net.op("Reshape", [f"v{base + 1}", joined.name], shape)
+
+
+LAYERS = {
+    "conv": _conv,
+    "transposed": _transposed,
+    "norm": _norm,
+    "affine": _affine,
+    "activation": _activation,
+    "silu": _silu,
+    "pool": _pool,
+    "gate": _gate,
+    "combine": _combine,
+    "resize": _resize,
+    "shuffle": _shuffle,
+}
+
+
+@st.composite
+def nets(draw: Any) -> tuple[Any, tuple[int, ...]]:
+    net = RandomNet(draw)
+    shape = (draw(st.integers(1, 4)), draw(st.integers(1, 9)), draw(st.integers(1, 9)))
+    net.tensors.append(("x", shape))
+    _conv(net, "x", shape)
+    for _ in range(draw(st.integers(1, 10))):
+        net.layer()
+    outputs = [net.tensors[-1][0]]
+    if draw(st.booleans()):
+        # An inner tensor as a further output must survive every rewrite.
+        outputs.append(draw(st.sampled_from(net.tensors[1:]))[0])
+    graph = helper.make_graph(
+        net.nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, *shape))],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in dict.fromkeys(outputs)],
+        net.weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return onnx.shape_inference.infer_shapes(model, strict_mode=True), (1, *shape)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(nets())
+def test_random_nets_keep_their_numbers(case: tuple[Any, tuple[int, ...]]) -> None:
+    check(*case)
