@@ -1,0 +1,35 @@
+# The front door for people and CI. Each recipe is one line; the work is in scripts/ and in tvmbuild itself.
+PYTHON ?= python3
+RUN := .venv/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit lint format models lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## create .venv, install the pinned packages and, as root, the system packages
+	@$(PYTHON) scripts/bootstrap.py
+
+demo: setup ## build a real model for rpi4, run it on an emulated board, compare it with ONNX Runtime
+	@$(RUN) scripts/demo.py
+
+test: setup models ## all tests: unit, then integration (compile, link, run on the emulated board)
+	@$(RUN) -m pytest
+
+test-unit: setup ## unit tests only: no compilation, seconds
+	@$(RUN) -m pytest tests/unit
+
+lint: setup ## ruff, mypy and the import rules
+	@$(RUN) scripts/lint.py
+
+format: setup ## format the code in place
+	@$(RUN) -m ruff format . && $(RUN) -m ruff check --fix .
+
+models: setup ## fetch the real models and pictures that demo and tests use into build/
+	@$(RUN) -m tvmbuild.zoo
+
+lock: setup ## resolve pyproject.toml into requirements.lock with hashes
+	@$(RUN) -m uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --group dev --custom-compile-command "make lock" -o requirements.lock pyproject.toml
+
+clean: ## remove what the build wrote (not .venv)
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

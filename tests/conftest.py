@@ -1,0 +1,30 @@
+"""Shared by all tests: unit tests may not compile or reach the network."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _no_real_work(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make compiling, linking and the network fail in unit tests, so that they stay quick and honest."""
+    if "unit" not in Path(request.node.path).parts:
+        return
+
+    def refuse(*arguments: object, **_options: object) -> None:
+        raise AssertionError(f"a unit test does real work: {arguments[:2]}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    if request.node.get_closest_marker("subprocess") is None:
+        monkeypatch.setattr(subprocess, "Popen", refuse)
+
+
+@pytest.fixture
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run the test in an empty working folder, away from any project file."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

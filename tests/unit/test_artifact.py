@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tvmbuild.artifact.manifest import Manifest, file_entry, read_manifest
+from tvmbuild.artifact.open import open_artifact
+from tvmbuild.artifact.staging import staged, write_whole
+from tvmbuild.errors import ArtifactError, OutputError
+from tvmbuild.tensor import TensorSpec
+
+MANIFEST = Manifest(
+    name="net-rpi4",
+    model={"file": "net.onnx", "sha256": "0" * 64},
+    inputs=(TensorSpec("input.1", "float32", (1, 3, 8, 8)), TensorSpec("sr", "int64", ())),
+    outputs=(TensorSpec("save/scale_0.tmp_1", "float32", (1, 2)),),
+    target={"name": "rpi4"},
+    toolchain={"name": "gnu", "version": "12"},
+    packages={"tvmbuild": "0.1.0"},
+)
+
+
+def write_artifact(folder: Path) -> Path:
+    for ending, content in ((".so", b"library"), (".tar", b"archive")):
+        (folder / f"net-rpi4{ending}").write_bytes(content)
+    files = tuple(file_entry(folder / f"net-rpi4{ending}") for ending in (".so", ".tar"))
+    path = folder / "net-rpi4.json"
+    path.write_text(dataclasses.replace(MANIFEST, files=files).to_json())
+    return path
+
+
+def test_manifest_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    path.write_text(MANIFEST.to_json())
+    assert read_manifest(path) == MANIFEST
+
+
+@pytest.mark.parametrize("ending", [".json", ".so", ".tar", ""])
+def test_open_by_any_of_its_names(tmp_path: Path, ending: str) -> None:
+    write_artifact(tmp_path)
+    artifact = open_artifact(tmp_path / f"net-rpi4{ending}")
+    assert artifact.library == tmp_path / "net-rpi4.so"
+    assert artifact.archive.read_bytes() == b"archive"
+
+
+def test_a_changed_byte_or_a_lost_file_is_named(tmp_path: Path) -> None:
+    path = write_artifact(tmp_path)
+    (tmp_path / "net-rpi4.so").write_bytes(b"librarx")
+    with pytest.raises(ArtifactError, match=r"net-rpi4\.so is damaged"):
+        open_artifact(path)
+    (tmp_path / "net-rpi4.so").unlink()
+    with pytest.raises(ArtifactError, match=r"net-rpi4\.so is missing"):
+        open_artifact(path)
+
+
+def test_files_outside_the_folder_are_refused(tmp_path: Path) -> None:
+    path = write_artifact(tmp_path)
+    path.write_text(path.read_text().replace("net-rpi4.so", "../net-rpi4.so"))
+    with pytest.raises(ArtifactError, match="outside its folder"):
+        open_artifact(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", '{"format": "tvmbuild-manifest", "version": 99}', '{"format": "tvmbuild-manifest", "version": 1}', "\0", "[" * 100_000],
+)
+def test_foreign_and_damaged_manifests_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "m.json"
+    path.write_text(text)
+    with pytest.raises(ArtifactError):
+        read_manifest(path)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(key=st.sampled_from(sorted(json.loads(MANIFEST.to_json()))), value=_JSON)
+def test_any_value_in_any_field_reads_or_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, key: str, value: object
+) -> None:
+    content = json.loads(MANIFEST.to_json())
+    content[key] = value
+    path = tmp_path_factory.mktemp("m") / "m.json"
+    path.write_text(json.dumps(content))
+    try:
+        assert isinstance(read_manifest(path), Manifest)
+    except ArtifactError:
+        pass
+
+
+def test_staging_replaces_all_or_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+
+    def fail() -> None:
+        with staged(tmp_path) as aside:
+            (aside / "a").write_text("new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "old"
+    with staged(tmp_path) as aside:
+        (aside / "a").write_text("new")
+        (aside / "b").write_text("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert (tmp_path / "a").read_text() == "new"
+
+
+def test_a_full_disk_is_said_and_changes_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with staged(tmp_path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match="the disk is full"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "dist").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_whole(tmp_path / "dist" / "x.txt", "text")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_whole(tmp_path / "dist" / "deeper" / "x.txt", "text")

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tvmbuild import errors, progress
+from tvmbuild.commands.app import run
+from tvmbuild.commands.console import size_text, stage_line, table_lines
+
+HEAVY = ("tvm", "onnx", "onnxruntime", "numpy", "PIL", "rich.progress")
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize("arguments", [["--help"], ["build", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys; from tvmbuild.commands.app import run; run(sys.argv[1:]); "
+        f"print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "tvmbuild" in done.stdout
+
+
+@pytest.mark.subprocess
+def test_an_uninstalled_checkout_runs() -> None:
+    top = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, str(top / "cli.py"), "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("tvmbuild 0.")
+
+
+def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("build", "verify", "inspect", "targets", "doctor"):
+        assert run([command, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert f"tvmbuild {command}" in shown
+        assert "Examples:" in shown
+        assert "--json" in shown
+
+
+def test_each_class_of_error_has_a_code_of_its_own() -> None:
+    classes = errors.TvmbuildError.__subclasses__()
+    codes = [cls.exit_code for cls in classes]
+    assert len(set(codes)) == len(codes)
+    assert set(codes).isdisjoint({0, 1, errors.INTERRUPTED})
+    assert all(cls.meaning != errors.TvmbuildError.meaning for cls in classes)
+
+
+def test_the_readme_lists_every_exit_code() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for cls in errors.TvmbuildError.__subclasses__():
+        assert f"| {cls.exit_code} | {cls.meaning} |" in readme
+
+
+def test_expected_errors_have_a_fix_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["build", "model.onnx", "-t", "rpi44"]) == errors.TargetError.exit_code
+    shown = capsys.readouterr()
+    assert "Did you mean 'rpi4'?" in shown.err
+    assert "Traceback" not in shown.err
+    assert shown.out == ""
+
+
+def test_expected_errors_are_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["build", "model.onnx", "-t", "rpi44", "--json"]) == errors.TargetError.exit_code
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["class"], error["exit_code"]) == ("TargetError", 7)
+
+
+def test_unknown_flags_and_commands_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["build", "m.onnx", "--tagret", "rpi4"]) == 2
+    assert "--target" in capsys.readouterr().err
+    assert run(["biuld"]) == 2
+    assert "build" in capsys.readouterr().err
+
+
+def test_a_bug_leaves_a_log(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_name: str) -> None:
+        raise ZeroDivisionError("boom")
+
+    monkeypatch.setattr("tvmbuild.target.load_target", broken)
+    assert run(["targets"]) == 1
+    shown = capsys.readouterr().err
+    assert "this is a bug in tvmbuild: ZeroDivisionError: boom" in shown
+    log = Path(shown.split("with the log ")[1].strip())
+    assert "Traceback" in log.read_text()
+    log.unlink()
+
+
+def test_interrupt_has_its_code(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tvmbuild.target.load_target", interrupted)
+    assert run(["targets"]) == errors.INTERRUPTED
+    assert "Interrupted" in capsys.readouterr().err
+
+
+def test_targets_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["targets", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert {target["name"] for target in json.loads(shown.out)} >= {"rpi4", "host"}
+    assert "rpi4" in shown.err
+
+
+def test_tables_put_numbers_to_the_right() -> None:
+    assert table_lines(("name", "MACs"), [("conv", "100"), ("dense", "7")]) == [
+        "name   MACs",
+        "-----  ----",
+        "conv    100",
+        "dense     7",
+    ]
+
+
+def test_sizes_and_stages_for_people() -> None:
+    assert [size_text(n) for n in (12, 1500, 2_340_000, 5e9)] == ["12 B", "1.5 kB", "2.3 MB", "5.0 GB"]
+    stage = progress.Stage("fold", detail="27 of 27", seconds=0.25)
+    assert stage_line(stage) == "  * fold: 27 of 27  0.2 s"
+
+
+def test_stages_report_to_listeners_and_mark_failures() -> None:
+    seen: list[tuple[str, int, bool, bool]] = []
+
+    def listen(stage: progress.Stage) -> None:
+        seen.append((stage.name, stage.done, stage.seconds is not None, stage.failed))
+
+    def work() -> None:
+        with progress.listening(listen), progress.stage("tune", total=2) as step:
+            step.advance()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        work()
+    assert seen == [("tune", 0, False, False), ("tune", 1, False, False), ("tune", 1, True, True)]

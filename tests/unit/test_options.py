@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tvmbuild.errors import OptionError
+from tvmbuild.options import BuildOptions, VerifyOptions, read_project_file, resolve
+
+
+def test_later_sources_win_and_are_named() -> None:
+    resolved = resolve(
+        BuildOptions,
+        {"seed": 4, "shape": ["x=1,2"]},
+        project={"target": "rpi3", "seed": 1, "output": "out", "toolchain": "gnu"},
+        target=("rpi3", {"toolchain": "zig"}),
+        environ={"TVMBUILD_SEED": "3", "TVMBUILD_TARGET": "rpi5"},
+    )
+    assert resolved.options == BuildOptions(
+        target="rpi5", seed=4, shape=("x=1,2",), output=Path("out"), toolchain="zig"
+    )
+    origins = {name: origin for name, origin in resolved.origins.items() if origin != "default"}
+    assert origins == {
+        "target": "TVMBUILD_TARGET",
+        "seed": "--seed",
+        "shape": "--shape",
+        "output": "tvmbuild.toml",
+        "toolchain": "target rpi3",
+    }
+    assert "seed = 4  (--seed)" in resolved.lines()
+
+
+def test_nothing_given_is_all_default() -> None:
+    resolved = resolve(BuildOptions, {"seed": None, "shape": []}, environ={})
+    assert resolved.options == BuildOptions()
+    assert resolved.lines() == []
+
+
+@pytest.mark.parametrize(("word", "expected"), [("yes", True), ("0", False), ("False", False), ("on", True)])
+def test_booleans_from_the_environment(word: str, expected: bool) -> None:
+    assert resolve(BuildOptions, {}, environ={"TVMBUILD_COMPARE": word}).options.compare is expected
+
+
+@pytest.mark.parametrize(
+    ("environ", "project", "message"),
+    [
+        ({"TVMBUILD_SEED": "four"}, {}, "TVMBUILD_SEED: seed must be a whole number"),
+        ({"TVMBUILD_COMPARE": "maybe"}, {}, "TVMBUILD_COMPARE: compare must be true or false"),
+        ({}, {"seed": True}, "tvmbuild.toml: seed must be a whole number"),
+        ({}, {"target": 4}, "tvmbuild.toml: target must be a text"),
+        ({}, {"targget": "rpi4"}, "unknown option 'targget'"),
+    ],
+)
+def test_bad_values_name_their_origin(environ: dict[str, str], project: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        resolve(BuildOptions, {}, project=project, environ=environ)
+
+
+def test_optional_path_and_float() -> None:
+    options = resolve(VerifyOptions, {"inputs": "a.npz", "tolerance": 0.5}, environ={}).options
+    assert (options.inputs, options.tolerance) == (Path("a.npz"), 0.5)
+
+
+def test_project_file(in_empty_folder: Path) -> None:
+    assert read_project_file("build") == {}
+    (in_empty_folder / "tvmbuild.toml").write_text('[build]\ntarget = "rpi5"\n')
+    assert read_project_file("build") == {"target": "rpi5"}
+    assert read_project_file("verify") == {}
+    (in_empty_folder / "tvmbuild.toml").write_text("build = 3\n")
+    with pytest.raises(OptionError, match="'build' must be a table"):
+        read_project_file("build")
+    (in_empty_folder / "tvmbuild.toml").write_text("[build\n")
+    with pytest.raises(OptionError, match="cannot be read"):
+        read_project_file("build")

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tvmbuild.errors import VerificationError
+from tvmbuild.tensor import TensorSpec
+from tvmbuild.verify import Verification, difference, require_passed
+
+SPEC = TensorSpec("y", "float32", (2, 3))
+
+
+def array(*values: float) -> np.ndarray:
+    return np.array(values, dtype=np.float32).reshape(2, 3)
+
+
+def test_the_largest_difference_is_found_with_its_place() -> None:
+    found = difference(SPEC, array(1, 2, 3, 4, 5, -10), array(1, 2, 3, 4, 5.5, -10), 0.0)
+    assert (found.largest, found.largest_reference, found.worst_index) == (0.5, 10.0, (1, 1))
+    assert found.relative == pytest.approx(0.05)
+    assert not found.passed
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_special_values_equal_only_themselves(value: float) -> None:
+    special = array(1, value, 3, 4, 5, 6)
+    assert difference(SPEC, special, special.copy(), 0.0).passed
+    broken = difference(SPEC, special, array(1, 2, 3, 4, 5, 6), 0.0)
+    assert broken.largest == np.inf
+    assert not broken.passed
+    assert not difference(SPEC, array(1, 2, 3, 4, 5, 6), special, 0.0).passed
+
+
+def test_integers_must_be_equal() -> None:
+    spec = TensorSpec("y", "int64", (2,))
+    assert difference(spec, np.array([1, 2]), np.array([1, 2]), 0.0).passed
+    assert not difference(spec, np.array([1, 2]), np.array([1, 3]), 0.0).passed
+
+
+def test_empty_and_all_zero_outputs() -> None:
+    assert difference(TensorSpec("y", "float32", (0, 3)), np.zeros((0, 3)), np.zeros((0, 3)), 0.0).passed
+    zeros = np.zeros((2, 3), np.float32)
+    found = difference(SPEC, zeros, zeros, 0.0)
+    assert found.passed
+    assert found.cosine == 1.0
+    assert not difference(SPEC, zeros, zeros + 1e-3, 0.0).passed
+
+
+def test_the_error_names_the_worst_output_first() -> None:
+    outputs = (
+        difference(TensorSpec("good", "float32", (2, 3)), array(1, 1, 1, 1, 1, 1), array(1, 1, 1, 1, 1, 1), 0.0),
+        difference(TensorSpec("bad", "float32", (2, 3)), array(1, 1, 1, 1, 1, 1), array(1, 1, 1, 1, 1, 1.01), 0.0),
+        difference(TensorSpec("worse", "float32", (2, 3)), array(1, 1, 1, 1, 1, 1), array(1, 1, 1, 1, 1, 2), 0.0),
+    )
+    with pytest.raises(VerificationError) as caught:
+        require_passed(Verification(outputs, 1, "here", (0.1,), 0))
+    assert "2 of 3 outputs" in caught.value.message
+    assert caught.value.message.index("worse") < caught.value.message.index("bad:")
+    assert "good" not in caught.value.message
+
+
+@given(hnp.arrays(np.float32, (2, 3), elements=st.floats(-100, 100, width=32)), st.floats(1e-3, 10.0))
+def test_a_difference_beyond_the_tolerance_never_passes(reference: np.ndarray, gap: float) -> None:
+    scale = float(np.abs(reference).max()) or 1.0
+    actual = reference.astype(np.float64)
+    actual[1, 2] += gap * scale
+    assert not difference(SPEC, reference, actual, gap / 2).passed
+    assert difference(SPEC, reference, actual, gap * 2).passed

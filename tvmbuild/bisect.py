@@ -1,0 +1,135 @@
+"""Find the first layer of an artifact that differs from ONNX Runtime.
+
+Layers are the prepared model's tensors in topological order. Each round exposes some of them as outputs, evenly spread
+over the span that is still open, builds that truncated model with the same options, and runs it on the same device.
+The span shrinks by the number of probes each round, so a model of 300 layers takes three builds. Exposing a tensor
+ends fusion there: a fault that needs two operators fused can vanish, and the search then says so.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvmbuild import progress
+from tvmbuild.artifact.open import Artifact, open_artifact
+from tvmbuild.device.protocol import Device
+from tvmbuild.options import BuildOptions, VerifyOptions
+from tvmbuild.reference import run_reference
+from tvmbuild.samples import load_samples
+from tvmbuild.target import Target
+from tvmbuild.tensor import TensorSpec
+from tvmbuild.verify import OutputDifference, difference, frozen_values, target_of
+
+#: Tensors exposed in one round.
+PROBES = 8
+
+
+@dataclass(frozen=True)
+class FirstDifference:
+    """The first layer whose output differs, and by how much; ``node`` is None when no single layer could be blamed."""
+
+    node: str | None
+    operator: str
+    output: OutputDifference | None
+    builds: int
+
+    def __str__(self) -> str:
+        """Return one line for people."""
+        if self.node is None or self.output is None:
+            return (
+                "none: every layer agrees when it is an output of its own, so the fault needs operators that are fused "
+                "together; build with --dump-ir and look at the kernels of the last layers"
+            )
+        return f"{self.operator} '{self.node}': {self.output}"
+
+
+@dataclass(frozen=True)
+class _Layer:
+    node: str
+    operator: str
+    spec: TensorSpec
+
+
+def first_difference(artifact: Artifact, model: Path, device: Device, options: VerifyOptions) -> FirstDifference:
+    """Search the first layer that differs, on the first sample of ``options``.
+
+    Raises:
+        TvmbuildError: whatever a build or a run can raise.
+    """
+    from tvmbuild.onnx_model.prepare import prepare
+    from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
+
+    told = artifact.manifest.options
+    prepared = prepare(model, parse_shapes(told["shape"]), values=parse_values(told["value"]), compare=False)
+    sample = load_samples(artifact.manifest.inputs, options.inputs, count=1, seed=options.seed)[0]
+    layers = _layers(prepared.proto)
+    low, high, worst, builds = 0, len(layers), None, 0
+    with progress.stage("find the first layer that differs") as step:
+        while low < high:
+            probed = sorted({low + (high - low) * k // PROBES for k in range(PROBES)} | {high - 1})
+            found = _compare_layers(prepared.proto, [layers[i] for i in probed], sample, target_of(artifact), device, options)
+            builds += 1
+            bad = next((k for k, item in enumerate(found) if not item.passed), None)
+            if bad is None:
+                low = high
+                break
+            high, worst = probed[bad], found[bad]
+            low = probed[bad - 1] + 1 if bad else low
+            step.advance(detail=f"{builds} builds, {high - low} layers left")
+    if worst is None:
+        return FirstDifference(None, "", None, builds)
+    return FirstDifference(layers[high].node, layers[high].operator, worst, builds)
+
+
+def _layers(proto: Any) -> list[_Layer]:
+    """Return every tensor with a known static shape, in topological order, with the node that makes it."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    shapes: dict[str, TensorSpec] = {}
+    for value in [*inferred.graph.value_info, *inferred.graph.output]:
+        kind = value.type.tensor_type
+        sizes = [size.dim_value if size.HasField("dim_value") else -1 for size in kind.shape.dim]
+        if kind.elem_type and -1 not in sizes:
+            dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name
+            shapes[value.name] = TensorSpec(value.name, dtype, tuple(sizes))
+    return [
+        _Layer(node.name or name, node.op_type, shapes[name])
+        for node in proto.graph.node
+        for name in node.output
+        if name in shapes
+    ]
+
+
+def _compare_layers(
+    proto: Any,
+    layers: Sequence[_Layer],
+    sample: Mapping[str, np.ndarray],
+    target: Target,
+    device: Device,
+    options: VerifyOptions,
+) -> list[OutputDifference]:
+    import onnx
+
+    from tvmbuild.pipeline import build
+
+    names = [layer.spec.name for layer in layers]
+    extractor = onnx.utils.Extractor(onnx.shape_inference.infer_shapes(proto, data_prop=True))
+    kept = [value.name for value in proto.graph.input]
+    part = extractor.extract_model(kept, names)
+    with tempfile.TemporaryDirectory(prefix="tvmbuild-") as scratch:
+        path = Path(scratch) / "part.onnx"
+        onnx.save(part, path)
+        result = build(path, target, BuildOptions(output=Path(scratch), name="part", compare=False))
+        opened = open_artifact(Path(scratch) / "part.json")
+        wanted = {spec.name: sample[spec.name] for spec in result.manifest.inputs}
+        reference = run_reference(path, {**wanted, **frozen_values(opened)})
+        run = device.run(opened.library, list(wanted.values()), threads=options.threads or None, timeout=options.timeout)
+    outputs = dict(zip((spec.name for spec in result.manifest.outputs), run.outputs, strict=True))
+    return [difference(layer.spec, reference[n], outputs[n], options.tolerance) for n, layer in zip(names, layers, strict=True)]

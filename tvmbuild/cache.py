@@ -1,0 +1,68 @@
+"""Folders that are made once and kept: downloads and compiled helpers.
+
+They live in ``$XDG_CACHE_HOME/tvmbuild`` (``~/.cache/tvmbuild``) and may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tvmbuild.errors import OutputError
+
+
+def cache_root() -> Path:
+    """Return the folder that holds everything cached; it may not exist yet."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification wants relative paths ignored.
+    root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
+    return root / "tvmbuild"
+
+
+def cached_folder(name: str, make: Callable[[Path], None]) -> Path:
+    """Return the cached folder ``name``, made by ``make`` if it is not there yet.
+
+    ``make`` fills an empty folder that gets its name only when it is whole. Of several processes that want the same
+    folder one makes it and the others wait.
+
+    Raises:
+        OutputError: the cache cannot be written.
+    """
+    folder = cache_root() / name
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder.with_name(f".{folder.name}.lock")):
+            if not folder.is_dir():
+                _make_aside(folder, make)
+    except OSError as error:
+        raise OutputError(
+            f"The cache folder {folder} cannot be made: {error.strerror or error}.",
+            "Free some space, or point XDG_CACHE_HOME at a folder that can be written.",
+        ) from error
+    return folder
+
+
+def _make_aside(folder: Path, make: Callable[[Path], None]) -> None:
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        make(aside)
+        aside.chmod(0o755)
+        aside.rename(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock for as long as the block runs; the lock of a killed process is released by the kernel."""
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,76 @@
+"""``tvmbuild build``: an ONNX model becomes a deployable artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
+
+
+def build(
+    model: Annotated[Path, typer.Argument(help="The ONNX file.", metavar="MODEL.onnx")],
+    target: Annotated[str | None, typer.Option("-t", "--target", help="Board: a name or a TOML file. [rpi4]")] = None,
+    shape: Annotated[
+        list[str] | None, typer.Option("--shape", help="Input shape, NAME=1,3,224,224; once an input.")
+    ] = None,
+    value: Annotated[
+        list[str] | None, typer.Option("--value", help="Freeze an input to a constant, NAME=16000; once an input.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the artifact. [dist]")] = None,
+    name: Annotated[str | None, typer.Option(help="Stem of the files. [<model>-<target>]")] = None,
+    toolchain: Annotated[
+        str | None, typer.Option(help="'gnu' or 'zig'. [the first of the target's that is installed]")
+    ] = None,
+    compare: Annotated[
+        bool | None, typer.Option("--compare/--no-compare", help="Check the prepared model in ONNX Runtime. [compare]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of that check's inputs. [0]")] = None,
+    dump_ir: Annotated[Path | None, typer.Option(help="Folder for the module after each phase.")] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compile a model for a board.
+
+    Writes <name>.so (ready to load), <name>.tar (objects that TVM links on the board) and <name>.json (the manifest).
+
+    \b
+    Examples:
+      tvmbuild build mobilenet.onnx -t rpi4
+      tvmbuild build det.onnx -t rpi5 --shape x=1,3,640,640 -o build/
+      tvmbuild build vad.onnx --value sr=16000 --dump-ir /tmp/ir
+    """
+    from tvmbuild.options import BuildOptions, read_project_file, resolve
+    from tvmbuild.target import load_target
+
+    console = Console(as_json, verbose, quiet)
+    flags = {
+        "target": target,
+        "shape": shape,
+        "value": value,
+        "output": output,
+        "name": name,
+        "toolchain": toolchain,
+        "compare": compare,
+        "seed": seed,
+        "dump_ir": dump_ir,
+    }
+    resolved = resolve(BuildOptions, flags, project=read_project_file("build"))
+    board = load_target(resolved.options.target)
+    console.text(f"building {model} for {board.name}: {board.description}")
+    for line in resolved.lines():
+        console.text(f"  {line}")
+    with console.stages():
+        from tvmbuild.pipeline import build as run_build
+
+        result = run_build(model, board, resolved.options)
+    console.result(result.manifest)
+    for line in result.graph.lines(verbose=verbose):
+        console.text(f"  {line}")
+    for entry in result.manifest.files:
+        console.text(f"wrote {result.folder / entry.name}  {size_text(entry.bytes)}")
+    stem = result.folder / result.manifest.name
+    console.text(f"next: tvmbuild verify {stem}.so --model {model}")

@@ -1,0 +1,160 @@
+"""What the commands print: one JSON object on stdout with --json, everything else for people."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tvmbuild import progress
+
+#: Options that every command takes.
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more: options, notes, every kernel.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
+
+#: A step longer than this gets a bar on a terminal.
+BAR_AFTER_SECONDS = 2.0
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; a BaseException, so that no handler of errors swallows it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Console:
+    """Printer of one command.
+
+    Attributes:
+        as_json: results go to stdout as one JSON object; text for people goes to stderr.
+        verbose: say more.
+        quiet: print errors only.
+    """
+
+    as_json: bool = False
+    verbose: bool = False
+    quiet: bool = False
+
+    @staticmethod
+    def say(text: str, style: str = "") -> None:
+        """Print a line on stderr, in colour on a terminal."""
+        colour = style == "red" and sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        print(f"\033[31m{text}\033[0m" if colour else text, file=sys.stderr)
+
+    def text(self, line: str = "") -> None:
+        """Print a line of the result for people."""
+        if not self.quiet:
+            print(line, file=sys.stderr if self.as_json else sys.stdout)
+
+    def detail(self, line: str) -> None:
+        """Print a line only with -v."""
+        if self.verbose:
+            self.text(line)
+
+    def table(self, header: Sequence[str], rows: Iterable[Sequence[str]], indent: str = "") -> None:
+        """Print columns, numbers to the right."""
+        for line in table_lines(header, rows):
+            self.text(indent + line)
+
+    def result(self, value: Any) -> None:
+        """Print the JSON object."""
+        if self.as_json:
+            print(json.dumps(value, default=plain, ensure_ascii=False))
+
+    @contextmanager
+    def stages(self) -> Iterator[None]:
+        """Show the stages that run inside the block."""
+        if self.quiet:
+            yield
+        elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and "CI" not in os.environ:
+            with _bars():
+                yield
+        else:
+            with progress.listening(_print_finished):
+                yield
+
+
+def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lay out columns: text to the left, numbers to the right, a rule under the header."""
+    body = [tuple(row) for row in rows]
+    columns = list(zip(header, *body, strict=True))
+    widths = [max(len(cell) for cell in column) for column in columns]
+    numeric = [bool(body) and all(cell[:1].isdigit() or cell[:1] in "-<" for cell in column[1:]) for column in columns]
+
+    def line(cells: Sequence[str]) -> str:
+        parts = (c.rjust(w) if n else c.ljust(w) for c, w, n in zip(cells, widths, numeric, strict=True))
+        return "  ".join(parts).rstrip()
+
+    return [line(header), "  ".join("-" * width for width in widths), *(line(row) for row in body)]
+
+
+def size_text(count: float) -> str:
+    """Return a size in bytes for people ("4.2 MB"), in powers of ten."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def stage_line(stage: progress.Stage) -> str:
+    """Return the line that a finished stage leaves behind."""
+    mark = "x" if stage.failed else "*"
+    detail = f": {stage.detail}" if stage.detail else ""
+    return f"  {mark} {stage.name}{detail}  {stage.seconds or 0.0:.1f} s"
+
+
+def _print_finished(stage: progress.Stage) -> None:
+    if stage.seconds is not None:
+        print(stage_line(stage), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _bars() -> Iterator[None]:
+    from rich.console import Console as RichConsole
+    from rich.console import RenderableType
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    class SlowOnly(Progress):
+        """Shows a task only once it has run for a while: quick steps would flicker."""
+
+        def get_renderables(self) -> Iterable[RenderableType]:
+            slow = [task for task in self.tasks if (task.elapsed or 0.0) > BAR_AFTER_SECONDS]
+            yield self.make_tasks_table(slow)
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with SlowOnly(*columns, console=RichConsole(stderr=True), transient=True) as bars:
+        tasks: dict[int, Any] = {}
+
+        def show(stage: progress.Stage) -> None:
+            if id(stage) not in tasks:
+                tasks[id(stage)] = bars.add_task(stage.name, total=stage.total)
+            task = tasks[id(stage)]
+            if stage.seconds is None:
+                bars.update(task, completed=stage.done, total=stage.total)
+            else:
+                bars.remove_task(task)
+                del tasks[id(stage)]
+                bars.console.print(stage_line(stage), markup=False, highlight=False)
+
+        with progress.listening(show):
+            yield
+
+
+def plain(value: Any) -> Any:
+    """Turn dataclasses, paths and arrays into what JSON has."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    with contextlib.suppress(AttributeError):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON")

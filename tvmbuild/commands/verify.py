@@ -1,0 +1,79 @@
+"""``tvmbuild verify``: compare an artifact with ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
+
+
+def verify(
+    artifact: Annotated[Path, typer.Argument(help="The .so, .tar or .json of an artifact.", metavar="ARTIFACT")],
+    model: Annotated[Path, typer.Option("--model", help="The ONNX file it was built from.")],
+    on: Annotated[str | None, typer.Option(help="Device: auto, local, emulated or rpc. [auto]")] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(help="Sample inputs: .npz, .npy, an image, or a folder. [random, from the seed]")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="Random samples, or the most to take from a folder. [1]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the random inputs. [0]")] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Largest difference over largest value. [fp32 1e-4, fp16 1e-2, integers 0]")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads on the device. [one a core]")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that one run may take. [600]")] = None,
+    bisect: Annotated[bool, typer.Option("--bisect", help="On a difference, find the first layer that differs.")] = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the same inputs through ONNX Runtime and the artifact, and compare every output.
+
+    A difference beyond the tolerance exits with code 15.
+
+    \b
+    Examples:
+      tvmbuild verify dist/det-rpi4.so --model det.onnx
+      tvmbuild verify dist/det-rpi4.so --model det.onnx --inputs photos/ --samples 20
+      tvmbuild verify dist/det-rpi4.so --model det.onnx --bisect
+    """
+    from tvmbuild.options import VerifyOptions, read_project_file, resolve
+
+    console = Console(as_json, verbose, quiet)
+    flags = {
+        "on": on,
+        "inputs": inputs,
+        "samples": samples,
+        "seed": seed,
+        "tolerance": tolerance,
+        "threads": threads,
+        "timeout": timeout,
+    }
+    options = resolve(VerifyOptions, flags, project=read_project_file("verify")).options
+    with console.stages():
+        from tvmbuild.artifact.open import open_artifact
+        from tvmbuild.device.open import open_device
+        from tvmbuild.verify import require_passed, target_of
+        from tvmbuild.verify import verify as run_verify
+
+        opened = open_artifact(artifact)
+        device = open_device(options.on, target_of(opened))
+        outcome = run_verify(opened, model, device, options)
+        first = None
+        if bisect and not outcome.passed:
+            from tvmbuild.bisect import first_difference
+
+            first = first_difference(opened, model, device, options)
+    report = {**outcome.to_json(), "first_difference": str(first) if first else None}
+    rows = (
+        (o.spec.name, f"{o.largest:.2e}", f"{o.relative:.2e}", f"{o.tolerance:.0e}", f"{o.cosine:.8f}", "ok" if o.passed else "DIFFERS")
+        for o in outcome.outputs
+    )
+    console.table(("output", "largest diff", "relative", "allowed", "cosine", ""), rows)
+    console.text(f"{outcome.samples} sample(s) on {outcome.device}; peak memory {size_text(outcome.peak_bytes)}")
+    if first:
+        console.text(f"first layer that differs: {first}")
+    require_passed(outcome, details=report)
+    console.result(report)

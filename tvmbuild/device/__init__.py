@@ -1,0 +1,38 @@
+"""Places to run a compiled model: this machine, an emulated board, a real one."""
+
+from __future__ import annotations
+
+from tvmbuild.device.emulated import EmulatedDevice
+from tvmbuild.device.local import LocalDevice
+from tvmbuild.device.protocol import Device, DeviceInfo, RunResult
+from tvmbuild.device.rpc import open_rpc_device
+from tvmbuild.errors import OptionError
+from tvmbuild.suggest import did_you_mean
+from tvmbuild.target import Target
+
+__all__ = ["KINDS", "Device", "DeviceInfo", "RunResult", "open_device"]
+
+KINDS = ("auto", "local", "emulated", "rpc")
+
+
+def open_device(kind: str, target: Target) -> Device:
+    """Return a device that runs code for a target.
+
+    Args:
+        kind: "local", "emulated", "rpc", or "auto": local if this machine runs the target's code, else emulated.
+        target: what the code is for.
+
+    Raises:
+        OptionError: there is no such kind.
+        DeviceError: this machine cannot run the target's code, or the target is not emulated.
+        ToolchainError: the emulator, or the compiler of the runner, is missing.
+    """
+    if kind not in KINDS:
+        raise OptionError(f"There is no device '{kind}'.", did_you_mean(kind, KINDS))
+    if kind == "auto":
+        kind = "local" if target.is_native else "emulated"
+    if kind == "local":
+        return LocalDevice(target)
+    if kind == "emulated":
+        return EmulatedDevice(target)
+    return open_rpc_device(target)

@@ -1,0 +1,83 @@
+"""Find QEMU's user-mode emulator and the aarch64 system libraries that it runs programs with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from tvmbuild.cache import cache_root
+from tvmbuild.errors import ToolchainError
+
+_PROGRAMS = ("qemu-aarch64", "qemu-aarch64-static")
+#: Where Debian and Ubuntu put the libraries of their cross toolchain, below / or below an unpacked copy.
+_SYSROOT = "usr/aarch64-linux-gnu"
+#: What has to lie in a sysroot's lib folder for the runner to start.
+_NEEDED = ("ld-linux-aarch64.so.1", "libc.so.6", "libstdc++.so.6", "libgcc_s.so.1")
+_PACKAGES = "qemu-user libc6-arm64-cross libstdc++6-arm64-cross libgcc-s1-arm64-cross"
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """QEMU's user-mode emulator of aarch64.
+
+    Attributes:
+        program: path of qemu-aarch64.
+        sysroot: folder in which the emulated program finds its loader and libraries (QEMU's -L).
+        version: "qemu-aarch64 7.2.22".
+    """
+
+    program: str
+    sysroot: Path
+    version: str
+
+
+def unpacked_root() -> Path:
+    """Return where packages may be unpacked by a user who is not root (see the hint of ``find_emulator``)."""
+    return cache_root() / "root"
+
+
+def find_emulator() -> Emulator:
+    """Return the emulator.
+
+    Raises:
+        ToolchainError: it or its libraries are missing; the hint is the line that installs them, with root and without.
+    """
+    unpacked = unpacked_root()
+    folders = [*os.get_exec_path(), str(unpacked / "usr/bin")]
+    program = next(filter(None, (shutil.which(name, path=os.pathsep.join(folders)) for name in _PROGRAMS)), None)
+    sysroot = next(
+        (
+            root / _SYSROOT
+            for root in (Path("/"), unpacked)
+            if all((root / _SYSROOT / "lib" / name).exists() for name in _NEEDED)
+        ),
+        None,
+    )
+    if program is None or sysroot is None:
+        missing = "QEMU's user-mode emulator (qemu-aarch64)" if program is None else "the aarch64 system libraries"
+        without_root = (
+            f"mkdir -p {unpacked} && cd {unpacked} && apt-get download {_PACKAGES} "
+            "&& for package in *.deb; do dpkg -x $package .; done"
+        )
+        raise ToolchainError(
+            f"The emulated board cannot run: {missing} is missing."
+            if program is None
+            else f"The emulated board cannot run: {missing} are missing.",
+            f"sudo apt-get install -y {_PACKAGES} (without root: {without_root})",
+        )
+    return Emulator(program, sysroot, _version(program))
+
+
+@lru_cache(maxsize=4)
+def _version(program: str) -> str:
+    """Return the name and number of "qemu-aarch64 version 7.2.22 (Debian ...)"."""
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ToolchainError(f"{program} does not work: {error}.", "Install it again with apt-get.") from error
+    words = done.stdout.split()
+    return f"qemu-aarch64 {words[2]}" if len(words) > 2 else "qemu-aarch64"

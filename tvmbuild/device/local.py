@@ -1,0 +1,52 @@
+"""This machine as a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvmbuild.device.protocol import DEFAULT_TIMEOUT, DeviceInfo, RunResult
+from tvmbuild.device.runner import RunRequest, run_with
+from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
+from tvmbuild.errors import DeviceError
+from tvmbuild.target import Target
+
+
+class LocalDevice:
+    """Runs models in a process of their own on this machine."""
+
+    name = "local"
+
+    def __init__(self, target: Target) -> None:
+        """Prepare the runner.
+
+        Raises:
+            DeviceError: this machine cannot run code for ``target``.
+        """
+        if not target.is_native:
+            raise DeviceError(
+                f"This machine cannot run code for {target.name} ({target.arch}).", "Use --on emulated instead."
+            )
+        self._target = target
+        self._runner = runner_folder(target) / RUNNER_NAME
+
+    def describe(self) -> DeviceInfo:
+        """Return what the device is."""
+        return DeviceInfo("local", f"this machine ({self._target.cpu})", self._target.cpu, timed=True)
+
+    def run(
+        self,
+        library: Path,
+        inputs: Sequence[np.ndarray[Any, Any]],
+        *,
+        repeat: int = 1,
+        warmup: int = 0,
+        threads: int | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> RunResult:
+        """Run a model; see ``Device.run``."""
+        request = RunRequest(library, tuple(inputs), repeat, warmup, threads, timeout)
+        return run_with([str(self._runner)], request, self._target)

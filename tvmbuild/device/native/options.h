@@ -1,0 +1,29 @@
+// The runner's command line.
+#ifndef TVMBUILD_OPTIONS_H_
+#define TVMBUILD_OPTIONS_H_
+
+#include <string>
+#include <vector>
+
+namespace tvmbuild {
+
+struct Options {
+  std::string library;
+  std::vector<std::string> inputs;
+  std::string output_dir;
+  int repeat = 1;
+  int warmup = 0;
+  int threads = 0;  // 0 leaves it to the runtime
+  bool json = false;
+  bool markers = false;
+  bool help = false;
+};
+
+extern const char kUsage[];
+
+// Throws Failure(kUsage).
+Options ParseOptions(int argc, char** argv);
+
+}  // namespace tvmbuild
+
+#endif  // TVMBUILD_OPTIONS_H_

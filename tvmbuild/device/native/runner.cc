@@ -1,0 +1,115 @@
+// tvmbuild-runner: loads a compiled model, runs it on .npy inputs, times it and writes its outputs.
+
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "failure.h"
+#include "memory.h"
+#include "model.h"
+#include "npy.h"
+#include "options.h"
+
+namespace tvmbuild {
+namespace {
+
+// A system call that no kernel has. It fails harmlessly; the instruction counter, a plugin of QEMU, waits for it.
+enum class Marker : long { kStart = 1, kStop = 2, kWarm = 3 };
+
+void Mark(const Options& options, Marker marker) {
+  constexpr long kMarkerCall = 0x7b70;
+  constexpr long kTag = 0;
+  if (options.markers) syscall(kMarkerCall, static_cast<long>(marker), kTag);
+}
+
+std::vector<double> TimeRuns(const Options& options, Model* model) {
+  using Clock = std::chrono::steady_clock;
+  Mark(options, Marker::kWarm);
+  for (int i = 0; i < options.warmup; ++i) model->Run();
+  std::vector<double> seconds;
+  seconds.reserve(static_cast<size_t>(options.repeat));
+  Mark(options, Marker::kStart);
+  for (int i = 0; i < options.repeat; ++i) {
+    const Clock::time_point start = Clock::now();
+    model->Run();
+    seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+  }
+  Mark(options, Marker::kStop);
+  return seconds;
+}
+
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  std::string text;
+  for (const int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
+  return "[" + text + "]";
+}
+
+void PrintJson(const std::vector<double>& seconds, const std::vector<Output>& outputs) {
+  std::printf("{\"seconds\": [");
+  for (size_t i = 0; i < seconds.size(); ++i) std::printf("%s%.9f", i == 0 ? "" : ", ", seconds[i]);
+  std::printf("], \"peak_bytes\": %llu, \"outputs\": [", static_cast<unsigned long long>(PeakResidentBytes()));
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    std::printf("%s{\"dtype\": \"%s\", \"shape\": %s}", i == 0 ? "" : ", ", NpyDescription(outputs[i].dtype).c_str(),
+                ShapeText(outputs[i].shape).c_str());
+  }
+  std::printf("]}\n");
+}
+
+void PrintText(const std::vector<double>& seconds, const std::vector<Output>& outputs) {
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    std::printf("output %zu: %s %s\n", i, NpyDescription(outputs[i].dtype).c_str(), ShapeText(outputs[i].shape).c_str());
+  }
+  double least = seconds[0], sum = 0;
+  for (const double one : seconds) {
+    least = one < least ? one : least;
+    sum += one;
+  }
+  std::printf("%zu runs: %.3f ms on average, %.3f ms at best; peak memory %.1f MiB\n", seconds.size(),
+              1e3 * sum / static_cast<double>(seconds.size()), 1e3 * least,
+              static_cast<double>(PeakResidentBytes()) / (1024.0 * 1024.0));
+}
+
+void Run(const Options& options) {
+  // Read by the runtime when it starts its threads, which the first parallel kernel does.
+  if (options.threads > 0) setenv("TVM_NUM_THREADS", std::to_string(options.threads).c_str(), 1);
+  Model model(options.library);
+  std::vector<NpyArray> inputs;
+  for (const std::string& path : options.inputs) inputs.push_back(ReadNpy(path));
+  model.SetInputs(std::move(inputs));
+  const std::vector<double> seconds = TimeRuns(options, &model);
+  const std::vector<Output> outputs = model.Outputs();
+  if (!options.output_dir.empty()) {
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      WriteNpy(options.output_dir + "/output_" + std::to_string(i) + ".npy", outputs[i].dtype, outputs[i].shape,
+               outputs[i].data);
+    }
+  }
+  options.json ? PrintJson(seconds, outputs) : PrintText(seconds, outputs);
+}
+
+}  // namespace
+}  // namespace tvmbuild
+
+int main(int argc, char** argv) {
+  try {
+    const tvmbuild::Options options = tvmbuild::ParseOptions(argc, argv);
+    if (options.help) {
+      std::fputs(tvmbuild::kUsage, stdout);
+    } else {
+      tvmbuild::Run(options);
+    }
+    return std::fflush(stdout) == 0 ? 0 : static_cast<int>(tvmbuild::ExitCode::kOutput);
+  } catch (const tvmbuild::Failure& failure) {
+    std::fprintf(stderr, "tvmbuild-runner: %s\n", failure.what());
+    if (failure.code() == static_cast<int>(tvmbuild::ExitCode::kUsage)) std::fputs(tvmbuild::kUsage, stderr);
+    return failure.code();
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "tvmbuild-runner: %s\n", error.what());
+    return static_cast<int>(tvmbuild::ExitCode::kRun);
+  }
+}

@@ -1,0 +1,159 @@
+"""Start the runner, hand it inputs, take its outputs, and say in plain words what went wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvmbuild.device.protocol import RunResult
+from tvmbuild.elf import check_compatible
+from tvmbuild.errors import DeviceError, IncompatibleLibraryError, InputDataError, OutputError, TvmbuildError
+from tvmbuild.target import Target
+
+#: Exit codes of the runner, the same numbers as in native/failure.h, and the errors that they become.
+_EXIT_CODES: dict[int, type[TvmbuildError]] = {
+    2: DeviceError,
+    3: IncompatibleLibraryError,
+    4: InputDataError,
+    5: DeviceError,
+    6: OutputError,
+}
+_HINTS = {
+    2: "Report this as a bug of tvmbuild.",
+    3: "Build the library again.",
+    4: "Compare the inputs with the model's: tvmbuild inspect.",
+    5: "Run tvmbuild verify --bisect to find the layer, and report it.",
+    6: "Free some space for temporary files, or point TMPDIR elsewhere.",
+}
+_MESSAGE_LIMIT = 600
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What to run and how; the fields are those of ``Device.run``."""
+
+    library: Path
+    inputs: tuple[np.ndarray[Any, Any], ...]
+    repeat: int
+    warmup: int
+    threads: int | None
+    timeout: float
+    markers: bool = False
+
+
+def run_with(
+    launcher: Sequence[str], request: RunRequest, target: Target, environment: Mapping[str, str] | None = None
+) -> RunResult:
+    """Run a model with the runner.
+
+    Args:
+        launcher: the command up to and including the runner.
+        request: what to run.
+        target: what the library is for; its core is named in errors.
+        environment: variables to set for the launcher.
+
+    Raises:
+        As ``Device.run``.
+    """
+    check_compatible(request.library, target)
+    with tempfile.TemporaryDirectory(prefix="tvmbuild-run-") as name:
+        folder = Path(name)
+        command = [*launcher, str(request.library.absolute()), "--json", "--output-dir", str(folder)]
+        for index, array in enumerate(request.inputs):
+            path = folder / f"input_{index}.npy"
+            np.save(path, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False)
+            command += ["--input", str(path)]
+        command += ["--repeat", str(request.repeat), "--warmup", str(request.warmup)]
+        if request.threads is not None:
+            command += ["--threads", str(request.threads)]
+        if request.markers:
+            command.append("--markers")
+        report = _parse(_run(command, request.timeout, target, environment or {}))
+        outputs = tuple(
+            np.load(folder / f"output_{index}.npy", allow_pickle=False) for index in range(len(report["outputs"]))
+        )
+    return RunResult(outputs, tuple(report["seconds"]), report["peak_bytes"])
+
+
+def _run(command: Sequence[str], timeout: float, target: Target, environment: Mapping[str, str]) -> str:
+    # Libraries preloaded or preferred on this machine are none of the model's business.
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("LD_")}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=timeout, check=False, env={**inherited, **environment}
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DeviceError(
+            f"The run did not finish within {timeout:.0f} seconds.",
+            "Allow more with --timeout, or use a smaller input.",
+        ) from error
+    except OSError as error:
+        raise DeviceError(f"{command[0]} cannot be started: {error.strerror}.", "Run tvmbuild doctor.") from error
+    if done.returncode != 0:
+        raise explain_exit(done.returncode, done.stderr.decode("utf-8", "replace"), target)
+    return done.stdout.decode("utf-8", "replace")
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        report: dict[str, Any] = json.loads(text.splitlines()[-1])
+    except (ValueError, IndexError) as error:
+        raise DeviceError("The runner ended without its report.", "Report this as a bug of tvmbuild.") from error
+    return report
+
+
+def explain_exit(code: int, stderr: str, target: Target) -> TvmbuildError:
+    """Return the error for a runner that failed.
+
+    Args:
+        code: as in ``subprocess``: negative for a signal.
+        stderr: what the runner and the emulator wrote.
+        target: what the library is for.
+    """
+    lines = [line for line in stderr.strip().splitlines() if line]
+    said = next((line for line in lines if line.startswith("tvmbuild-runner: ")), lines[-1] if lines else "")
+    said = said.removeprefix("tvmbuild-runner: ")[:_MESSAGE_LIMIT].rstrip(".")
+    # Under a shell or a static emulator a signal arrives as 128 + its number.
+    number = -code if code < 0 else code - 128 if code > 128 else 0
+    if number:
+        return _explain_signal(number, said, target)
+    if "unable to find CPU model" in stderr:
+        return DeviceError(
+            f"This QEMU does not know the core {target.qemu_cpu}.",
+            "Install QEMU 7.2 or newer (qemu-user of Debian 12).",
+        )
+    kind = _EXIT_CODES.get(code, DeviceError)
+    return kind(f"{said[:1].upper()}{said[1:]}." if said else f"The runner exited with {code}.", _HINTS.get(code, ""))
+
+
+def _explain_signal(number: int, said: str, target: Target) -> TvmbuildError:
+    if number == signal.SIGILL:
+        return DeviceError(
+            f"The library uses an instruction that {target.qemu_cpu or target.cpu} does not have.",
+            f"Build it for this board: -t {target.name}.",
+        )
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    meaning = {
+        signal.SIGSEGV: "the model reached outside its memory",
+        signal.SIGABRT: "the runtime gave up",
+        signal.SIGKILL: "it was killed, perhaps for lack of memory",
+        signal.SIGBUS: "the model reached outside its memory",
+        signal.SIGFPE: "an integer was divided by zero",
+    }.get(signal.Signals(number) if name.startswith("SIG") else signal.SIGTERM, "")
+    detail = ": ".join(part for part in (meaning, said) if part)
+    return DeviceError(
+        f"The run crashed with {name}{f' ({detail})' if detail else ''}.",
+        "Run tvmbuild verify --bisect to find the layer, and report it.",
+    )

@@ -1,0 +1,118 @@
+"""From TVM's object files to the files that a board loads: the ``.tar`` and the shared library."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tvmbuild.elf import ElfFacts, check_compatible
+from tvmbuild.errors import CompileError, OutputError
+from tvmbuild.target import Target
+from tvmbuild.toolchain import Toolchain, run_compiler
+
+_LINK_OPTIONS = (
+    "-shared",
+    "-fPIC",
+    # Nothing that differs from one build to the next.
+    "-Wl,--build-id=none",
+    # LLVM's debug sections tell nothing that the symbols do not.
+    "-Wl,--strip-debug",
+    # Only libraries that a kernel calls; g++ would add its own.
+    "-Wl,--as-needed",
+    # A board must find every library at a fixed name; nothing is resolved later.
+    "-Wl,-z,noexecstack",
+)
+
+
+def export_objects(executable: Any, folder: Path) -> list[Path]:
+    """Write the object files of a compiled module.
+
+    Args:
+        executable: what ``tvm.compile`` returned.
+        folder: where to write; it must exist.
+
+    Returns:
+        The files (``lib0.o``, ``devc.o``), in the order in which TVM links them.
+
+    Raises:
+        CompileError: the module has parts that are no object code.
+    """
+    files: list[Path] = []
+
+    def collect(_output: str, members: list[str], **_options: Any) -> None:
+        files.extend(Path(member) for member in members)
+
+    collect.object_format = "o"  # type: ignore[attr-defined]
+    executable.export_library(str(folder / "library.so"), fcompile=collect, workspace_dir=str(folder))
+    foreign = [file.name for file in files if file.suffix != ".o"]
+    if foreign:
+        raise CompileError(
+            f"TVM made {', '.join(foreign)} where only object code can be linked.", "Report this as a bug of tvmbuild."
+        )
+    return files
+
+
+def link_library(objects: Sequence[Path], output: Path, target: Target, toolchain: Toolchain) -> ElfFacts:
+    """Link object files to a shared library and check that the target can load it.
+
+    The same objects give the same bytes, wherever and whenever they are linked. ``output`` is written whole or not at
+    all.
+
+    Returns:
+        What the library needs.
+
+    Raises:
+        CompileError: the linker refused the objects.
+        IncompatibleLibraryError: the library would not load on the target.
+        OutputError: ``output`` cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="tvmbuild-link-") as folder:
+        linked = Path(folder) / output.name
+        command = [*toolchain.linker, *_LINK_OPTIONS, "-o", str(linked), *map(str, objects), "-lm"]
+        run_compiler(command, f"the library {output.name}")
+        facts = check_compatible(linked, target)
+        with _written_aside(output) as aside:
+            shutil.copyfile(linked, aside)
+            aside.chmod(0o755)
+    return facts
+
+
+def write_library_tar(objects: Sequence[Path], output: Path) -> None:
+    """Pack object files into the ``.tar`` that ``tvm.runtime.load_module`` loads.
+
+    Unlike TVM's own, its bytes depend on the objects alone: fixed times, owners, modes and order, no compression
+    (whose bytes differ from one zlib to the next).
+
+    Raises:
+        OutputError: ``output`` cannot be written.
+    """
+    with _written_aside(output) as aside, tarfile.open(aside, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for path in sorted(objects, key=lambda path: path.name):
+            content = path.read_bytes()
+            member = tarfile.TarInfo(path.name)
+            member.size = len(content)
+            member.mode = 0o644
+            archive.addfile(member, io.BytesIO(content))
+
+
+@contextmanager
+def _written_aside(output: Path) -> Iterator[Path]:
+    """Give a path beside ``output`` that takes its name when the block succeeds and vanishes otherwise."""
+    aside = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        yield aside
+        aside.replace(output)
+    except OSError as error:
+        raise OutputError(
+            f"{output} cannot be written: {error.strerror or error}.",
+            "Choose another folder with -o, or free some space.",
+        ) from error
+    finally:
+        aside.unlink(missing_ok=True)

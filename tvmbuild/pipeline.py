@@ -1,0 +1,90 @@
+"""build(): the order of the stages and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tvmbuild import progress
+from tvmbuild.artifact.manifest import Manifest, file_entry
+from tvmbuild.artifact.staging import staged
+from tvmbuild.compile import compile_module
+from tvmbuild.graph.pipeline import GraphReport, lower, optimize
+from tvmbuild.link import export_objects, link_library, write_library_tar
+from tvmbuild.onnx_model.prepare import PreparedModel, prepare
+from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
+from tvmbuild.onnx_model.to_relax import to_relax
+from tvmbuild.options import BuildOptions
+from tvmbuild.target import Target
+from tvmbuild.toolchain import Toolchain, find_toolchain
+from tvmbuild.versions import llvm_version, package_versions
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build wrote, and what it found out on the way."""
+
+    manifest: Manifest
+    folder: Path
+    graph: GraphReport
+
+
+def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
+    """Build the artifact of one model for one target.
+
+    Writes ``<name>.so``, ``<name>.tar`` and ``<name>.json`` into ``options.output``; all of them, or none.
+
+    Raises:
+        TvmbuildError: any of the classes in ``errors.py`` up to OutputError, by the stage that failed.
+    """
+    toolchain = find_toolchain(target, options.toolchain or None)
+    prepared = prepare(
+        model,
+        parse_shapes(options.shape),
+        values=parse_values(options.value),
+        compare=options.compare,
+        seed=options.seed,
+    )
+    with progress.stage("import into Relax"):
+        module = to_relax(prepared)
+    module, report = optimize(module, target, dump_ir=options.dump_ir)
+    module = lower(module, target, dump_ir=options.dump_ir)
+    with progress.stage("compile kernels"):
+        executable = compile_module(module, target)
+    name = options.name or f"{model.stem}-{target.name}"
+    with tempfile.TemporaryDirectory(prefix="tvmbuild-") as scratch, staged(options.output, f"{name}.json") as aside:
+        with progress.stage(f"link with {toolchain.name}"):
+            objects = export_objects(executable, Path(scratch))
+            write_library_tar(objects, aside / f"{name}.tar")
+            link_library(objects, aside / f"{name}.so", target, toolchain)
+        manifest = _manifest(name, prepared, target, toolchain, report, options)
+        files = tuple(file_entry(aside / f"{name}{ending}") for ending in (".so", ".tar"))
+        manifest = dataclasses.replace(manifest, files=files)
+        (aside / f"{name}.json").write_text(manifest.to_json(), encoding="utf-8")
+    return BuildResult(manifest, options.output, report)
+
+
+def _manifest(
+    name: str,
+    prepared: PreparedModel,
+    target: Target,
+    toolchain: Toolchain,
+    report: GraphReport,
+    options: BuildOptions,
+) -> Manifest:
+    told: dict[str, Any] = {"shape": options.shape, "value": options.value}
+    return Manifest(
+        name=name,
+        model=prepared.describe(),
+        inputs=prepared.inputs,
+        outputs=prepared.outputs,
+        target=dataclasses.asdict(target),
+        toolchain={"name": toolchain.name, "version": toolchain.version},
+        packages={**package_versions(), "llvm": llvm_version()},
+        fusion=report.summary(),
+        memory=report.memory(),
+        options=told,
+    )
