@@ -13,13 +13,16 @@ from collections.abc import Iterator
 import onnx
 
 from tvmbuild.errors import PreparationError
+from tvmbuild.onnx_model.shapes import forget_shapes
 
+#: The oldest opset that onnxslim folds.
+OLDEST_FOLDED = 7
 #: Bytes of the largest constant that folding may create: more would swell the artifact.
 _LARGEST_FOLDED = 64 << 20
 
 
 def fold_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model with constants folded, shapes inferred, and dead and repeated nodes removed.
+    """Return a model with constants folded, and dead and repeated nodes removed.
 
     Raises:
         PreparationError: folding failed.
@@ -46,6 +49,8 @@ def fold_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
         ) from error
     if folded is None or [value.name for value in folded.graph.output] != names:
         raise PreparationError("Folding the model's constants lost one of its outputs.")
+    # onnxslim's shapes are wrong for some operators (Resize with axes).
+    forget_shapes(folded)
     return folded
 
 

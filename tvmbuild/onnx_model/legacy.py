@@ -76,8 +76,22 @@ def _flattened(node: NodeProto, facts: Facts) -> list[NodeProto]:
     ]
 
 
+def _prelu(node: NodeProto, facts: Facts) -> list[NodeProto]:
+    """PRelu before 7, whose slopes belong to the channels, the second axis, instead of broadcasting from the last."""
+    rank, slope = len(facts.shapes.get(node.input[0], ())), facts.shapes.get(node.input[1], ())
+    per_channel, shape = f"{node.output[0]}__slope", f"{node.output[0]}__shape"
+    if np.prod(slope) == 1 or rank <= 2:
+        return [helper.make_node("PRelu", list(node.input), list(node.output), name=node.name)]
+    return [
+        _constant(shape, np.array([-1] + [1] * (rank - 2), np.int64)),
+        helper.make_node("Reshape", [node.input[1], shape], [per_channel]),
+        helper.make_node("PRelu", [node.input[0], per_channel], list(node.output), name=node.name),
+    ]
+
+
 #: By operator, what is rewritten here instead of by onnx's converter.
 REWRITES = {
+    "PRelu": Rewrite(7, _prelu),
     "Upsample": Rewrite(10, _upsample),
     "Resize": Rewrite(11, _resize),
     "Softmax": Rewrite(13, _flattened),

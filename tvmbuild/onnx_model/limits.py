@@ -94,16 +94,33 @@ def _space_to_depth(node: NodeProto, facts: Facts) -> str:
     return "" if _text(node, "mode", "DCR") == "DCR" else "with mode=CRD"
 
 
+def _quantize(node: NodeProto, facts: Facts) -> str:
+    return "in blocks" if _number(node, "block_size", 0) else ""
+
+
+def _rms_normalization(node: NodeProto, facts: Facts) -> str:
+    rank = len(facts.shapes.get(node.input[0], (0, 0)))
+    return "over every axis" if _number(node, "axis", -1) in (0, -rank) else ""
+
+
+def _roi_align(node: NodeProto, facts: Facts) -> str:
+    return "" if _text(node, "mode", "avg") == "avg" else "with mode=max"
+
+
 def _batch_normalization(node: NodeProto, facts: Facts) -> str:
     return "in training mode" if _number(node, "training_mode", 0) else ""
 
 
 _CHECKS: Mapping[str, Callable[[NodeProto, Facts], str]] = {
     "BatchNormalization": _batch_normalization,
+    "DequantizeLinear": _quantize,
     "IsInf": _is_inf,
     "Pow": _pow,
+    "QuantizeLinear": _quantize,
     "ReduceMax": _reduce_extreme,
     "ReduceMin": _reduce_extreme,
     "Resize": _resize,
+    "RMSNormalization": _rms_normalization,
+    "RoiAlign": _roi_align,
     "SpaceToDepth": _space_to_depth,
 }

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import external_data_helper
 
 from tvmbuild.errors import ModelError
+from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.external import ExternalFile, check_external_data
 from tvmbuild.onnx_model.names import check_file_name, check_names
 from tvmbuild.onnx_model.order import sort_nodes
@@ -61,6 +62,9 @@ def open_model(path: Path) -> OpenedModel:
     notes = sort_nodes(path, proto)
     drop_weights_from_inputs(proto)
     _check_rules(path, proto)
+    if proto.functions:
+        notes += (f"functions inlined: {len(proto.functions)}",)
+        proto = _inlined(path, proto)
     return OpenedModel(path, hashlib.sha256(data).hexdigest(), proto, path.parent, external, notes)
 
 
@@ -126,10 +130,28 @@ def _parse(path: Path, data: bytes) -> onnx.ModelProto:
     return proto
 
 
+def _inlined(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Replace calls of the model's own functions by their bodies, which TVM's importer does not look into."""
+    from onnx import inliner
+
+    try:
+        return inliner.inline_local_functions(proto)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"{path} has functions that cannot be inlined: {error}.", "Export without functions."
+        ) from error
+
+
 def _check_rules(path: Path, proto: onnx.ModelProto) -> None:
     """Run ONNX's own checker, which needs no weights."""
+    skeleton = without_weights(proto)
+    for graph in walk.graphs(skeleton.graph):
+        for value in (*graph.input, *graph.output):
+            if value.type.HasField("tensor_type"):
+                # The checker wants a rank; many exporters give none, and nothing here needs it.
+                value.type.tensor_type.shape.SetInParent()
     try:
-        onnx.checker.check_model(without_weights(proto))
+        onnx.checker.check_model(skeleton)
     except onnx.checker.ValidationError as error:
         reason = " ".join(str(error).split())[:500]
         raise ModelError(

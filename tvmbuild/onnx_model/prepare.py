@@ -13,11 +13,13 @@ from onnx import numpy_helper
 from tvmbuild.onnx_model.compare import check_same
 from tvmbuild.onnx_model.external import ExternalFile
 from tvmbuild.onnx_model.facts import gather_facts, opset_of
-from tvmbuild.onnx_model.fold import fold_constants
+from tvmbuild.onnx_model.fold import OLDEST_FOLDED, fold_constants
 from tvmbuild.onnx_model.open import load_external_data, open_model
 from tvmbuild.onnx_model.opset import update_opset
+from tvmbuild.onnx_model.outputs import output_specs
 from tvmbuild.onnx_model.rewrite import rewrite_operators
-from tvmbuild.onnx_model.shapes import freeze_shapes, input_specs, output_specs
+from tvmbuild.onnx_model.shapes import freeze_shapes, input_specs
+from tvmbuild.onnx_model.sizes import check_inferred_sizes
 from tvmbuild.onnx_model.support import check_support
 from tvmbuild.progress import stage
 from tvmbuild.reference import random_inputs
@@ -82,14 +84,16 @@ def prepare(
         notes = opened.notes + freeze_shapes(original, shapes or {}, values)
         frozen = [tensor for tensor in original.graph.initializer if tensor.name in (values or {})]
         check_support(path, original)
+        check_inferred_sizes(path, gather_facts(original).shapes)
         step.detail = f"{len(original.graph.node)} nodes, opset {opset_of(original)}"
     with stage("prepare model") as step:
         proto = onnx.ModelProto()
         proto.CopyFrom(original)
         load_external_data(opened, proto)
-        # Folding comes first, since old operators are rewritten by the rank of what they read.
-        proto, changes = update_opset(fold_constants(proto))
-        proto = fold_constants(proto) if changes else proto
+        # Folding comes first where it can, since old operators are rewritten by the rank of what they read.
+        early = opset_of(proto) >= OLDEST_FOLDED
+        proto, changes = update_opset(fold_constants(proto) if early else proto)
+        proto = fold_constants(proto) if changes or not early else proto
         changes += rewrite_operators(proto)
         check_support(path, proto, gather_facts(proto))
         step.detail = f"{len(proto.graph.node)} nodes"

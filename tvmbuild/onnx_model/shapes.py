@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import ValueInfoProto, helper, numpy_helper
 
-from tvmbuild.errors import ShapeError, UnsupportedOperatorError
+from tvmbuild.errors import ShapeError
 from tvmbuild.onnx_model import walk
-from tvmbuild.onnx_model.facts import infer_shapes, is_fixed
 from tvmbuild.onnx_model.sizes import is_gigantic
 from tvmbuild.suggest import did_you_mean
 from tvmbuild.tensor import TensorSpec
@@ -121,40 +119,14 @@ def freeze_shapes(
 
 def input_specs(proto: onnx.ModelProto) -> tuple[TensorSpec, ...]:
     """Return the inputs of a model with fixed shapes, in its order."""
-    return tuple(_spec(value) for value in proto.graph.input)
+    return tuple(tensor_spec(value) for value in proto.graph.input)
 
 
-def output_specs(path: Path, proto: onnx.ModelProto) -> tuple[TensorSpec, ...]:
-    """Return the outputs of a model whose shapes were inferred, in its order.
-
-    Raises:
-        UnsupportedOperatorError: an output's shape depends on the data, so that it is not known before the model runs.
-    """
-    inferred = infer_shapes(proto)
-    dynamic = [value.name for value in inferred.graph.output if not is_fixed(value)]
-    if dynamic:
-        writers = _first_dynamic(inferred)
-        raise UnsupportedOperatorError(
-            f"{path}: the shape of {', '.join(repr(name) for name in dynamic)} depends on the data"
-            + (f", from {writers} on." if writers else "."),
-            "TVM builds models of fixed shapes; cut the model before that operator and do the rest outside.",
-        )
-    return tuple(_spec(value) for value in inferred.graph.output)
-
-
-def _spec(value: ValueInfoProto) -> TensorSpec:
+def tensor_spec(value: ValueInfoProto) -> TensorSpec:
+    """Return the name, dtype and fixed shape of a declared tensor."""
     tensor = value.type.tensor_type
     dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
     return TensorSpec(value.name, str(dtype), tuple(dim.dim_value for dim in tensor.shape.dim))
-
-
-def _first_dynamic(inferred: onnx.ModelProto) -> str:
-    """Name the first operator whose output has no fixed shape."""
-    fixed = {value.name for value in (*inferred.graph.value_info, *inferred.graph.output) if is_fixed(value)}
-    for node in inferred.graph.node:
-        if any(name and name not in fixed for name in node.output):
-            return f"{node.op_type} '{walk.label(node)}'"
-    return ""
 
 
 def _check_given(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -43,6 +43,20 @@ def check_tensor_sizes(path: Path, proto: onnx.ModelProto) -> None:
                 f"{path}: the tensor '{tensor.name}' is declared as {shape} ({tensor_bytes(tensor)} bytes), but has"
                 f" {len(tensor.raw_data)} bytes.",
                 "The file is damaged; get it from its source again.",
+            )
+
+
+def check_inferred_sizes(path: Path, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Refuse a model in which an operator would make a gigantic tensor, before folding computes it.
+
+    Raises:
+        ModelError: naming the tensor.
+    """
+    for name, shape in shapes.items():
+        if is_gigantic(shape):
+            raise ModelError(
+                f"{path}: the tensor '{name}' would be {'x'.join(map(str, shape))}, more than a kernel can index.",
+                "Give smaller input shapes; if they are small already, the file is damaged or hostile.",
             )
 
 
