@@ -73,7 +73,9 @@ def first_difference(artifact: Artifact, model: Path, device: Device, options: V
     with progress.stage("find the first layer that differs") as step:
         while low < high:
             probed = sorted({low + (high - low) * k // PROBES for k in range(PROBES)} | {high - 1})
-            found = _compare_layers(prepared.proto, [layers[i] for i in probed], sample, target_of(artifact), device, options)
+            found = _compare_layers(
+                prepared.proto, [layers[i] for i in probed], sample, target_of(artifact), device, options
+            )
             builds += 1
             bad = next((k for k, item in enumerate(found) if not item.passed), None)
             if bad is None:
@@ -130,6 +132,11 @@ def _compare_layers(
         opened = open_artifact(Path(scratch) / "part.json")
         wanted = {spec.name: sample[spec.name] for spec in result.manifest.inputs}
         reference = run_reference(path, {**wanted, **frozen_values(opened)})
-        run = device.run(opened.library, list(wanted.values()), threads=options.threads or None, timeout=options.timeout)
+        run = device.run(
+            opened.library, list(wanted.values()), threads=options.threads or None, timeout=options.timeout
+        )
     outputs = dict(zip((spec.name for spec in result.manifest.outputs), run.outputs, strict=True))
-    return [difference(layer.spec, reference[n], outputs[n], options.tolerance) for n, layer in zip(names, layers, strict=True)]
+    return [
+        difference(layer.spec, reference[n], outputs[n], options.tolerance)
+        for n, layer in zip(names, layers, strict=True)
+    ]

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tvmbuild.cache import cache_root
-from tvmbuild.device.open import open_device
+from tvmbuild.device import open_device
 from tvmbuild.errors import CheckFailedError, TvmbuildError
 from tvmbuild.target import Target
 from tvmbuild.toolchain import find_toolchain
@@ -64,8 +64,7 @@ def require_healthy(checks: Sequence[Check]) -> None:
 
 def _python() -> Check:
     version = platform.python_version()
-    if sys.version_info >= (3, 10):
-        return Check("Python", OK, version)
+    return Check("Python", OK, version)
     return Check("Python", MISSING, version, "Install Python 3.10 or newer.")
 
 
@@ -128,7 +127,7 @@ def _device(target: Target) -> Check:
         info = open_device("auto", target).describe()
     except TvmbuildError as error:
         return Check("device", MISSING, error.message, error.hint)
-    return Check("device", OK, str(info))
+    return Check("device", OK, info.description)
 
 
 def _cache() -> Check:

@@ -6,6 +6,9 @@ one place, print both and exit with the class's code; any other exception is a b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class TvmbuildError(Exception):
     """Base of all expected errors; never raised itself."""
@@ -14,11 +17,12 @@ class TvmbuildError(Exception):
     #: One line for the table of exit codes in the README.
     meaning = "a bug in tvmbuild"
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        """Store the message (what failed and why) and the hint (what to do next)."""
+    def __init__(self, message: str, hint: str = "", details: Mapping[str, Any] | None = None) -> None:
+        """Store the message (what failed and why), the hint (what to do next) and details for ``--json``."""
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.details = dict(details or {})
 
 
 class OptionError(TvmbuildError):

@@ -12,7 +12,8 @@ from tvmbuild import progress
 from tvmbuild.artifact.manifest import Manifest, file_entry
 from tvmbuild.artifact.staging import staged
 from tvmbuild.compile import compile_module
-from tvmbuild.graph.pipeline import GraphReport, lower, optimize
+from tvmbuild.graph.pipeline import lower, optimize
+from tvmbuild.graph.report import GraphReport
 from tvmbuild.link import export_objects, link_library, write_library_tar
 from tvmbuild.onnx_model.prepare import PreparedModel, prepare
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
@@ -52,12 +53,13 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
         module = to_relax(prepared)
     module, report = optimize(module, target, dump_ir=options.dump_ir)
     module = lower(module, target, dump_ir=options.dump_ir)
-    with progress.stage("compile kernels"):
+    with progress.stage("lower kernels"):
         executable = compile_module(module, target)
     name = options.name or f"{model.stem}-{target.name}"
     with tempfile.TemporaryDirectory(prefix="tvmbuild-") as scratch, staged(options.output, f"{name}.json") as aside:
-        with progress.stage(f"link with {toolchain.name}"):
+        with progress.stage("generate machine code"):
             objects = export_objects(executable, Path(scratch))
+        with progress.stage(f"link with {toolchain.name}"):
             write_library_tar(objects, aside / f"{name}.tar")
             link_library(objects, aside / f"{name}.so", target, toolchain)
         manifest = _manifest(name, prepared, target, toolchain, report, options)
@@ -75,10 +77,10 @@ def _manifest(
     report: GraphReport,
     options: BuildOptions,
 ) -> Manifest:
-    told: dict[str, Any] = {"shape": options.shape, "value": options.value}
+    told = {"shape": list(options.shape), "value": list(options.value)}
     return Manifest(
         name=name,
-        model=prepared.describe(),
+        model=_describe(prepared),
         inputs=prepared.inputs,
         outputs=prepared.outputs,
         target=dataclasses.asdict(target),
@@ -88,3 +90,16 @@ def _manifest(
         memory=report.memory(),
         options=told,
     )
+
+
+def _describe(prepared: PreparedModel) -> dict[str, Any]:
+    return {
+        "file": prepared.path.name,
+        "sha256": prepared.sha256,
+        "external": [dataclasses.asdict(file) for file in prepared.external],
+        "opset": prepared.opset,
+        "frozen": {
+            name: {"dtype": str(value.dtype), "value": value.tolist()} for name, value in prepared.frozen.items()
+        },
+        "notes": list(prepared.notes),
+    }

@@ -101,7 +101,9 @@ def pinned_versions() -> tuple[str, str]:
 
 
 def _copy_installed(folder: Path) -> None:
-    roots = [Path(importlib.metadata.distribution(name).locate_file("")) for name in ("apache-tvm", "apache-tvm-ffi")]
+    roots = [
+        Path(str(importlib.metadata.distribution(name).locate_file(""))) for name in ("apache-tvm", "apache-tvm-ffi")
+    ]
     for source, destination in _contents():
         found = next((root / source for root in roots if (root / source).exists()), None)
         if found is None:
@@ -117,13 +119,15 @@ def _copy_installed(folder: Path) -> None:
 
 
 def _download(folder: Path) -> None:
-    with stage("fetch the aarch64 runtime libraries", total=2) as step:
-        with tempfile.TemporaryDirectory(prefix="tvmbuild-wheels-") as wheels:
-            _pip_download(Path(wheels))
-            step.advance(detail="downloaded")
-            paths = sorted(Path(wheels).glob("*.whl"))
-            _extract(paths, folder)
-            step.advance(detail=f"from {len(paths)} wheels")
+    with (
+        stage("fetch the aarch64 runtime libraries", total=2) as step,
+        tempfile.TemporaryDirectory(prefix="tvmbuild-wheels-") as wheels,
+    ):
+        _pip_download(Path(wheels))
+        step.advance(detail="downloaded")
+        paths = sorted(Path(wheels).glob("*.whl"))
+        _extract(paths, folder)
+        step.advance(detail=f"from {len(paths)} wheels")
 
 
 def _pip_download(destination: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,15 +13,20 @@ from tvmbuild import progress
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.device.protocol import Device
-from tvmbuild.errors import ArtifactError, DeviceError, InputDataError
+from tvmbuild.errors import ArtifactError, DeviceError, InputDataError, VerificationError
 from tvmbuild.options import VerifyOptions
 from tvmbuild.reference import run_reference
 from tvmbuild.samples import load_samples
+from tvmbuild.target import Target
 from tvmbuild.tensor import TensorSpec
 
 #: Largest difference allowed by default, relative to the largest reference value of the output. Both sides sum in
 #: fp32 in different orders: a network of some hundred layers differs by 1e-6 to 1e-5, a wrong kernel by 1e-2 or more.
 DEFAULT_TOLERANCE: Mapping[str, float] = {"float32": 1e-4, "float64": 1e-4, "float16": 1e-2, "bfloat16": 2e-2}
+#: Outputs whose largest reference value is below this say little: sigmoid and exp are approximated to some 1e-7.
+NEARLY_ZERO = 1e-4
+#: Outputs named in the error of a failed comparison.
+WORST_SHOWN = 3
 #: For outputs of integers and booleans: none may differ.
 EXACT = 0.0
 
@@ -55,6 +61,13 @@ class OutputDifference:
         """Whether the difference is within the tolerance."""
         return self.relative <= self.tolerance
 
+    def __str__(self) -> str:
+        """Return one line for people, with the position of the worst element."""
+        return (
+            f"{self.spec}: largest difference {self.largest:.2e} at {list(self.worst_index)}, {self.relative:.2e} of "
+            f"the largest value {self.largest_reference:.3g}; allowed {self.tolerance:.0e}; cosine {self.cosine:.8f}"
+        )
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -71,10 +84,53 @@ class Verification:
         """Whether every output is within its tolerance."""
         return all(output.passed for output in self.outputs)
 
-    @property
-    def worst(self) -> OutputDifference:
-        """The output with the largest share of its tolerance used up."""
-        return max(self.outputs, key=lambda output: (not output.passed, output.relative))
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``verify --json`` prints."""
+        outputs = [{**asdict(output), "relative": output.relative, "passed": output.passed} for output in self.outputs]
+        return {**asdict(self), "outputs": outputs, "passed": self.passed}
+
+
+def require_passed(outcome: Verification, details: Mapping[str, Any] | None = None) -> None:
+    """Raise unless every output is within its tolerance.
+
+    Raises:
+        VerificationError: names the worst outputs, worst first.
+    """
+    failed = sorted((o for o in outcome.outputs if not o.passed), key=lambda o: -o.relative)
+    if failed:
+        shown = "; ".join(str(output) for output in failed[:WORST_SHOWN])
+        more = f"; and {len(failed) - WORST_SHOWN} more" if len(failed) > WORST_SHOWN else ""
+        raise VerificationError(
+            f"{len(failed)} of {len(outcome.outputs)} outputs differ from ONNX Runtime on {outcome.device}. "
+            f"{shown}{more}.",
+            _hint(failed),
+            details,
+        )
+
+
+def _hint(failed: Sequence[OutputDifference]) -> str:
+    if all(output.largest_reference < NEARLY_ZERO for output in failed):
+        return (
+            "The reference itself is nearly zero on these inputs, so that rounding is all there is to compare: "
+            "give real inputs with --inputs."
+        )
+    return "Add --bisect to find the first layer that differs, or set --tolerance where the model is this sensitive."
+
+
+def target_of(artifact: Artifact) -> Target:
+    """Return the target that an artifact was built for, as its manifest has it.
+
+    Raises:
+        ArtifactError: the manifest's target lacks a field.
+    """
+    described = artifact.manifest.target
+    try:
+        lists = {key: tuple(described[key]) for key in ("features", "toolchains")}
+        return Target(**{**described, **lists})
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"The manifest of {artifact.manifest.name} has no usable target ({error}).", _REBUILD
+        ) from error
 
 
 def verify(artifact: Artifact, model: Path, device: Device, options: VerifyOptions) -> Verification:
@@ -93,7 +149,7 @@ def verify(artifact: Artifact, model: Path, device: Device, options: VerifyOptio
     """
     manifest = artifact.manifest
     _check_same_model(artifact, model)
-    frozen = _frozen_values(artifact)
+    frozen = frozen_values(artifact)
     samples = load_samples(manifest.inputs, options.inputs, count=options.samples, seed=options.seed)
     worst: dict[str, OutputDifference] = {}
     seconds: list[float] = []
@@ -188,6 +244,7 @@ def _check_same_model(artifact: Artifact, model: Path) -> None:
         )
 
 
-def _frozen_values(artifact: Artifact) -> dict[str, np.ndarray]:
+def frozen_values(artifact: Artifact) -> dict[str, np.ndarray]:
+    """Return the inputs that the build froze to a constant, by ONNX name; the reference needs them too."""
     frozen = artifact.manifest.model.get("frozen", {})
     return {name: np.array(item["value"], dtype=item["dtype"]) for name, item in frozen.items()}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -68,7 +69,16 @@ def test_files_outside_the_folder_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "{}", '{"format": "tvmbuild-manifest", "version": 99}', '{"format": "tvmbuild-manifest", "version": 1}', "\0", "[" * 100_000],
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"format": "tvmbuild-manifest", "version": 99}',
+        '{"format": "tvmbuild-manifest", "version": 1}',
+        "\0",
+        "[" * 100_000,
+    ],
 )
 def test_foreign_and_damaged_manifests_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "m.json"
@@ -92,10 +102,8 @@ def test_any_value_in_any_field_reads_or_is_refused(
     content[key] = value
     path = tmp_path_factory.mktemp("m") / "m.json"
     path.write_text(json.dumps(content))
-    try:
+    with contextlib.suppress(ArtifactError):
         assert isinstance(read_manifest(path), Manifest)
-    except ArtifactError:
-        pass
 
 
 def test_staging_replaces_all_or_nothing(tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 @pytest.mark.subprocess
 def test_an_uninstalled_checkout_runs() -> None:
     top = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, str(top / "cli.py"), "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, str(top / "cli.py"), "--version"], capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith("tvmbuild 0.")
 
 

@@ -7,14 +7,15 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
-import click
 import typer
 
 import tvmbuild
 from tvmbuild.commands import build, doctor, inspect, targets, verify
-from tvmbuild.commands.console import Console, Terminated, plain
+from tvmbuild.commands.console import Console, plain
 from tvmbuild.errors import INTERRUPTED, TvmbuildError
 
 app = typer.Typer(
@@ -42,7 +43,7 @@ def _show_version(wanted: bool) -> None:
 def root(
     version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
 ) -> None:
-    """Compile ONNX models into fast libraries for Raspberry Pi class boards.
+    r"""Compile ONNX models into fast libraries for Raspberry Pi class boards.
 
     \b
     tvmbuild build model.onnx -t rpi4 --shape x=1,3,224,224
@@ -54,32 +55,56 @@ def root(
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; a traceback is shown for none of them."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    signal.signal(signal.SIGTERM, _terminate)
-    as_json = "--json" in arguments
+    stop = _Stop()
     try:
-        code = app(arguments, standalone_mode=False)
-    except TvmbuildError as error:
-        return _expected(error, as_json)
-    except click.ClickException as error:
-        error.show(file=sys.stderr)
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        Console.say("\nInterrupted. Finished files are whole; nothing is half-written.")
-        return INTERRUPTED
-    except Terminated:
-        Console.say("\nTerminated. Finished files are whole; nothing is half-written.")
-        return 128 + signal.SIGTERM
-    except BrokenPipeError:
-        # The reader of our output (head, less) is gone: that is its right. Nothing may be flushed to it at exit.
-        sys.stdout = None  # type: ignore[assignment]
-        return 0
-    except Exception:
-        return _bug(arguments)
+        with stop.listening():
+            code = app(arguments, standalone_mode=False)
+    except BaseException as error:
+        # An interrupt inside one of TVM's callbacks comes back as an error of TVM's: the signal tells the truth.
+        return stop.code or _failed(error, arguments)
     return code if isinstance(code, int) else 0
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated
+class _Stop:
+    """Turns SIGINT and SIGTERM into an exception, and remembers them."""
+
+    def __init__(self) -> None:
+        self.code = 0
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle both signals while the block runs."""
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if self.code:
+                word = "Interrupted" if self.code == INTERRUPTED else "Terminated"
+                Console.say(f"\n{word}. Finished files are whole; nothing is half-written.")
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        self.code = 128 + number
+        raise KeyboardInterrupt
+
+
+def _failed(error: BaseException, arguments: list[str]) -> int:
+    """Say what went wrong and return the exit code."""
+    if isinstance(error, TvmbuildError):
+        return _expected(error, "--json" in arguments)
+    if isinstance(error, typer.Exit):
+        return error.exit_code
+    if isinstance(error, typer.TyperException):
+        error.show(file=sys.stderr)  # type: ignore[attr-defined]  # declared one class below, in typer's copy of click
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
+        # The reader of our output (head, less) is gone: that is its right. Nothing may be flushed to it at exit.
+        sys.stdout = None
+        return 0
+    if isinstance(error, Exception):
+        return _bug(error, arguments)
+    raise error
 
 
 def _expected(error: TvmbuildError, as_json: bool) -> int:
@@ -92,11 +117,11 @@ def _expected(error: TvmbuildError, as_json: bool) -> int:
     return error.exit_code
 
 
-def _bug(arguments: list[str]) -> int:
+def _bug(error: Exception, arguments: list[str]) -> int:
     with tempfile.NamedTemporaryFile("w", prefix="tvmbuild-", suffix=".log", delete=False, encoding="utf-8") as log:
         log.write(f"tvmbuild {tvmbuild.__version__}\npython {sys.version}\narguments {arguments}\n\n")
-        traceback.print_exc(file=log)
-    last = traceback.format_exc().strip().splitlines()[-1]
+        traceback.print_exception(error, file=log)
+    last = traceback.format_exception_only(error)[-1].strip()
     Console.say(f"error: this is a bug in tvmbuild: {last[:500]}", style="red")
     Console.say(f"  fix: please report it with the log {log.name}")
     return 1

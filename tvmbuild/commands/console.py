@@ -25,10 +25,6 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")
 BAR_AFTER_SECONDS = 2.0
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived; a BaseException, so that no handler of errors swallows it."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Console:
     """Printer of one command.
@@ -130,7 +126,13 @@ def _bars() -> Iterator[None]:
             slow = [task for task in self.tasks if (task.elapsed or 0.0) > BAR_AFTER_SECONDS]
             yield self.make_tasks_table(slow)
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with SlowOnly(*columns, console=RichConsole(stderr=True), transient=True) as bars:
         tasks: dict[int, Any] = {}
 

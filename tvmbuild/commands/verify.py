@@ -24,12 +24,14 @@ def verify(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads on the device. [one a core]")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds that one run may take. [600]")] = None,
-    bisect: Annotated[bool, typer.Option("--bisect", help="On a difference, find the first layer that differs.")] = False,
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="On a difference, find the first layer that differs.")
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run the same inputs through ONNX Runtime and the artifact, and compare every output.
+    r"""Run the same inputs through ONNX Runtime and the artifact, and compare every output.
 
     A difference beyond the tolerance exits with code 15.
 
@@ -54,7 +56,7 @@ def verify(
     options = resolve(VerifyOptions, flags, project=read_project_file("verify")).options
     with console.stages():
         from tvmbuild.artifact.open import open_artifact
-        from tvmbuild.device.open import open_device
+        from tvmbuild.device import open_device
         from tvmbuild.verify import require_passed, target_of
         from tvmbuild.verify import verify as run_verify
 
@@ -68,7 +70,14 @@ def verify(
             first = first_difference(opened, model, device, options)
     report = {**outcome.to_json(), "first_difference": str(first) if first else None}
     rows = (
-        (o.spec.name, f"{o.largest:.2e}", f"{o.relative:.2e}", f"{o.tolerance:.0e}", f"{o.cosine:.8f}", "ok" if o.passed else "DIFFERS")
+        (
+            o.spec.name,
+            f"{o.largest:.2e}",
+            f"{o.relative:.2e}",
+            f"{o.tolerance:.0e}",
+            f"{o.cosine:.8f}",
+            "ok" if o.passed else "DIFFERS",
+        )
         for o in outcome.outputs
     )
     console.table(("output", "largest diff", "relative", "allowed", "cosine", ""), rows)

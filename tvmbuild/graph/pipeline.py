@@ -70,8 +70,9 @@ def optimize(
     state = _State(mod, target, kernels, dump_ir)
     for name, phase in PHASES.items():
         with progress.stage(f"graph: {name}") as step:
+            before = len(state.passes)
             phase(state)
-            step.detail = _detail(state)
+            step.detail = _detail(state, before)
         _dump(state, name)
     plan = plan_memory(state.mod, target)
     return state.mod, GraphReport(_merged(state.passes), state.fused, state.unfused, plan)
@@ -185,8 +186,10 @@ def _merged(reports: Sequence[PassReport]) -> tuple[PassReport, ...]:
     return tuple(merged.values())
 
 
-def _detail(state: _State) -> str:
-    return str(state.passes[-1]) if state.passes and not state.fused else f"{len(state.fused)} kernels"
+def _detail(state: _State, before: int) -> str:
+    if state.fused:
+        return f"{len(state.fused)} kernels"
+    return ", ".join(str(report) for report in _merged(state.passes[before:]) if report.total)
 
 
 def _relax(transform: Any) -> Pass:

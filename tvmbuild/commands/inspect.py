@@ -1,0 +1,77 @@
+"""``tvmbuild inspect``: what a model needs, or what an artifact is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="An ONNX file, or the .so, .tar or .json of an artifact.")],
+    shape: Annotated[list[str] | None, typer.Option("--shape", help="Input shape, NAME=1,3,224,224.")] = None,
+    value: Annotated[list[str] | None, typer.Option("--value", help="Freeze an input, NAME=16000.")] = None,
+    target: Annotated[str | None, typer.Option("-t", "--target", help="Board to plan for. [rpi4]")] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    r"""Show inputs, operators and what will be fused, without compiling; or what an artifact says of itself.
+
+    An open batch dimension is taken as 1; other open dimensions need --shape to see the fusion.
+
+    \b
+    Examples:
+      tvmbuild inspect det.onnx --shape x=1,3,640,640
+      tvmbuild inspect dist/det-rpi4.so
+      tvmbuild inspect det.onnx --json | jq .operators
+    """
+    console = Console(as_json, verbose, quiet)
+    from tvmbuild.artifact.open import looks_like_artifact
+
+    if looks_like_artifact(path):
+        _show_artifact(console, path)
+    else:
+        _show_model(console, path, tuple(shape or ()), tuple(value or ()), target or "rpi4")
+
+
+def _show_artifact(console: Console, path: Path) -> None:
+    from tvmbuild.artifact.open import open_artifact
+
+    manifest = open_artifact(path).manifest
+    console.result(manifest)
+    console.text(f"{manifest.name}: {manifest.model['file']} for {manifest.target.get('description')}")
+    for word, specs in (("input", manifest.inputs), ("output", manifest.outputs)):
+        for spec in specs:
+            console.text(f"  {word} {spec}")
+    for entry in manifest.files:
+        console.text(f"  {entry.name}  {size_text(entry.bytes)}  sha256 {entry.sha256}")
+    for item in manifest.fusion["passes"]:
+        console.text(f"  {item['applied']} of {item['total']} {item['what']}")
+    for group, count in manifest.fusion["groups"].items():
+        console.detail(f"  {count} x {group}")
+    memory = manifest.memory
+    console.text(f"  planned memory {size_text(memory['arena'])} (naive {size_text(memory['naive'])})")
+    console.text(f"  linked with {manifest.toolchain['name']}: {manifest.toolchain['version']}")
+    console.text("  " + ", ".join(f"{name} {version}" for name, version in manifest.packages.items()))
+
+
+def _show_model(console: Console, path: Path, shape: tuple[str, ...], value: tuple[str, ...], target: str) -> None:
+    from tvmbuild.inspection import inspect_model
+    from tvmbuild.target import load_target
+
+    with console.stages():
+        found = inspect_model(path, shape, value, load_target(target))
+    console.result(found.to_json())
+    console.text(f"{path}: opset {found.opset}, {sum(found.operators.values())} nodes, sha256 {found.sha256}")
+    for word, texts in (("input", found.inputs), ("output", found.outputs)):
+        for text in texts:
+            console.text(f"  {word} {text}")
+    console.text("  operators: " + ", ".join(f"{count} {name}" for name, count in found.operators.items()))
+    for note in found.notes:
+        console.text(f"  note: {note}")
+    for line in found.graph.lines(verbose=console.verbose) if found.graph else ():
+        console.text(f"  {line}")
