@@ -12,7 +12,7 @@ import onnx
 
 from tvmbuild.errors import ModelError
 from tvmbuild.onnx_model.shapes import forget_shapes, set_shape
-from tvmbuild.onnx_model.skeleton import is_external, tensor_bytes, without_weights
+from tvmbuild.onnx_model.skeleton import weight_bytes, without_weights
 from tvmbuild.tensor import TensorSpec
 
 #: Random integers are below this: small enough to be indices into any table of two rows.
@@ -136,9 +136,8 @@ def _session(model: onnx.ModelProto, folder: Path | None, threads: int) -> Any:
     providers = ["CPUExecutionProvider"]
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
-    inline = sum(tensor_bytes(tensor) for tensor in model.graph.initializer if not is_external(tensor))
     # The arrays must outlive the session's construction, hence the name.
-    message, arrays = (model, []) if inline <= _INLINE_BYTES else _detached(model, options)
+    message, arrays = (model, []) if weight_bytes(model) <= _INLINE_BYTES else _detached(model, options)
     session = onnxruntime.InferenceSession(message.SerializeToString(), options, providers=providers)
     del arrays
     return session

@@ -14,11 +14,15 @@ import onnx
 
 from tvmbuild.errors import PreparationError
 from tvmbuild.onnx_model.shapes import forget_shapes
+from tvmbuild.onnx_model.skeleton import weight_bytes, with_weights, without_weights
 
 #: The oldest opset that onnxslim folds.
 OLDEST_FOLDED = 7
 #: Bytes of the largest constant that folding may create: more would swell the artifact.
 _LARGEST_FOLDED = 64 << 20
+#: Bytes of weights with which a model still fits into one protobuf message (2 GiB), which onnxslim makes of it. Of
+#: larger models the large weights stay aside, and what is computed from them is left to the graph passes.
+_LARGEST_MESSAGE = 1536 << 20
 
 
 def fold_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -30,12 +34,13 @@ def fold_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
     import onnxslim
     from onnxslim.core.pattern.registry import DEFAULT_FUSION_PATTERNS
 
+    large = weight_bytes(proto) > _LARGEST_MESSAGE
     fusions = [name for name in DEFAULT_FUSION_PATTERNS if name.startswith("Fusion")]
     names = [value.name for value in proto.graph.output]
     try:
         with _quiet():
             folded: onnx.ModelProto | None = onnxslim.slim(
-                proto,
+                without_weights(proto, _LARGEST_FOLDED) if large else proto,
                 skip_fusion_patterns=fusions,
                 # Two weights that are equal are not one parameter: quantization may treat them differently.
                 skip_optimizations=["weight_tying"],
@@ -49,6 +54,11 @@ def fold_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
         ) from error
     if folded is None or [value.name for value in folded.graph.output] != names:
         raise PreparationError("Folding the model's constants lost one of its outputs.")
+    if large:
+        with_weights(folded, proto.graph.initializer)
+    # An input that nothing reads is an input all the same.
+    del folded.graph.input[:]
+    folded.graph.input.extend(proto.graph.input)
     # onnxslim's shapes are wrong for some operators (Resize with axes).
     forget_shapes(folded)
     return folded

@@ -66,6 +66,8 @@ def _resize(node: NodeProto, facts: Facts) -> str:
         return "of unknown size"
     if not 3 <= len(shape) <= 5 or shape[:2] != out[:2]:
         return "of other axes than the last one to three"
+    if "axes" in walk.attributes(node):
+        return "with a region of interest on chosen axes"
     if _number(node, "antialias", 0):
         return "with antialias"
     if not resizes_by_ratio(node, facts):

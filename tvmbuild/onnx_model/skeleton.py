@@ -26,6 +26,11 @@ def is_external(tensor: TensorProto) -> bool:
     return tensor.data_location == TensorProto.EXTERNAL
 
 
+def weight_bytes(proto: onnx.ModelProto) -> int:
+    """Return the size of a model's weights in memory, in bytes."""
+    return sum(tensor_bytes(tensor) for tensor in proto.graph.initializer if not is_external(tensor))
+
+
 def without_weights(proto: onnx.ModelProto, keep: int = SMALL_BYTES) -> onnx.ModelProto:
     """Return a copy in which each weight over ``keep`` bytes, or external, is a graph input of its shape and dtype.
 
