@@ -18,6 +18,8 @@ from tvmbuild.graph.flatten import flatten
 from tvmbuild.graph.fold_affine import fold_affine
 from tvmbuild.graph.fold_batch_norm import fold_batch_norm
 from tvmbuild.graph.fuse import fuse
+from tvmbuild.graph.layout import to_channels_last
+from tvmbuild.graph.legalize import fallback_legalizations
 from tvmbuild.graph.memory import read_plan
 from tvmbuild.graph.report import FusedKernel, GraphReport, Kept, MemoryPlan, PassReport
 from tvmbuild.graph.rewriter import IRModule
@@ -139,8 +141,15 @@ def _fold(state: _State) -> None:
     _run(state, fold_passes())
 
 
+def _layout(state: _State) -> None:
+    state.mod, reports = to_channels_last(state.mod)
+    state.passes += reports
+
+
 def _legalize(state: _State) -> None:
-    customized = dict(state.kernels.legalize_map(state.target)) if state.kernels else None
+    customized = fallback_legalizations()
+    if state.kernels is not None:
+        customized.update(state.kernels.legalize_map(state.target))
     with _with_target(state.target):
         mod = relax.transform.LegalizeOps(customized)(state.mod)
     state.mod, _ = fold_constants(relax.transform.DeadCodeElimination()(mod))
@@ -160,6 +169,7 @@ def _schedule(state: _State) -> None:
 PHASES: dict[str, Callable[[_State], None]] = {
     "simplify": _simplify,
     "fold": _fold,
+    "layout": _layout,
     "legalize": _legalize,
     "fuse": _fuse,
     "schedule": _schedule,
