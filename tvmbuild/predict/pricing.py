@@ -1,0 +1,113 @@
+"""Cycles of superblocks: llvm-mca's figures, corrected for what it does not model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tvmbuild.predict import llvm
+from tvmbuild.predict.core_model import CoreModel
+from tvmbuild.predict.instructions import spilled_accumulators
+from tvmbuild.predict.profile import Block, Profile
+from tvmbuild.predict.superblocks import Superblock, join
+
+#: Share of the executed instructions that is priced; the rest is taken to cost as much an instruction.
+_COVERED = 0.999
+_MOST_BLOCKS = 6000
+
+
+@dataclass(frozen=True)
+class PricedBlock:
+    """A superblock and what it costs.
+
+    Attributes:
+        block: the superblock.
+        body: assembly text of its instructions.
+        cycles: of one execution, without cache misses.
+        miss_cycles: of all executions together, to bring in the lines that missed.
+        trips: iterations each time that the loop is entered; 1 when it is no loop.
+        spills: accumulators that a loop keeps on the stack.
+    """
+
+    block: Superblock
+    body: tuple[str, ...]
+    cycles: float
+    miss_cycles: float
+    trips: float
+    spills: int
+
+    @property
+    def compute_cycles(self) -> float:
+        """Of all executions, without cache misses."""
+        return self.block.count * self.cycles
+
+    @property
+    def estimated_cycles(self) -> float:
+        """Of all executions; misses overlap with computing, so the larger of the two counts."""
+        return max(self.compute_cycles, self.miss_cycles)
+
+
+def price_profile(profile: Profile, core: CoreModel, tools: llvm.LlvmTools) -> list[PricedBlock]:
+    """Price the blocks that make up nearly all executed instructions.
+
+    Raises:
+        ToolchainError: LLVM's programs could not be run.
+    """
+    hot = _hot_blocks(profile)
+    texts = llvm.disassemble(tools, {word for block in hot for word in block.words})
+    superblocks = join(hot, texts)
+    bodies = [tuple(texts[word] for word in block.words if word in texts) for block in superblocks]
+    costs = llvm.price(tools, core.llvm_cpu, bodies)
+    executions: Counter[int] = Counter()
+    for block in profile.blocks:
+        executions[block.address] += block.count
+    return [
+        price_block(block, body, cost, core, executions)
+        for block, body, cost in zip(superblocks, bodies, costs, strict=True)
+        if cost is not None
+    ]
+
+
+def _hot_blocks(profile: Profile) -> Sequence[Block]:
+    ordered = sorted(profile.blocks, key=lambda block: -block.executed)[:_MOST_BLOCKS]
+    covered = 0
+    for number, block in enumerate(ordered):
+        if covered >= _COVERED * profile.instructions:
+            return ordered[:number]
+        covered += block.executed
+    return ordered
+
+
+def price_block(
+    block: Superblock, body: tuple[str, ...], cost: llvm.BlockCost, core: CoreModel, executions: Mapping[int, int]
+) -> PricedBlock:
+    """Correct llvm-mca's cost of one superblock.
+
+    llvm-mca repeats a block without end, so a chain of latencies through it counts in full. On the core a block that
+    is left soon overlaps with what comes next, as far as the reorder window reaches: the simulated cycles count in
+    proportion to how much of the window its executions fill, and never less than what its pipes need.
+
+    Args:
+        block: the superblock.
+        body: its assembly text.
+        cost: llvm-mca's figures.
+        core: the core.
+        executions: how often the block at an address ran, to find the trips of a loop.
+    """
+    trips = _trips(block, executions) if block.is_loop else 1.0
+    spills = spilled_accumulators(list(body)) if block.is_loop else 0
+    cycles = cost.cycles
+    if not core.in_order:
+        cycles = max(cost.floor, cost.cycles * min(1.0, trips * cost.micro_ops / core.window))
+    if spills:
+        # llvm-mca takes loads as independent of stores, which hides this chain.
+        cycles = max(cycles, core.forwarding)
+    miss_cycles = block.l1_misses * core.l2_line + block.l2_misses * core.memory_line
+    return PricedBlock(block, body, cycles, miss_cycles, trips, spills)
+
+
+def _trips(block: Superblock, executions: Mapping[int, int]) -> float:
+    """Return the iterations per entry, from how often the code behind the loop ran."""
+    left = executions.get(block.parts[-1].end, 0)
+    return block.count / min(block.count, left) if left else float(block.count)
