@@ -43,6 +43,7 @@ def fake_llvm(folder: Path, version: str) -> None:
         path.chmod(0o755)
 
 
+@pytest.mark.subprocess
 def test_the_named_llvm_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_llvm(tmp_path / "bin", "22.1.8")
     monkeypatch.setenv(PREFIX_VARIABLE, str(tmp_path))
@@ -50,6 +51,7 @@ def test_the_named_llvm_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (tools.version, tools.mca) == ("22.1.8", tmp_path / "bin" / "llvm-mca")
 
 
+@pytest.mark.subprocess
 def test_an_old_llvm_is_named_and_the_hint_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
