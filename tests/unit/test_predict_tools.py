@@ -1,6 +1,7 @@
 """Finding tools, reading what they print, and mapping code to PrimFuncs."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -35,27 +36,31 @@ def test_an_unknown_qemu_is_a_toolchain_error() -> None:
         plugin_api("something else")
 
 
-def fake_llvm(folder: Path, version: str) -> None:
+def install_llvm(folder: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put two programs into a folder and answer for them when they are asked for their version."""
     folder.mkdir(exist_ok=True)
     for name in ("llvm-mc", "llvm-mca"):
-        path = folder / name
-        path.write_text(f"#!/bin/sh\necho 'Debian LLVM version {version}'\n")
-        path.chmod(0o755)
+        (folder / name).touch(0o755)
+
+    def run(command: list[Path], **_: object) -> subprocess.CompletedProcess[str]:
+        if not Path(command[0]).exists():
+            raise FileNotFoundError(command[0])
+        return subprocess.CompletedProcess(command, 0, f"Debian LLVM version {version}\n  Optimized build.\n", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
 
 
-@pytest.mark.subprocess
 def test_the_named_llvm_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_llvm(tmp_path / "bin", "22.1.8")
+    install_llvm(tmp_path / "bin", "22.1.8", monkeypatch)
     monkeypatch.setenv(PREFIX_VARIABLE, str(tmp_path))
     tools = find_llvm()
     assert (tools.version, tools.mca) == ("22.1.8", tmp_path / "bin" / "llvm-mca")
 
 
-@pytest.mark.subprocess
 def test_an_old_llvm_is_named_and_the_hint_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
-    fake_llvm(tmp_path, "14.0.6")
+) -> None:
+    install_llvm(tmp_path, "14.0.6", monkeypatch)
     monkeypatch.delenv(PREFIX_VARIABLE, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolchainError, match=r"14\.0\.6 is too old") as caught:
