@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def _from_archive(specs: Sequence[TensorSpec], path: Path) -> Sample:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise InputDataError(f"{path} cannot be read: {error}.", "Write it with numpy.savez.") from error
     missing = [spec.name for spec in specs if spec.name not in arrays]
     if missing:
