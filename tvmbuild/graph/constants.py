@@ -26,6 +26,7 @@ from tvmbuild.graph.rewriter import (
     op_name,
     rewrite,
     shape_of,
+    split_sections,
 )
 
 Array = np.ndarray[Any, Any]
@@ -127,9 +128,8 @@ def _piece(rewriter: Rewriter, value: Expr) -> Expr | None:
     if op_name(source) != "split" or not is_constant(source.args[0]):  # type: ignore[union-attr]
         return None
     assert source is not None
-    sections = source.attrs.indices_or_sections
-    ends = int(sections) if isinstance(sections, int) else [int(end) for end in sections]
-    return constant(np.array_split(array(source.args[0]), ends, axis=int(source.attrs.axis))[value.index])
+    sections = split_sections(source)
+    return constant(np.array_split(array(source.args[0]), sections, axis=int(source.attrs.axis))[value.index])
 
 
 def _unknown(_call: Call, *_operands: Array) -> None:

@@ -7,7 +7,17 @@ from collections.abc import Callable
 import numpy as np
 from tvm import relax
 
-from tvmbuild.graph.rewriter import Call, Expr, Rewriter, array, constant, is_constant, op_name, shape_of
+from tvmbuild.graph.rewriter import (
+    Call,
+    Expr,
+    Rewriter,
+    array,
+    constant,
+    is_constant,
+    op_name,
+    shape_of,
+    split_sections,
+)
 from tvmbuild.graph.views import inverse, permuted, reshape_units, see, view_of
 
 _UNARY = (
@@ -20,6 +30,7 @@ _BINARY = (
     *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
     *("logical_and", "logical_or", "logical_xor", "where"),
 )
+ELEMENTWISE = frozenset(_UNARY + _BINARY)
 _REDUCTIONS = ("mean", "sum", "max", "min", "prod")
 
 
@@ -120,8 +131,7 @@ def _piece(rewriter: Rewriter, value: Expr) -> Expr | None:
     view = view_of(rewriter, split.args[0]) if split is not None else None
     if split is None or view is None:
         return None
-    sections = split.attrs.indices_or_sections
-    where = int(sections) if isinstance(sections, int) else [int(index) for index in sections]
+    where = split_sections(split)
     # One split a field; common subexpressions are joined later.
     pieces = rewriter.emit(relax.op.split(view.source, where, axis=view.map_axis(int(split.attrs.axis))), "split")
     return see(rewriter.emit(relax.TupleGetItem(pieces, value.index), "piece"), view.axes)

@@ -24,6 +24,7 @@ from tvmbuild.graph.memory import read_plan
 from tvmbuild.graph.report import FusedKernel, GraphReport, Kept, MemoryPlan, PassReport
 from tvmbuild.graph.rewriter import IRModule
 from tvmbuild.graph.simplify import simplify
+from tvmbuild.graph.sink_reshapes import sink_reshapes
 from tvmbuild.target import Target
 
 #: A pass takes a module and returns it changed, with a report where there is something to count.
@@ -144,6 +145,7 @@ def _fold(state: _State) -> None:
 def _layout(state: _State) -> None:
     state.mod, reports = to_channels_last(state.mod)
     state.passes += reports
+    _run(state, [sink_reshapes, simplify, _relax(relax.transform.EliminateCommonSubexpr())])
 
 
 def _legalize(state: _State) -> None:

@@ -232,6 +232,13 @@ def shape_of(expr: Expr) -> tuple[int, ...]:
         ) from error
 
 
+def split_sections(split: Call) -> int | list[int]:
+    """Return the number of equal sections of a split, or the indices where it cuts."""
+    sections = split.attrs.indices_or_sections
+    count = getattr(sections, "value", sections)
+    return count if isinstance(count, int) else [int(index) for index in sections]
+
+
 def dtype_of(expr: Expr) -> str:
     """Return NumPy's name of a tensor expression's element type."""
     return str(expr.ty.dtype)
