@@ -1,0 +1,58 @@
+"""What ``analyze`` reads off a PrimFunc, and what happens to one that nothing matches."""
+
+import pytest
+from tvm import relax, te, topi
+
+from tvmbuild.schedules import schedule_module
+from tvmbuild.schedules.kernel import analyze
+from tvmbuild.schedules.knob import Knob, defaults
+from tvmbuild.schedules.registry import NAIVE
+from tvmbuild.target import load_target
+
+
+def _padded_window_sum_relu():
+    data = te.placeholder((1, 6, 6, 4), name="data")
+    bias = te.placeholder((1, 1, 1, 4), name="bias")
+    padded = topi.nn.pad(data, [0, 1, 1, 0], name="pad")
+    i, j = te.reduce_axis((0, 3)), te.reduce_axis((0, 3))
+    total = te.compute(
+        (1, 6, 6, 4),
+        lambda n, h, w, c: te.sum(padded[n, h + i, w + j, c], axis=[i, j]),
+        name="total",
+        attrs={"tvmbuild.kind": "window"},
+    )
+    return te.create_prim_func([data, bias, topi.nn.relu(topi.add(total, bias))])
+
+
+def test_stages_are_producers_main_epilogue():
+    kernel = analyze("k", _padded_window_sum_relu())
+    assert kernel is not None
+    assert [stage.name for stage in kernel.producers] == ["pad"]
+    assert kernel.main is not None
+    assert kernel.main.name == "total"
+    assert len(kernel.epilogue) == 2
+    assert all(stage.elementwise for stage in kernel.epilogue)
+    assert kernel.kind == "window"
+    assert kernel.macs == 6 * 6 * 4 * 9
+
+
+def test_dynamic_extents_are_left_alone():
+    n = te.var("n", "int64")
+    data = te.placeholder((n, 4), name="data")
+    assert analyze("k", te.create_prim_func([data, topi.nn.relu(data)])) is None
+
+
+def test_unmatched_kernel_is_reported_naive_and_unchanged(monkeypatch):
+    monkeypatch.setattr("tvmbuild.schedules.registry.SCHEDULES", ())
+    builder = relax.BlockBuilder()
+    func = _padded_window_sum_relu()
+    builder.add_func(func, "k")
+    mod, reports = schedule_module(builder.get(), load_target("rpi4"))
+    assert [(report.name, report.kind, report.macs) for report in reports] == [("k", NAIVE, 1296)]
+    assert "is_scheduled" not in mod.script()
+
+
+def test_knob_default_must_be_a_candidate():
+    assert defaults((Knob("columns", 8, (4, 8)),)) == {"columns": 8}
+    with pytest.raises(ValueError, match="columns"):
+        Knob("columns", 7, (4, 8))

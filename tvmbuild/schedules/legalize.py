@@ -1,0 +1,16 @@
+"""Which Relax operators become our own computes; all others keep TVM's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from tvmbuild.target import Target
+
+#: ``(block_builder, call) -> expression``, as ``relax.transform.LegalizeOps(customize_legalize_map)`` wants it.
+LegalizeFunction: TypeAlias = Callable[[Any, Any], Any]
+
+
+def legalize_map(target: Target) -> dict[str, LegalizeFunction]:
+    """Return the legalizations by operator name ("relax.nn.conv2d") for a board."""
+    return {}

@@ -1,0 +1,7 @@
+"""The list of schedules, the most specific first: the first whose ``matches`` holds for a kernel is used."""
+
+from __future__ import annotations
+
+from tvmbuild.schedules.module import ScheduleModule
+
+SCHEDULES: tuple[ScheduleModule, ...] = ()

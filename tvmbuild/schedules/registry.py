@@ -1,0 +1,94 @@
+"""Picks and applies a schedule for every kernel of a module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tvmbuild.progress import stage
+from tvmbuild.schedules.kernel import Kernel, analyze
+from tvmbuild.schedules.knob import Choice, defaults
+from tvmbuild.schedules.library import SCHEDULES
+from tvmbuild.schedules.module import ScheduleModule
+from tvmbuild.target import Target
+
+#: Kind of a kernel that no schedule matched.
+NAIVE = "naive"
+
+
+@dataclass(frozen=True)
+class KernelReport:
+    """How one kernel was scheduled.
+
+    Attributes:
+        name: the PrimFunc's name.
+        kind: the schedule ("conv2d.direct"), or "naive" when none matched.
+        macs: multiply-accumulates of one call, as the operator is defined.
+        workload: shapes and parameters, for people.
+        schedule: the choice that was applied, by knob.
+        note: why a kernel is naive, or "".
+    """
+
+    name: str
+    kind: str
+    macs: int
+    workload: str
+    schedule: Mapping[str, int] = field(default_factory=dict)
+    note: str = ""
+
+
+def find_schedule(kernel: Kernel, target: Target) -> ScheduleModule | None:
+    """Return the first module that matches a kernel."""
+    return next((module for module in SCHEDULES if module.matches(kernel, target)), None)
+
+
+def schedule_module(
+    mod: Any, target: Target, choices: Mapping[str, Choice] | None = None
+) -> tuple[Any, tuple[KernelReport, ...]]:
+    """Schedule every PrimFunc of a module (imports tvm).
+
+    Args:
+        mod: the IRModule after FuseTIR.
+        target: the board.
+        choices: tuned choices by PrimFunc name, where they differ from the rules'.
+
+    Returns:
+        The module with its PrimFuncs scheduled, and a report for each, in the module's order.
+    """
+    import tvm
+    from tvm import tirx
+
+    functions = [(var, func) for var, func in mod.functions_items() if isinstance(func, tirx.PrimFunc)]
+    scheduled: dict[Any, Any] = {}
+    reports = []
+    with stage("schedule kernels", total=len(functions)) as progress:
+        for var, func in functions:
+            name = str(var.name_hint)
+            scheduled[var], report = schedule_function(name, func, target, (choices or {}).get(name))
+            reports.append(report)
+            progress.advance()
+    updated = tvm.IRModule(dict(mod.functions_items()) | scheduled, attrs=mod.attrs)
+    return updated, tuple(reports)
+
+
+def schedule_function(name: str, func: Any, target: Target, choice: Choice | None = None) -> tuple[Any, KernelReport]:
+    """Schedule one PrimFunc (imports tvm) by the first module that matches it, with the rules' defaults unless chosen.
+
+    Returns:
+        The PrimFunc (unchanged when nothing matched) and its report.
+    """
+    import tvm
+    from tvm import s_tir
+
+    kernel = analyze(name, func)
+    if kernel is None:
+        return func, KernelReport(name, NAIVE, 0, "", note="its blocks are opaque, nested or of dynamic extent")
+    module = find_schedule(kernel, target)
+    if module is None:
+        return func, KernelReport(name, NAIVE, kernel.macs, kernel.workload, note="no schedule matches it")
+    values = defaults(module.knobs(kernel, target)) | dict(choice or {})
+    schedule = s_tir.Schedule(tvm.IRModule({"main": func}))
+    module.apply(schedule, kernel, target, values)
+    report = KernelReport(name, module.KIND, kernel.macs, kernel.workload, values)
+    return schedule.mod["main"].with_attr("tirx.is_scheduled", True), report
