@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tvmbuild.progress import stage
+from tvmbuild.schedules.finish import finish
 from tvmbuild.schedules.kernel import Kernel, analyze
 from tvmbuild.schedules.knob import Choice, defaults
 from tvmbuild.schedules.library import SCHEDULES
@@ -91,4 +92,4 @@ def schedule_function(name: str, func: Any, target: Target, choice: Choice | Non
     schedule = s_tir.Schedule(tvm.IRModule({"main": func}))
     module.apply(schedule, kernel, target, values)
     report = KernelReport(name, module.KIND, kernel.macs, kernel.workload, values)
-    return schedule.mod["main"].with_attr("tirx.is_scheduled", True), report
+    return finish(schedule.mod["main"]).with_attr("tirx.is_scheduled", True), report
