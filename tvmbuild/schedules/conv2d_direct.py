@@ -1,0 +1,17 @@
+"""Convolution by its definition, register-tiled (see ``tiled``)."""
+
+from __future__ import annotations
+
+from tvmbuild.schedules import tiled_compute
+from tvmbuild.schedules.kernel import Kernel
+from tvmbuild.schedules.tiled import apply, knobs
+from tvmbuild.target import Target
+
+__all__ = ["KIND", "apply", "knobs", "matches"]
+
+KIND = tiled_compute.CONV2D
+
+
+def matches(kernel: Kernel, target: Target) -> bool:
+    """Whether the kernel is a convolution legalized by ours."""
+    return kernel.kind == KIND

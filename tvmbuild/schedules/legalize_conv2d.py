@@ -1,0 +1,66 @@
+"""Turns ``relax.nn.conv2d`` (NHWC, constant weights) into our computes, with the weights packed now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tvmbuild.schedules import tiled_compute
+from tvmbuild.schedules.geometry import Conv2dGeometry
+from tvmbuild.schedules.packing import Array, pack_conv2d
+from tvmbuild.schedules.relax_calls import call_compute, constant_value, dtype_of, static_shape, stock_legalization
+from tvmbuild.schedules.tile_plan import padded_depth, plan_conv2d
+from tvmbuild.target import Target
+
+
+def legalize(builder: Any, call: Any, target: Target) -> Any:
+    """Legalize a convolution; one that our computes do not cover stays TVM's."""
+    geometry = geometry_of(call)
+    weight = constant_value(call.args[1])
+    if geometry is None or geometry.is_depthwise or weight is None:
+        return stock_legalization(builder, call)
+    kernel = oihw(weight, str(call.attrs.kernel_layout))
+    return _direct(builder, call.args[0], kernel, geometry, target)
+
+
+def geometry_of(call: Any) -> Conv2dGeometry | None:
+    """Return the geometry of a float32 NHWC convolution of static shape, None for any other."""
+    attributes = call.attrs
+    data, weight = (static_shape(argument) for argument in call.args)
+    if str(attributes.data_layout) != "NHWC" or str(attributes.out_layout or "NHWC") != "NHWC":
+        return None
+    if data is None or weight is None or any(dtype_of(argument) != "float32" for argument in call.args):
+        return None
+    layout = str(attributes.kernel_layout)
+    padding = [int(value) for value in attributes.padding]
+    geometry = Conv2dGeometry(
+        batch=data[0],
+        height=data[1],
+        width=data[2],
+        in_channels=data[3],
+        out_channels=weight[layout.index("O")],
+        kernel=(weight[layout.index("H")], weight[layout.index("W")]),
+        stride=(int(attributes.strides[0]), int(attributes.strides[1])),
+        dilation=(int(attributes.dilation[0]), int(attributes.dilation[1])),
+        padding=(padding[0], padding[1], padding[2], padding[3]),
+        groups=int(attributes.groups),
+    )
+    return geometry if min(geometry.out_height, geometry.out_width) > 0 else None
+
+
+def oihw(weight: Array, layout: str) -> Array:
+    """Return weights of a layout such as "HWIO" as OIHW."""
+    return weight.transpose([layout.index(axis) for axis in "OIHW"])
+
+
+def _direct(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, target: Target) -> Any:
+    from tvm import relax
+
+    plan = plan_conv2d(geometry, target)
+    depth = padded_depth(geometry.group_in, geometry.groups, target)
+    kernel = np.pad(kernel, ((0, 0), (0, depth - geometry.group_in), (0, 0), (0, 0)))
+    packed = relax.const(pack_conv2d(kernel, plan.tile.channels, geometry.groups))
+    return call_compute(
+        builder, lambda x, w: tiled_compute.conv2d(x, w, geometry, plan), data, packed, name="conv2d"
+    )

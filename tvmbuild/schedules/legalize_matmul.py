@@ -1,0 +1,51 @@
+"""Turns ``relax.matmul`` into our compute; a constant right factor is packed now, another one at run time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tvmbuild.schedules import tiled_compute
+from tvmbuild.schedules.packing import pack_matrix
+from tvmbuild.schedules.relax_calls import call_compute, constant_value, dtype_of, static_shape, stock_legalization
+from tvmbuild.schedules.tile_plan import plan_matmul
+from tvmbuild.target import Target
+
+
+def legalize(builder: Any, call: Any, target: Target) -> Any:
+    """Legalize a matrix product; one of vectors, of dynamic shape or with broadcast leading axes stays TVM's."""
+    from tvm import relax
+
+    left, right = call.args
+    left_shape, right_shape = static_shape(left), static_shape(right)
+    if left_shape is None or right_shape is None or len(left_shape) < 2 or len(right_shape) < 2:
+        return stock_legalization(builder, call)
+    if dtype_of(left) != "float32" or dtype_of(right) != "float32" or 0 in left_shape + right_shape:
+        return stock_legalization(builder, call)
+    *leading, rows, depth = left_shape
+    columns = right_shape[-1]
+    shared = math.prod(right_shape[:-2]) == 1 and len(right_shape) <= len(left_shape)
+    if not shared and list(right_shape[:-2]) != leading:
+        return stock_legalization(builder, call)
+    plan = plan_matmul(math.prod(leading), rows, depth, columns, shared, target)
+    count = f"{math.prod(leading)}x" if leading else ""
+    workload = f"matmul {count}{rows}x{depth} by {depth}x{columns}"
+    constant = constant_value(right)
+    if shared and constant is not None:
+        packed = pack_matrix(constant.reshape(depth, columns), plan.tile.channels)
+        return call_compute(
+            builder,
+            lambda a, b: tiled_compute.matmul(a, b, columns, plan, workload),
+            left,
+            relax.const(packed),
+            name="matmul",
+        )
+
+    def packed_at_run_time(a: Any, b: Any) -> Any:
+        from tvm import topi
+
+        if shared:
+            b = topi.reshape(b, (depth, columns)) if len(right_shape) > 2 else b
+        return tiled_compute.matmul(a, tiled_compute.pack_right(b, plan.tile.channels), columns, plan, workload)
+
+    return call_compute(builder, packed_at_run_time, left, right, name="matmul")

@@ -1,0 +1,43 @@
+"""What legalizations need of Relax calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvmbuild.schedules.packing import Array
+
+#: FuseOps' kOutEWiseFusable: the kernel takes the element-wise operators after it into itself.
+OUT_ELEMENTWISE_FUSABLE = 2
+
+
+def static_shape(expression: Any) -> tuple[int, ...] | None:
+    """Return the static shape of a tensor expression, or None."""
+    shape = getattr(expression.ty, "shape", None)
+    if shape is None:
+        return None
+    extents = [getattr(extent, "value", None) for extent in shape]
+    return tuple(int(extent) for extent in extents) if all(isinstance(e, int) for e in extents) else None
+
+
+def constant_value(expression: Any) -> Array | None:
+    """Return the value of a constant tensor, None for any other expression."""
+    import tvm
+
+    return expression.value.numpy() if isinstance(expression, tvm.ir.GenericConst) else None  # type: ignore[no-any-return]
+
+
+def dtype_of(expression: Any) -> str:
+    """Return the element type of a tensor expression."""
+    return str(expression.ty.dtype)
+
+
+def stock_legalization(builder: Any, call: Any) -> Any:
+    """Legalize a call as TVM does."""
+    return call.op.get_attr("FLegalize")(builder, call)
+
+
+def call_compute(builder: Any, function: Any, *args: Any, name: str) -> Any:
+    """Emit a call of a TE function of several stages, so that fusion takes its epilogue."""
+    return builder.call_te(
+        function, *args, primfunc_name_hint=name, primfunc_attrs={"op_pattern": OUT_ELEMENTWISE_FUSABLE}
+    )
