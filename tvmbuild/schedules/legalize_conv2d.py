@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from tvmbuild.schedules import tiled_compute
+from tvmbuild.schedules import tiled_compute, winograd_compute, winograd_plan
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.packing import Array, pack_conv2d
 from tvmbuild.schedules.relax_calls import call_compute, constant_value, dtype_of, static_shape, stock_legalization
 from tvmbuild.schedules.tile_plan import padded_depth, plan_conv2d
+from tvmbuild.schedules.winograd_compute import WinogradPlan
+from tvmbuild.schedules.winograd_transform import pack_kernel, relative_error
 from tvmbuild.target import Target
 
 
@@ -21,6 +23,9 @@ def legalize(builder: Any, call: Any, target: Target) -> Any:
     if geometry is None or geometry.is_depthwise or weight is None:
         return stock_legalization(builder, call)
     kernel = oihw(weight, str(call.attrs.kernel_layout))
+    for plan in winograd_plan.candidates(geometry, target):
+        if relative_error(kernel, plan.m) <= winograd_plan.MAX_ERROR:
+            return _winograd(builder, call.args[0], kernel, geometry, plan)
     return _direct(builder, call.args[0], kernel, geometry, target)
 
 
@@ -63,4 +68,13 @@ def _direct(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, ta
     packed = relax.const(pack_conv2d(kernel, plan.tile.channels, geometry.groups))
     return call_compute(
         builder, lambda x, w: tiled_compute.conv2d(x, w, geometry, plan), data, packed, name="conv2d"
+    )
+
+
+def _winograd(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, plan: WinogradPlan) -> Any:
+    from tvm import relax
+
+    packed = relax.const(pack_kernel(kernel, plan.m, plan.tile.channels))
+    return call_compute(
+        builder, lambda x, w: winograd_compute.conv2d(x, w, geometry, plan), data, packed, name="conv2d_winograd"
     )

@@ -105,13 +105,10 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     last = sch.get_sblock(kernel.last.name)
     sch.reverse_compute_at(last, tile_loop)
     if core.by_lane and main.note("lane_step") == 4:
-        _load_by_vector(sch, block, reduction[-1])
+        load_by_vector(sch, block, reduction[-1])
     for loop in inner:
         sch.unroll(loop)
-    start = sch.decompose_reduction(block, reduction[0])
-    *_, start_unrolled, start_vector = sch.get_loops(start)
-    sch.unroll(start_unrolled)
-    sch.vectorize(start_vector)
+    start_tile(sch, block, reduction[0])
     _vectorize_epilogue(sch, last, core.lanes)
 
 
@@ -165,13 +162,21 @@ def _tile(
     return in_chunk, [*taps, depth_outer], [step, in_tile, vectors]
 
 
-def _load_by_vector(sch: Any, block: Any, loop: Any) -> None:
+def load_by_vector(sch: Any, block: Any, loop: Any) -> None:
     """Load each column's next inputs as one vector, from which multiply-adds take lanes."""
     loaded = sch.cache_read(block, 0, "global")
     sch.compute_at(loaded, loop)
     *_, column, lane = sch.get_loops(loaded)
     sch.unroll(column)
     sch.vectorize(lane)
+
+
+def start_tile(sch: Any, block: Any, loop: Any) -> None:
+    """Clear the accumulators before a reduction loop."""
+    start = sch.decompose_reduction(block, loop)
+    *_, unrolled, vector = sch.get_loops(start)
+    sch.unroll(unrolled)
+    sch.vectorize(vector)
 
 
 def _vectorize_epilogue(sch: Any, last: Any, lanes: int) -> None:

@@ -1,0 +1,129 @@
+"""The stages of a Winograd convolution: padded input, input transform, products, output transform.
+
+Layouts are chosen so that what one step of a stage touches lies together: transformed inputs are
+(image, tile, position, channel), products (image, tile, block, position, channel of the block), where *tile* counts
+the tiles of outputs in row order and *position* the (m + 2)^2 places in a transformed tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvmbuild.schedules.geometry import Conv2dGeometry
+from tvmbuild.schedules.kernel import PREFIX
+from tvmbuild.schedules.register_tile import RegisterTile
+from tvmbuild.schedules.winograd_transform import input_transform, output_transform
+
+#: Kinds noted on the product stage, by m.
+KINDS = {2: "conv2d.winograd2", 4: "conv2d.winograd4"}
+
+
+@dataclass(frozen=True)
+class WinogradPlan:
+    """How a Winograd convolution is cut.
+
+    Attributes:
+        m: outputs of a tile, in a row.
+        tile: products kept in registers (columns are tiles of outputs).
+        tiles: tiles of outputs of an image, rounded up to whole register tiles.
+        chunk: rows of tiles that pass all stages together, so that intermediates stay in cache.
+    """
+
+    m: int
+    tile: RegisterTile
+    tiles: int
+    chunk: int
+
+
+def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: WinogradPlan) -> Any:
+    """Compute a 3x3 convolution of stride 1.
+
+    Args:
+        data: ``te.Tensor`` NHWC.
+        packed: from ``winograd_transform.pack_kernel``.
+        geometry: the convolution.
+        plan: the tiles.
+
+    Returns:
+        ``te.Tensor`` NHWC.
+    """
+    from tvm import te
+
+    g, m, a = geometry, plan.m, plan.m + 2
+    high, wide = -(-g.out_height // m), -(-g.out_width // m)
+    last_tile = high * wide - 1
+    source = _padded_input(data, g, high * m + 2, wide * m + 2)
+    channels = plan.tile.channels
+    blocks = -(-g.out_channels // channels)
+
+    def columns_first(n: Any, p: Any, i: Any, j: Any, c: Any) -> Any:
+        tile = te.min(p, last_tile) if plan.tiles > last_tile + 1 else p
+        row, column = te.indexdiv(tile, wide) * m, te.indexmod(tile, wide) * m
+        return _pick(i, input_transform([source[n, row + k, column + j, c] for k in range(a)], m))
+
+    half = te.compute((g.batch, plan.tiles, a, a, g.in_channels), columns_first, name="input_columns")
+    inputs = te.compute(
+        (g.batch, plan.tiles, a, a, g.in_channels),
+        lambda n, p, i, j, c: _pick(j, input_transform([half[n, p, i, k, c] for k in range(a)], m)),
+        name="inputs",
+    )
+    ic = te.reduce_axis((0, g.in_channels), "ic")
+    products = te.compute(
+        (g.batch, plan.tiles, blocks, a * a, channels),
+        lambda n, p, block, x, channel: te.sum(
+            inputs[n, p, te.indexdiv(x, a), te.indexmod(x, a), ic] * packed[x, block, ic, channel], axis=[ic]
+        ),
+        name="tiled",
+        attrs=_notes(g, plan),
+    )
+
+    def rows_first(n: Any, p: Any, i: Any, j: Any, c: Any) -> Any:
+        block, channel = te.indexdiv(c, channels), te.indexmod(c, channels)
+        return _pick(i, output_transform([products[n, p, block, k * a + j, channel] for k in range(a)], m))
+
+    outputs = te.compute((g.batch, plan.tiles, m, a, g.out_channels), rows_first, name="output_rows")
+
+    def unpack(n: Any, h: Any, w: Any, c: Any) -> Any:
+        tile = te.indexdiv(h, m) * wide + te.indexdiv(w, m)
+        row = te.indexmod(h, m)
+        return _pick(te.indexmod(w, m), output_transform([outputs[n, tile, row, k, c] for k in range(a)], m))
+
+    return te.compute((g.batch, g.out_height, g.out_width, g.out_channels), unpack, name="unpack")
+
+
+def _pick(index: Any, values: Sequence[Any]) -> Any:
+    """Return the value at an index, as a chain of selections that unrolling resolves."""
+    from tvm import tirx
+
+    *rest, chosen = values
+    for position in reversed(range(len(rest))):
+        chosen = tirx.Select(index == position, rest[position], chosen)
+    return chosen
+
+
+def _padded_input(data: Any, g: Conv2dGeometry, height: int, width: int) -> Any:
+    from tvm import te, tirx
+
+    top, left = g.padding[:2]
+    if (top, left) == (0, 0) and height <= g.height and width <= g.width:
+        return data
+
+    def padded(n: Any, h: Any, w: Any, c: Any) -> Any:
+        inside = te.all(h >= top, h < g.height + top, w >= left, w < g.width + left)
+        return te.if_then_else(inside, data[n, h - top, w - left, c], tirx.const(0, data.dtype))
+
+    return te.compute((g.batch, height, width, g.in_channels), padded, name="padded")
+
+
+def _notes(g: Conv2dGeometry, plan: WinogradPlan) -> dict[str, Any]:
+    return {
+        PREFIX + "kind": KINDS[plan.m],
+        PREFIX + "tile": [plan.tile.columns, plan.tile.channels],
+        PREFIX + "chunk": plan.chunk,
+        PREFIX + "m": plan.m,
+        PREFIX + "macs": g.macs,
+        PREFIX + "workload": g.workload,
+        PREFIX + "geometry": g.numbers(),
+    }
