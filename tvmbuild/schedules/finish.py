@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from tvmbuild.schedules.access import flatten_views
+from tvmbuild.schedules.border import guard_updates, peel
 from tvmbuild.schedules.fast_math import expand
 from tvmbuild.schedules.vector_loops import cut_vectors
 
 
 def finish(func: Any) -> Any:
-    """Return a scheduled PrimFunc with flat views, marked loops cut into vectors and functions expanded."""
-    return expand(cut_vectors(flatten_views(func)))
+    """Return a scheduled PrimFunc with borders peeled, flat views, vectors without masks and functions expanded."""
+    return expand(cut_vectors(flatten_views(peel(guard_updates(func)))))
