@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tvmbuild.device.emulated import EmulatedDevice
 
+from tvmbuild.device.emulated import EmulatedDevice
 from tvmbuild.errors import ArtifactError, TvmbuildError
 from tvmbuild.predict.llvm import disassemble, find_llvm, price
 from tvmbuild.predict.plugin import plugin_for

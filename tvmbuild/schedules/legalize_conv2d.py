@@ -66,9 +66,7 @@ def _direct(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, ta
     depth = padded_depth(geometry.group_in, geometry.groups, target)
     kernel = np.pad(kernel, ((0, 0), (0, depth - geometry.group_in), (0, 0), (0, 0)))
     packed = relax.const(pack_conv2d(kernel, plan.tile.channels, geometry.groups))
-    return call_compute(
-        builder, lambda x, w: tiled_compute.conv2d(x, w, geometry, plan), data, packed, name="conv2d"
-    )
+    return call_compute(builder, lambda x, w: tiled_compute.conv2d(x, w, geometry, plan), data, packed, name="conv2d")
 
 
 def _winograd(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, plan: WinogradPlan) -> Any:

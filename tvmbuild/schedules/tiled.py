@@ -69,9 +69,7 @@ def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     assert kernel.main is not None
     around = loops_of(kernel.main)
     candidates = tuple(size for size in range(1, around.rows + 1) if around.rows % size == 0)
-    priced = [
-        (_lines(around, rows, stay, target), -rows, stay) for rows in candidates for stay in (1, 0)
-    ]
+    priced = [(_lines(around, rows, stay, target), -rows, stay) for rows in candidates for stay in (1, 0)]
     _, negative_rows, stay = min(priced)
     return (Knob("rows", -negative_rows, candidates), Knob("weights_stay", stay, (0, 1)))
 

@@ -95,7 +95,7 @@ def _outputs(sch: Any, kernel: Kernel, main: Stage, target: Target, chunk: int) 
 def _products(sch: Any, block: Any, main: Stage, target: Target, parallel: bool) -> None:
     """Schedule the products: one position after the other, so that its inputs and a block of weights stay in cache."""
     core = core_of(target)
-    *outer, tile, channel_block, position, channel, depth = sch.get_loops(block)
+    *_outer, tile, channel_block, position, channel, depth = sch.get_loops(block)
     tile_outer, in_tile = sch.split(tile, [None, int(main.note("tile")[0])])
     depth_outer, step = sch.split(depth, [None, LANE_STEP])
     vectors, lane = sch.split(channel, [None, core.lanes])
