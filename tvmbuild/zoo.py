@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import subprocess
 import sys
@@ -200,7 +201,8 @@ def _extract(archive: Path, entry: Model | Picture, target: Path) -> None:
         part.write_bytes(data)
         part.replace(target)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise FetchError(
             f"{target} cannot be written: {error.strerror}.", "Free space or choose another folder."
         ) from error

@@ -70,10 +70,12 @@ def _writers(path: Path, graph: GraphProto) -> dict[str, int]:
 
 
 def _cycle(needs: list[set[int]], done: set[int]) -> list[int]:
-    """Return one cycle among the nodes that could not be sorted, in the order of the data."""
+    """Return one cycle among the nodes that could not be sorted, in the order of the data, from its first node in the file."""
     index = next(number for number in range(len(needs)) if number not in done)
     trail: list[int] = []
     while index not in trail:
         trail.append(index)
         index = next(other for other in sorted(needs[index]) if other not in done)
-    return trail[trail.index(index) :][::-1]
+    cycle = trail[trail.index(index) :][::-1]
+    first = cycle.index(min(cycle))
+    return cycle[first:] + cycle[:first]
