@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import numpy.linalg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tvmbuild import elf
+from tvmbuild.elf import ElfFacts, VersionedSymbol, check_compatible, read_elf, version_key
+from tvmbuild.errors import IncompatibleLibraryError
+from tvmbuild.target import load_target
+
+RPI4 = load_target("rpi4")
+#: A real shared library of this machine.
+REAL = Path(numpy.linalg._umath_linalg.__file__)
+LIBC = "libc.so.6"
+
+
+def facts(machine: str = "aarch64", needed: tuple[str, ...] = (LIBC,), **symbols: str) -> ElfFacts:
+    return ElfFacts(machine, needed, tuple(VersionedSymbol(name, version, LIBC) for name, version in symbols.items()))
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch) -> object:
+    """Check a library of which these facts are known."""
+
+    def run(known: ElfFacts) -> ElfFacts:
+        monkeypatch.setattr(elf, "read_elf", lambda _: known)
+        return check_compatible(Path("dist/model.so"), RPI4)
+
+    return run
+
+
+def test_a_real_library_is_read() -> None:
+    found = read_elf(REAL)
+    assert found.machine == platform.machine()
+    assert LIBC in found.needed
+    assert version_key(found.glibc) >= (2, 2)
+    assert any(symbol.library == LIBC and symbol.version.startswith("GLIBC_") for symbol in found.symbols)
+
+
+def test_versions_compare_as_numbers() -> None:
+    assert version_key("2.4") < version_key("2.31") < version_key("2.31.1") < version_key("PRIVATE")
+    assert facts(a="GLIBC_2.4", b="GLIBC_2.31", c="GLIBCXX_3.4.29").glibc == "2.31"
+    assert facts().glibc == ""
+
+
+def test_a_library_that_fits_passes(check: object) -> None:
+    known = facts(exp="GLIBC_2.29", memcpy="GLIBC_2.17")
+    assert check(known) is known  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        (facts("x86_64"), ("is for x86_64", "rpi4 is aarch64")),
+        (facts(exp="GLIBC_2.29", __libc_start_main="GLIBC_2.34"), ("__libc_start_main@GLIBC_2.34", "2.31")),
+        (facts(_Znwm="GLIBCXX_3.4.30"), ("_Znwm@GLIBCXX_3.4.30",)),
+        (facts(needed=(LIBC, "libopenblas.so.0")), ("libopenblas.so.0",)),
+    ],
+)
+def test_a_library_that_does_not_fit_says_why(check: object, known: ElfFacts, words: tuple[str, ...]) -> None:
+    with pytest.raises(IncompatibleLibraryError) as caught:
+        check(known)  # type: ignore[operator]
+    assert all(word in caught.value.message for word in words)
+    assert caught.value.hint
+
+
+def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(IncompatibleLibraryError, match="cannot be read"):
+        read_elf(tmp_path / "none.so")
+    with pytest.raises(IncompatibleLibraryError, match="cannot be read"):
+        read_elf(tmp_path)
+    (tmp_path / "text.so").write_text("INPUT(libm.so.6)")
+    with pytest.raises(IncompatibleLibraryError, match="not a whole ELF file"):
+        read_elf(tmp_path / "text.so")
+
+
+CONTENT = REAL.read_bytes()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    length=st.integers(0, len(CONTENT)),
+    # The headers and, at the end, the section table are where damage matters.
+    holes=st.lists(st.one_of(st.integers(0, 1000), st.integers(len(CONTENT) - 3000, len(CONTENT) - 1)), max_size=4),
+    byte=st.integers(0, 255),
+)
+def test_damage_is_never_a_traceback(tmp_path: Path, length: int, holes: list[int], byte: int) -> None:
+    damaged = bytearray(CONTENT)
+    for hole in holes:
+        damaged[hole] = byte
+    path = tmp_path / "damaged.so"
+    path.write_bytes(damaged[:length] if not holes else damaged)
+    try:
+        read_elf(path)
+    except IncompatibleLibraryError as error:
+        assert error.hint
