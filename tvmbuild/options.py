@@ -79,6 +79,29 @@ class VerifyOptions:
     timeout: float = 600.0
 
 
+@dataclass(frozen=True)
+class BenchOptions:
+    """How to time an artifact.
+
+    Attributes:
+        on: device: "auto", "local", "emulated" or "rpc".
+        runs: timed runs in all, spread over the rounds.
+        warmup: runs before each round that are not timed.
+        inputs: one sample (.npz, .npy or an image); None for seeded random ones.
+        seed: seed of the random inputs.
+        threads: threads of the runtime; 0 for one a core.
+        timeout: seconds that one round may take.
+    """
+
+    on: str = "auto"
+    runs: int = 50
+    warmup: int = 2
+    inputs: Path | None = None
+    seed: int = 0
+    threads: int = 0
+    timeout: float = 600.0
+
+
 OptionsT = TypeVar("OptionsT")
 
 

@@ -14,7 +14,7 @@ from types import FrameType
 import typer
 
 import tvmbuild
-from tvmbuild.commands import build, doctor, inspect, targets, verify
+from tvmbuild.commands import bench, build, doctor, inspect, targets, verify
 from tvmbuild.commands.console import Console, plain
 from tvmbuild.errors import INTERRUPTED, TvmbuildError
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.command()(build.build)
 app.command()(verify.verify)
 app.command()(inspect.inspect)
+app.command()(bench.bench)
 app.command()(targets.targets)
 app.command()(doctor.doctor)
 
@@ -43,7 +44,7 @@ def _show_version(wanted: bool) -> None:
 def root(
     version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
 ) -> None:
-    r"""Compile ONNX models into fast libraries for Raspberry Pi class boards.
+    """Compile ONNX models into fast libraries for Raspberry Pi class boards.
 
     \b
     tvmbuild build model.onnx -t rpi4 --shape x=1,3,224,224

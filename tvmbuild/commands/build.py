@@ -33,7 +33,7 @@ def build(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    r"""Compile a model for a board.
+    """Compile a model for a board.
 
     Writes <name>.so (ready to load), <name>.tar (objects that TVM links on the board) and <name>.json (the manifest).
 

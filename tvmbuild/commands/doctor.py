@@ -15,7 +15,7 @@ def doctor(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    r"""Check the installation and say how to mend what is wrong.
+    """Check the installation and say how to mend what is wrong.
 
     Exits with code 17 when something that is needed is missing.
 

@@ -19,7 +19,7 @@ def inspect(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    r"""Show inputs, operators and what will be fused, without compiling; or what an artifact says of itself.
+    """Show inputs, operators and what will be fused, without compiling; or what an artifact says of itself.
 
     An open batch dimension is taken as 1; other open dimensions need --shape to see the fusion.
 

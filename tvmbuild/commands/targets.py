@@ -8,7 +8,7 @@ from tvmbuild.commands.console import Console, Json, Quiet, Verbose
 
 
 def targets(as_json: Json = False, verbose: Verbose = False, quiet: Quiet = False) -> None:
-    r"""List the built-in targets.
+    """List the built-in targets.
 
     \b
     Examples:

@@ -31,7 +31,7 @@ def verify(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    r"""Run the same inputs through ONNX Runtime and the artifact, and compare every output.
+    """Run the same inputs through ONNX Runtime and the artifact, and compare every output.
 
     A difference beyond the tolerance exits with code 15.
 

@@ -1,0 +1,121 @@
+"""``tvmbuild bench``: time an artifact, or predict its cycles on a board that is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
+
+if TYPE_CHECKING:
+    from tvmbuild.options import BenchOptions
+
+#: Kernels listed without -v.
+LISTED = 15
+
+
+def bench(
+    artifact: Annotated[Path, typer.Argument(help="The .so, .tar or .json of an artifact.", metavar="ARTIFACT")],
+    on: Annotated[str | None, typer.Option(help="Device: auto, local, emulated or rpc. [auto]")] = None,
+    predict: Annotated[
+        bool, typer.Option("--predict", help="Predict cycles on the target's core, kernel by kernel (one thread).")
+    ] = False,
+    against: Annotated[str | None, typer.Option(help="'onnxruntime': time it in turn; needs --model.")] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="The ONNX file, for --against.")] = None,
+    runs: Annotated[int | None, typer.Option(help="Timed runs in all. [50]")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Runs before each round that are not timed. [2]")] = None,
+    inputs: Annotated[Path | None, typer.Option(help="Sample inputs: .npz, .npy or an image. [random]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the random inputs. [0]")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads. [one a core]")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that a round may take. [600]")] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Time an artifact, or predict its cycles on its target's core.
+
+    An emulated board's time says nothing about a board: there, use --predict.
+
+    \b
+    Examples:
+      tvmbuild bench dist/det-rpi4.so --predict
+      tvmbuild bench dist/det-host.so --against onnxruntime --model det.onnx
+    """
+    from tvmbuild.options import BenchOptions, read_project_file, resolve
+
+    console = Console(as_json, verbose, quiet)
+    flags = {
+        "on": on,
+        "runs": runs,
+        "warmup": warmup,
+        "inputs": inputs,
+        "seed": seed,
+        "threads": threads,
+        "timeout": timeout,
+    }
+    options = resolve(BenchOptions, flags, project=read_project_file("bench")).options
+    if predict:
+        _predict(console, artifact, options)
+    else:
+        _time(console, artifact, options, _reference(against, model))
+
+
+def _reference(against: str | None, model: Path | None) -> Path | None:
+    from tvmbuild.errors import OptionError
+    from tvmbuild.suggest import did_you_mean
+
+    if against is None:
+        return None
+    if against != "onnxruntime":
+        raise OptionError(f"'{against}' cannot be timed.", did_you_mean(against, ["onnxruntime"]))
+    if model is None or not model.is_file():
+        raise OptionError(
+            f"--against needs the model; {model or 'none'} is no file.", "Give the ONNX file with --model."
+        )
+    return model
+
+
+def _predict(console: Console, path: Path, options: BenchOptions) -> None:
+    from tvmbuild.artifact.open import open_artifact
+    from tvmbuild.predict.predictor import predict
+    from tvmbuild.predict.report import prediction_json, prediction_table
+    from tvmbuild.samples import load_samples
+    from tvmbuild.verify import target_of
+
+    opened = open_artifact(path)
+    specs = opened.manifest.inputs
+    sample = load_samples(specs, options.inputs, seed=options.seed)[0]
+    with console.stages():
+        prediction = predict(opened.library, target_of(opened), [sample[spec.name] for spec in specs])
+    console.result(prediction_json(prediction))
+    table = prediction_table(prediction, None if console.verbose else LISTED)
+    console.text(table.title)
+    console.table(table.columns, table.rows)
+
+
+def _time(console: Console, path: Path, options: BenchOptions, model: Path | None) -> None:
+    from tvmbuild.artifact.open import open_artifact
+    from tvmbuild.bench import bench as run_bench
+    from tvmbuild.device import open_device
+    from tvmbuild.verify import target_of
+
+    opened = open_artifact(path)
+    with console.stages():
+        outcome = run_bench(opened, open_device(options.on, target_of(opened)), options, model)
+    console.result(outcome.to_json())
+    if not outcome.timed:
+        console.text("These are the emulator's times: they say nothing about a board. Use --predict.")
+    rows = [
+        (t.name, *(f"{t.quantile(share) * 1e3:.2f}" for share in (0.0, 0.5, 0.9, 1.0)), _memory(t.peak_bytes))
+        for t in outcome.timings
+    ]
+    console.table(("program", "min ms", "median", "p90", "max", "peak memory"), rows)
+    if outcome.ratio is not None:
+        console.text(f"onnxruntime's median time / tvmbuild's: {outcome.ratio:.2f}")
+    console.text(f"on {outcome.device}")
+
+
+def _memory(count: int | None) -> str:
+    return "" if count is None else size_text(count)
