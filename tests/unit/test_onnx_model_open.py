@@ -187,7 +187,7 @@ def test_external_data_outside_the_folder_is_refused(tmp_path: Path, location: s
     folder = tmp_path / "model"
     folder.mkdir()
     (tmp_path / "w.bin").write_bytes(bytes(16))
-    os.symlink(tmp_path / "w.bin", folder / "link.bin")
+    (folder / "link.bin").symlink_to(tmp_path / "w.bin")
     with pytest.raises(ModelError, match="outside the model's folder"):
         open_model(saved(_external(location), folder))
 
