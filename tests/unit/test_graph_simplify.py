@@ -77,6 +77,15 @@ def test_a_transposition_is_a_reshape_exactly_when_elements_stay(axes: list[int]
     assert ("permute_dims" in ops(mod)) == (not stays)
 
 
+def test_a_reduction_of_stacked_tensors_is_a_chain() -> None:
+    def body(b: Any, x: Any) -> Any:
+        parts = [b.emit(relax.op.multiply(x, number(scale))) for scale in (2, 3, 4)]
+        return b.emit(relax.op.sum(b.emit(relax.op.stack(parts, axis=0)), axis=[0]))
+
+    mod, _ = simplify(build(body))
+    assert ops(mod) == ["multiply", "multiply", "multiply", "add", "add"]
+
+
 def folded(body: Callable[[], Any]) -> np.ndarray[Any, Any]:
     mod, _ = fold_constants(build(lambda b, x: b.emit(relax.op.add(x, b.emit(body())))))
     (call,) = [value for _, value in flat_bindings(mod["main"])]
@@ -126,8 +135,13 @@ def hard_sigmoid(b: Any, x: Any) -> Any:
     return b.emit(relax.op.divide(b.emit(relax.op.clip(b.emit(relax.op.add(x, number(3))), 0, 6)), number(6)))
 
 
+def scaled_hard_swish(b: Any, x: Any) -> Any:
+    return b.emit(relax.op.multiply(hard_swish(b, x), number(2)))
+
+
 CANONICAL: dict[str, tuple[Callable[[Any, Any], Any], list[str]]] = {
     "hard swish": (hard_swish, ["multiply", "add", "clip", "multiply"]),
+    "scaled hard swish": (scaled_hard_swish, ["multiply", "add", "clip", "multiply"]),
     "hard sigmoid": (hard_sigmoid, ["multiply", "add", "clip"]),
     "silu": (lambda b, x: b.emit(relax.op.multiply(x, b.emit(relax.op.sigmoid(x)))), ["nn.silu"]),
     "max with zero": (lambda b, x: b.emit(relax.op.maximum(x, number(0))), ["nn.relu"]),

@@ -155,9 +155,18 @@ def _scaled_gate(rewriter: Rewriter, expr: Expr, factor: float) -> Expr | None:
     if parts is None or not np.isfinite([low, high]).all():
         return None
     data, offset = parts
-    scaled = rewriter.emit(relax.op.multiply(data, _number(factor, data)), "scaled")
+    scaled = rewriter.emit(_times(rewriter, data, factor), "scaled")
     moved = rewriter.emit(relax.op.add(scaled, _number(offset * factor, data)), "moved")
     return relax.op.clip(moved, low * factor, high * factor)
+
+
+def _times(rewriter: Rewriter, data: Expr, factor: float) -> Expr:
+    """Return ``factor`` times ``data`` as one multiplication, also where ``data`` is a multiple itself."""
+    product = rewriter.producer_of(data, "multiply")
+    parts = _split_scalar(product) if product is not None else None
+    if parts is not None:
+        data, factor = parts[0], factor * parts[1]
+    return relax.op.multiply(data, _number(factor, data))
 
 
 def _power(_rewriter: Rewriter, value: Call) -> Expr | None:

@@ -144,8 +144,33 @@ def _take(_rewriter: Rewriter, value: Call) -> Expr | None:
     return relax.op.reshape(data, shape_of(value))
 
 
-def _reduction(_rewriter: Rewriter, value: Call) -> Expr | None:
+_OF_TWO = {"sum": relax.op.add, "max": relax.op.maximum, "min": relax.op.minimum}
+
+
+def _of_stack(rewriter: Rewriter, value: Call) -> Expr | None:
+    """A reduction over stacked tensors (the importer's form of ONNX's Sum, Max, Min) is a chain of operators on two."""
+    stack = rewriter.producer_of(value.args[0], "stack")
+    combine = _OF_TWO.get(op_name(value))
+    if stack is None or combine is None or value.attrs.keepdims or value.attrs.axis is None:
+        return None
+    rank = len(shape_of(stack))
+    if not isinstance(stack.args[0], relax.Tuple) or [int(axis) % rank for axis in value.attrs.axis] != [
+        int(stack.attrs.axis) % rank
+    ]:
+        return None
+    total, *others = stack.args[0].fields
+    for number, other in enumerate(others, 1):
+        total = combine(total, other)
+        if number < len(others):
+            total = rewriter.emit(total, "partial")
+    return total
+
+
+def _reduction(rewriter: Rewriter, value: Call) -> Expr | None:
     """The mean, sum, maximum or minimum over axes of length one is the tensor itself."""
+    chain = _of_stack(rewriter, value)
+    if chain is not None:
+        return chain
     data, shape = value.args[0], shape_of(value)
     if shape_of(data) == shape:
         return data
