@@ -13,7 +13,7 @@ from tvm import relax
 
 from tvmbuild.graph.layout import to_channels_last
 from tvmbuild.graph.report import PassReport
-from tvmbuild.graph.rewriter import flat_bindings, op_name, shape_of
+from tvmbuild.graph.rewriter import array, flat_bindings, op_name, shape_of
 from tvmbuild.graph.simplify import simplify
 from tvmbuild.graph.sink_reshapes import sink_reshapes
 
@@ -113,9 +113,25 @@ def test_flattening_a_single_pixel_is_free() -> None:
     assert len(transpositions.kept) == 1
 
 
-def test_flattening_an_image_needs_its_order() -> None:
+def test_constant_weights_take_the_order_of_a_flattened_image() -> None:
+    weight = rng.standard_normal((480, 4)).astype("float32")
+
     def head(b: Any, x: Any) -> Any:
-        return b.emit(relax.op.matmul(b.emit(relax.op.reshape(conv(b, x), (1, 480))), const(480, 4)))
+        flat = b.emit(relax.op.reshape(conv(b, x), (1, 480)))
+        return b.emit(relax.op.matmul(flat, relax.const(weight)))
+
+    mod, _, transpositions = convert(build(head))
+    assert len(transpositions.kept) == 1
+    image = rng.standard_normal(SHAPE).astype("float32")
+    moved = array(flat_bindings(mod["main"])[-1][1].args[1])
+    np.testing.assert_allclose(
+        image.transpose(0, 2, 3, 1).reshape(1, 480) @ moved, image.reshape(1, 480) @ weight, 1e-4
+    )
+
+
+def test_other_readers_of_a_flattened_image_need_its_order() -> None:
+    def head(b: Any, x: Any) -> Any:
+        return b.emit(relax.op.nn.softmax(b.emit(relax.op.reshape(conv(b, x), (1, 480)))))
 
     _, _, transpositions = convert(build(head))
     assert "reshape reads its operand in another layout" in [kept.reason for kept in transpositions.kept]

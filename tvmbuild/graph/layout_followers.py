@@ -188,6 +188,22 @@ def _reshape_channels(rewriter: Rewriter, data: Expr, old: tuple[int, ...], new:
     return see(result, [0, *range(3, len(new)), 1, 2])
 
 
+def _matmul(rewriter: Rewriter, call: Call) -> Expr | None:
+    """A flattened image times constant weights: the weights' rows take the order of NHWC instead of the image."""
+    flat = rewriter.producer_of(call.args[0], "reshape")
+    view = view_of(rewriter, flat.args[0]) if flat is not None else None
+    weight = call.args[1]
+    if flat is None or view is None or not is_constant(weight) or len(shape_of(weight)) != 2:
+        return None
+    batch, *rest = shape_of(flat.args[0])
+    if view.axes[0] != 0 or shape_of(flat) != (batch, int(np.prod(rest))):
+        return None
+    source = rewriter.emit(relax.op.reshape(view.source, shape_of(flat)), "flat")
+    order = inverse(view.axes)
+    rows = array(weight).reshape(1, *rest, -1).transpose([*order, len(order)]).reshape(shape_of(weight))
+    return relax.op.matmul(source, constant(rows), out_dtype=call.attrs.out_dtype)
+
+
 FOLLOWER_RULES: dict[str, Callable[[Rewriter, Call], Expr | None]] = {
     **dict.fromkeys(_UNARY + _BINARY, _elementwise),
     **dict.fromkeys(_REDUCTIONS, _reduction),
@@ -197,6 +213,7 @@ FOLLOWER_RULES: dict[str, Callable[[Rewriter, Call], Expr | None]] = {
     "concat": _concat,
     "strided_slice": _slice,
     "nn.pad": _pad,
+    "matmul": _matmul,
     "permute_dims": _permute,
     "reshape": _reshape,
 }
