@@ -26,7 +26,7 @@ _LINK_OPTIONS = (
     "-Wl,--strip-debug",
     # Only libraries that a kernel calls; g++ would add its own.
     "-Wl,--as-needed",
-    # A board must find every library at a fixed name; nothing is resolved later.
+    # An object that says nothing of its stack would make the loader ask for an executable one.
     "-Wl,-z,noexecstack",
 )
 

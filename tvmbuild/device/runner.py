@@ -34,6 +34,14 @@ _HINTS = {
     5: "Run tvmbuild verify --bisect to find the layer, and report it.",
     6: "Free some space for temporary files, or point TMPDIR elsewhere.",
 }
+#: What signals mean here.
+_MEANINGS: dict[int, str] = {
+    signal.SIGSEGV: "the model reached outside its memory",
+    signal.SIGABRT: "the runtime gave up",
+    signal.SIGKILL: "it was killed, perhaps for lack of memory",
+    signal.SIGBUS: "the model reached outside its memory",
+    signal.SIGFPE: "an integer was divided by zero",
+}
 _MESSAGE_LIMIT = 600
 
 
@@ -132,7 +140,8 @@ def explain_exit(code: int, stderr: str, target: Target) -> TvmbuildError:
             "Install QEMU 7.2 or newer (qemu-user of Debian 12).",
         )
     kind = _EXIT_CODES.get(code, DeviceError)
-    return kind(f"{said[:1].upper()}{said[1:]}." if said else f"The runner exited with {code}.", _HINTS.get(code, ""))
+    message = f"{said[:1].upper()}{said[1:]}." if said else f"The runner exited with {code}."
+    return kind(message, _HINTS.get(code, "Run tvmbuild doctor."))
 
 
 def _explain_signal(number: int, said: str, target: Target) -> TvmbuildError:
@@ -141,18 +150,9 @@ def _explain_signal(number: int, said: str, target: Target) -> TvmbuildError:
             f"The library uses an instruction that {target.qemu_cpu or target.cpu} does not have.",
             f"Build it for this board: -t {target.name}.",
         )
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = f"signal {number}"
-    meaning = {
-        signal.SIGSEGV: "the model reached outside its memory",
-        signal.SIGABRT: "the runtime gave up",
-        signal.SIGKILL: "it was killed, perhaps for lack of memory",
-        signal.SIGBUS: "the model reached outside its memory",
-        signal.SIGFPE: "an integer was divided by zero",
-    }.get(signal.Signals(number) if name.startswith("SIG") else signal.SIGTERM, "")
-    detail = ": ".join(part for part in (meaning, said) if part)
+    # Not every number has a name.
+    name = next((known.name for known in signal.Signals if known == number), f"signal {number}")
+    detail = ": ".join(part for part in (_MEANINGS.get(number, ""), said) if part)
     return DeviceError(
         f"The run crashed with {name}{f' ({detail})' if detail else ''}.",
         "Run tvmbuild verify --bisect to find the layer, and report it.",
