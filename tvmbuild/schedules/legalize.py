@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from tvmbuild.schedules import legalize_conv2d, legalize_matmul
+from tvmbuild.schedules import legalize_conv2d, legalize_conv2d_transpose, legalize_depthwise, legalize_matmul
 from tvmbuild.target import Target
 
 #: ``(block_builder, call) -> expression``, as ``relax.transform.LegalizeOps(customize_legalize_map)`` wants it.
@@ -15,6 +15,9 @@ LegalizeFunction: TypeAlias = Callable[[Any, Any], Any]
 def legalize_map(target: Target) -> dict[str, LegalizeFunction]:
     """Return the legalizations by operator name ("relax.nn.conv2d") for a board."""
     return {
-        "relax.nn.conv2d": lambda builder, call: legalize_conv2d.legalize(builder, call, target),
+        "relax.nn.conv2d": lambda builder, call: (
+            legalize_depthwise.legalize(builder, call) or legalize_conv2d.legalize(builder, call, target)
+        ),
+        "relax.nn.conv2d_transpose": lambda builder, call: legalize_conv2d_transpose.legalize(builder, call, target),
         "relax.matmul": lambda builder, call: legalize_matmul.legalize(builder, call, target),
     }

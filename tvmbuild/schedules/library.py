@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from tvmbuild.schedules import conv2d_direct, data_movement, elementwise, matmul, winograd
+from tvmbuild.schedules import (
+    conv2d_direct,
+    data_movement,
+    depthwise,
+    elementwise,
+    matmul,
+    pool,
+    reduction,
+    winograd,
+)
 from tvmbuild.schedules.module import ScheduleModule
 
-SCHEDULES: tuple[ScheduleModule, ...] = (winograd, conv2d_direct, matmul, elementwise, data_movement)
+SCHEDULES: tuple[ScheduleModule, ...] = (
+    winograd,
+    conv2d_direct,
+    matmul,
+    depthwise,
+    pool,
+    reduction,
+    elementwise,
+    data_movement,
+)

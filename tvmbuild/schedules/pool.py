@@ -47,7 +47,7 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     block = sch.get_sblock(main.name)
     channels = main.spatial[3]
     lanes = channel_lanes(channels, target) * choice["registers"]
-    *outer, _w, c = sch.get_loops(last)
+    *outer, _, c = sch.get_loops(last)
     vector, lane = sch.split(c, [None, lanes])
     sch.compute_at(block, vector, preserve_unit_loops=True)
     *_, in_lane, kh, kw = sch.get_loops(block)

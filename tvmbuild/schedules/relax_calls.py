@@ -7,7 +7,7 @@ from typing import Any
 from tvmbuild.schedules.packing import Array
 
 #: FuseOps' kOutEWiseFusable: the kernel takes the element-wise operators after it into itself.
-OUT_ELEMENTWISE_FUSABLE = 2
+OUT_ELEMENTWISE_FUSABLE = 4
 
 
 def static_shape(expression: Any) -> tuple[int, ...] | None:
