@@ -27,7 +27,7 @@ def legalize(builder: Any, call: Any, target: Target) -> Any:
     shared = math.prod(right_shape[:-2]) == 1 and len(right_shape) <= len(left_shape)
     if not shared and list(right_shape[:-2]) != leading:
         return stock_legalization(builder, call)
-    plan = plan_matmul(math.prod(leading), rows, depth, columns, shared, target)
+    plan = plan_matmul(rows, depth, columns, target)
     count = f"{math.prod(leading)}x" if leading else ""
     workload = f"matmul {count}{rows}x{depth} by {depth}x{columns}"
     constant = constant_value(right)

@@ -12,47 +12,28 @@ from tvmbuild.target import Target
 #: Cycles to copy one input value into a padded buffer, for comparing plans.
 _COPY_CYCLES = 0.6
 
+#: Share of the first level cache that a part of a reduction may read.
+_CACHE_SHARE = 0.7
+
+#: Tiles that should find a block of weights in the first level cache.
+_TILES_TOGETHER = 4
+
+#: Parts of a reduction, at most; each is stored and added up.
+_MAX_PARTS = 16
+
 
 def plan_conv2d(geometry: Conv2dGeometry, target: Target) -> TilePlan:
     """Choose the tiles of a direct convolution."""
     g = geometry
     depth = padded_depth(g.group_in, g.groups, target)
-    copied = g.batch * g.height * g.width * depth
-    return _plan(
-        rows=g.batch * g.out_height,
-        columns=g.out_width,
-        channels=g.group_out,
-        groups=g.groups,
-        depth=depth * math.prod(g.kernel),
-        step=lane_step(depth, target),
-        can_be_flat=g.is_pointwise and depth == g.in_channels,
-        copied=0 if g.is_padded or depth != g.group_in else copied,
-        target=target,
-    )
+    is_copied = g.is_padded or depth != g.group_in
+    copied = 0 if is_copied else g.height * g.width * g.in_channels
+    return _plan(g.out_height, g.out_width, g.group_out, depth, math.prod(g.kernel), copied / g.groups, target)
 
 
-def plan_matmul(leading: int, rows: int, depth: int, columns: int, shared: bool, target: Target) -> TilePlan:
-    """Choose the tiles of a matrix product.
-
-    Args:
-        leading: number of products.
-        rows: rows of each.
-        depth: length of the sums.
-        columns: columns of the right factor.
-        shared: whether all products have the same right factor.
-        target: the board.
-    """
-    return _plan(
-        rows=leading,
-        columns=rows,
-        channels=columns,
-        groups=1,
-        depth=depth,
-        step=lane_step(depth, target),
-        can_be_flat=shared,
-        copied=leading * rows * depth,
-        target=target,
-    )
+def plan_matmul(rows: int, depth: int, columns: int, target: Target) -> TilePlan:
+    """Choose the tiles of a matrix product (rows, depth) x (depth, columns)."""
+    return _plan(1, rows, columns, depth, 1, float(rows * depth), target)
 
 
 def padded_depth(channels: int, groups: int, target: Target) -> int:
@@ -67,30 +48,29 @@ def lane_step(depth: int, target: Target) -> int:
     return max(step for step in range(1, LANE_STEP + 1) if depth % step == 0)
 
 
-def _plan(
-    *,
-    rows: int,
-    columns: int,
-    channels: int,
-    groups: int,
-    depth: int,
-    step: int,
-    can_be_flat: bool,
-    copied: int,
-    target: Target,
-) -> TilePlan:
+def _plan(rows: int, columns: int, channels: int, depth: int, taps: int, copied: float, target: Target) -> TilePlan:
+    """Choose between tiles that divide the columns and tiles that reach beyond them, which may need a copied input."""
     core = core_of(target)
-    by_row = choose_tile(columns, channels, target)
-    rounded = -(-columns // by_row.columns) * by_row.columns
-    plan = TilePlan(by_row, rounded, False, step)
-    if not can_be_flat:
-        return plan
+    exact = choose_tile(columns, channels, target, exact_columns=True)
+    rounded = choose_tile(columns, channels, target)
+    tile = exact
+    if columns % rounded.columns:
+        gain = tile_cost(exact, columns, channels, core) - tile_cost(rounded, columns, channels, core)
+        if gain * rows * depth * taps > copied * _COPY_CYCLES:
+            tile = rounded
+    step = lane_step(depth, target)
+    whole = -(-columns // tile.columns) * tile.columns
+    can_part = rows > 1 and whole == columns and channels % core.lanes == 0
+    parts = _parts(tile, rows * whole // tile.columns, depth, taps, step, target) if can_part else 1
+    return TilePlan(tile, whole, parts, step)
 
-    def cost(tile: RegisterTile, row_count: int, row_columns: int) -> float:
-        return row_count * groups * depth * tile_cost(tile, row_columns, channels, core)
 
-    flat = choose_tile(rows * columns, channels, target, exact_columns=True)
-    by_row_cost = cost(by_row, rows, columns) + (_COPY_CYCLES * copied if rounded != columns else 0)
-    if cost(flat, 1, rows * columns) <= by_row_cost:
-        return TilePlan(flat, columns, True, step)
-    return plan
+def _parts(tile: RegisterTile, tiles: int, depth: int, taps: int, step: int, target: Target) -> int:
+    """Return into how many parts to cut the reduction, so that a few tiles' inputs and a block of weights fit L1."""
+    cache = target.l1d_kib * 1024 * _CACHE_SHARE
+    together = min(tiles, _TILES_TOGETHER)
+    read = taps * depth * 4 * (together * tile.columns + tile.channels)
+    if tiles < 2 or read <= cache:
+        return 1
+    fitting = [parts for parts in range(1, depth // step + 1) if depth % (parts * step) == 0 and read / parts <= cache]
+    return fitting[0] if fitting and fitting[0] <= _MAX_PARTS else 1

@@ -1,9 +1,9 @@
 """Computes of matrix-product form, shaped for the register-tiled schedule.
 
-Each ends in two stages. The *tiled* stage has the axes (leading..., column, block, channel) and computes whole tiles,
-also beyond the output's edge, so that its loops carry no condition; its reduction axes end with the one that both
-factors hold contiguously. The *unpack* stage writes the outputs that exist, in the operator's layout, and takes every
-fused operator into the tile.
+Each ends in two stages. The *tiled* stage has the axes (leading..., column, block, part, channel) and computes whole
+tiles, also beyond the output's edge, so that its loops carry no condition; its reduction axes end with the one that
+both factors hold contiguously, of which each *part* covers a share. The *unpack* stage adds up the parts, writes the
+outputs that exist, in the operator's layout, and takes every fused operator with it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class TilePlan:
     Attributes:
         tile: outputs kept in registers.
         columns: positions of a row of tiles, rounded up to whole tiles.
-        flat: whether all positions (leading axes and column) form one row; the tile then divides their number.
+        parts: parts of the innermost reduction axis that are summed apart, so that what they read stays in cache.
         lane_step: reduction indices unrolled together.
     """
 
     tile: RegisterTile
     columns: int
-    flat: bool
+    parts: int
     lane_step: int
 
 
@@ -59,26 +59,27 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: TilePlan) -> 
     source = _padded_input(data, g, plan.columns, depth)
     kh = te.reduce_axis((0, g.kernel[0]), "kh")
     kw = te.reduce_axis((0, g.kernel[1]), "kw")
-    ic = te.reduce_axis((0, depth), "ic")
+    share = depth // plan.parts
+    ic = te.reduce_axis((0, share), "ic")
 
-    def tiled(n: Any, h: Any, w: Any, block: Any, channel: Any) -> Any:
+    def tiled(n: Any, h: Any, w: Any, block: Any, part: Any, channel: Any) -> Any:
         row = h * g.stride[0] + kh * g.dilation[0]
         column = w * g.stride[1] + kw * g.dilation[1]
         first = (block // blocks) * g.group_in if g.groups > 1 else 0
-        return te.sum(source[n, row, column, first + ic] * packed[block, kh, kw, ic, channel], axis=[kh, kw, ic])
+        index = part * share + ic
+        return te.sum(source[n, row, column, first + index] * packed[block, kh, kw, index, channel], axis=[kh, kw, ic])
 
     products = te.compute(
-        (g.batch, g.out_height, plan.columns, g.groups * blocks, channels),
+        (g.batch, g.out_height, plan.columns, g.groups * blocks, plan.parts, channels),
         tiled,
         name="tiled",
         attrs=_notes(CONV2D, plan, g.macs, g.workload) | {PREFIX + "geometry": g.numbers()},
     )
 
     def unpack(n: Any, h: Any, w: Any, c: Any) -> Any:
-        if g.groups == 1:
-            return products[n, h, w, c // channels, c % channels]
-        within = c % g.group_out
-        return products[n, h, w, c // g.group_out * blocks + within // channels, within % channels]
+        within = c % g.group_out if g.groups > 1 else c
+        block = c // g.group_out * blocks + within // channels if g.groups > 1 else c // channels
+        return _sum([products[n, h, w, block, part, within % channels] for part in range(plan.parts)])
 
     return te.compute((g.batch, g.out_height, g.out_width, g.out_channels), unpack, name="unpack")
 
@@ -110,22 +111,26 @@ def matmul(left: Any, packed: Any, columns: int, plan: TilePlan, workload: str) 
             lambda *i: te.if_then_else(i[-2] < rows, left(*i), _zero(left)),
             name="padded",
         )
-    k = te.reduce_axis((0, depth), "k")
+    share = depth // plan.parts
+    k = te.reduce_axis((0, share), "k")
 
     def tiled(*index: Any) -> Any:
-        *outer, row, block, channel = index
-        weight = packed(*(outer if batched else ()), block, k, channel)
-        return te.sum(source(*outer, row, k) * weight, axis=[k])
+        *outer, row, block, part, channel = index
+        weight = packed(*(outer if batched else ()), block, part * share + k, channel)
+        return te.sum(source(*outer, row, part * share + k) * weight, axis=[k])
 
     macs = rows * depth * columns
     for extent in leading:
         macs *= extent
-    products = te.compute(
-        (*leading, plan.columns, blocks, channels), tiled, name="tiled", attrs=_notes(MATMUL, plan, macs, workload)
-    )
-    return te.compute(
-        (*leading, rows, columns), lambda *i: products(*i[:-1], i[-1] // channels, i[-1] % channels), name="unpack"
-    )
+    shape = (*leading, plan.columns, blocks, plan.parts, channels)
+    products = te.compute(shape, tiled, name="tiled", attrs=_notes(MATMUL, plan, macs, workload))
+
+    def unpack(*index: Any) -> Any:
+        *outer, column = index
+        block, channel = column // channels, column % channels
+        return _sum([products(*outer, block, part, channel) for part in range(plan.parts)])
+
+    return te.compute((*leading, rows, columns), unpack, name="unpack")
 
 
 def pack_right(right: Any, channels: int) -> Any:
@@ -183,11 +188,18 @@ def _notes(kind: str, plan: TilePlan, macs: int, workload: str) -> dict[str, Any
     return {
         PREFIX + "kind": kind,
         PREFIX + "tile": [plan.tile.columns, plan.tile.channels],
-        PREFIX + "flat": int(plan.flat),
+        PREFIX + "parts": plan.parts,
         PREFIX + "lane_step": plan.lane_step,
         PREFIX + "macs": macs,
         PREFIX + "workload": workload,
     }
+
+
+def _sum(terms: list[Any]) -> Any:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
 
 
 def _zero(tensor: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.register_tile import LANE_STEP, core_of
-from tvmbuild.schedules.tiled import load_by_vector, start_tile
+from tvmbuild.schedules.tiled import load_by_vector, start_tile, store_tile
 from tvmbuild.schedules.winograd_compute import KINDS
 from tvmbuild.target import Target
 
@@ -104,17 +104,11 @@ def _products(sch: Any, block: Any, main: Stage, target: Target, parallel: bool)
         sch.parallel(sch.fuse(position, channel_block))
     sch.vectorize(lane)
     if core.by_lane:
-        load_by_vector(sch, block, depth_outer)
+        load_by_vector(sch, sch.cache_read(block, 0, "global"), depth_outer)
     for loop in (step, in_tile, vectors):
         sch.unroll(loop)
-    accumulators = sch.cache_write(block, 0, "global")
-    sch.reverse_compute_at(accumulators, tile_outer)
+    store_tile(sch, block, tile_outer, core.lanes)
     start_tile(sch, block, depth_outer)
-    *_, column, vector = sch.get_loops(accumulators)
-    sch.unroll(column)
-    pieces, lane = sch.split(vector, [None, core.lanes])
-    sch.unroll(pieces)
-    sch.vectorize(lane)
 
 
 def _inputs(sch: Any, block: Any, main: Stage, lanes: int, parallel: bool) -> None:

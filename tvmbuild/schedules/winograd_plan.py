@@ -22,8 +22,9 @@ _TILE_CYCLES = 2.5
 #: Share of the second level cache for the intermediates of a chunk.
 _CACHE_SHARE = 0.5
 
-#: Cycles to bring a line of weights from memory.
-_LINE_CYCLES = 20.0
+#: Cycles to bring a line of weights from memory. Cores share the memory, so it weighs the more the more of them
+#: compute; the rule prices kernels for half of the cores, which no choice of threads makes bad.
+_LINE_CYCLES = 24.0
 
 
 def candidates(geometry: Conv2dGeometry, target: Target) -> list[WinogradPlan]:
@@ -60,7 +61,7 @@ def direct_cost(geometry: Conv2dGeometry, target: Target) -> float:
     plan = plan_conv2d(g, target)
     reduced = g.kernel[0] * g.kernel[1] * g.group_in
     cost = tile_cost(plan.tile, g.out_width, g.group_out, core_of(target))
-    weights = reduced * g.out_channels * 4 / 64 * _LINE_CYCLES
+    weights = reduced * g.out_channels * 4 / 64 * _line_cycles(target)
     return g.batch * g.out_height * g.groups * reduced * cost + weights
 
 
@@ -75,5 +76,9 @@ def winograd_cost(geometry: Conv2dGeometry, plan: WinogradPlan, target: Target) 
     )
     transforms = _INPUT_CYCLES[plan.m] * g.in_channels + _OUTPUT_CYCLES[plan.m] * g.out_channels
     transforms *= plan.tiles / core.lanes / core.fma_per_cycle
-    weights = positions * g.in_channels * g.out_channels * 4 / 64 * _LINE_CYCLES
+    weights = positions * g.in_channels * g.out_channels * 4 / 64 * _line_cycles(target)
     return g.batch * (products + transforms) + weights
+
+
+def _line_cycles(target: Target) -> float:
+    return _LINE_CYCLES * max(1.0, target.cores / 2)
