@@ -24,7 +24,7 @@ def _rewritten(proto: ModelProto) -> tuple[str, ...]:
     """Rewrite in place; check that the numbers stay."""
     inputs = random_inputs(input_specs(proto), 5)
     wanted = run_reference(proto, inputs)
-    notes = rewrite_operators(proto)
+    notes = rewrite_operators(proto, gather_facts(proto))
     got = run_reference(proto, inputs)
     assert max(difference(wanted[key], got[key]) for key in wanted) < 1e-6
     return notes

@@ -33,10 +33,9 @@ def test_every_shape_is_read_back(name: str, sizes: list[int], separator: str) -
 def test_any_text_is_a_shape_or_an_error(text: str) -> None:
     try:
         shapes = parse_shapes([text])
-    except ShapeError as error:
-        assert error.hint
-    else:
-        assert all(size >= 1 for shape in shapes.values() for size in shape)
+    except ShapeError:
+        return
+    assert all(size >= 1 for shape in shapes.values() for size in shape)
 
 
 @pytest.mark.parametrize("text", ["x=0,1", "x=-1", "x=1,,2", "x=1.5", "x=a", "1,2", "=1,2", "x=1,2,", "x=²"])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tvm import relax
+from tvm import relax, tirx
 from tvm.ir import GenericConst
 
 Converter = Callable[[relax.BlockBuilder, Sequence[Any], Mapping[str, Any]], Any]
@@ -89,5 +89,17 @@ def gather(builder: relax.BlockBuilder, inputs: Sequence[Any], attributes: Mappi
     return relax.op.take(data, relax.const(array, str(array.dtype)), axis, mode="clip")
 
 
+def one_hot(builder: relax.BlockBuilder, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+    """OneHot in the dtype of its values, where TVM's converter makes float64 of every float."""
+    indices, depth, values = inputs[0], _constant(inputs[1]), _constant(inputs[2])
+    if depth is None or values is None:
+        return None
+    dtype, size = str(values.dtype), int(depth.item())
+    off, on = (relax.prim_value(tirx.const(value.item(), dtype)) for value in values)
+    zero, end = (relax.const(number, indices.ty.dtype.dtype) for number in (0, size))
+    wrapped = relax.op.where(relax.op.less(indices, zero), relax.op.add(indices, end), indices)
+    return relax.op.one_hot(wrapped, on, off, size, attributes.get("axis", -1))
+
+
 #: By operator of the standard set, what is used before TVM's own converter.
-CONVERTERS: Mapping[str, Converter] = {"Clip": clip, "Gather": gather, "Pad": pad}
+CONVERTERS: Mapping[str, Converter] = {"Clip": clip, "Gather": gather, "OneHot": one_hot, "Pad": pad}

@@ -8,8 +8,11 @@ import numpy as np
 import onnx
 from onnx import GraphProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from tvmbuild.errors import ModelError
 from tvmbuild.onnx_model import walk
+from tvmbuild.onnx_model.shapes import input_specs
 from tvmbuild.onnx_model.skeleton import without_weights
+from tvmbuild.reference import random_inputs, run_reference
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,12 @@ class Facts:
         return np.asarray(numpy_helper.to_array(self.constants[name])) if name in self.constants else None
 
 
-def gather_facts(proto: onnx.ModelProto) -> Facts:
-    """Collect what is known of a model with fixed input shapes."""
+def gather_facts(proto: onnx.ModelProto, *, run: bool = False) -> Facts:
+    """Collect what is known of a model with fixed input shapes.
+
+    With ``run``, the shapes that ONNX's inference does not find (of GroupNormalization, of foreign operators) are taken
+    from a run of the model.
+    """
     inferred = infer_shapes(proto)
     shapes: dict[str, tuple[int, ...]] = {}
     dtypes: dict[str, str] = {}
@@ -59,7 +66,20 @@ def gather_facts(proto: onnx.ModelProto) -> Facts:
     for name, tensor in constants.items():
         shapes[name] = tuple(tensor.dims)
         dtypes[name] = str(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    if run:
+        for name, array in _run_unknown(proto, shapes).items():
+            shapes[name], dtypes[name] = array.shape, str(array.dtype)
     return Facts(opset_of(proto), shapes, dtypes, constants, frozenset(read))
+
+
+def _run_unknown(proto: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    unknown = [name for node in proto.graph.node for name in node.output if name and name not in shapes]
+    if not unknown:
+        return {}
+    try:
+        return run_reference(proto, random_inputs(input_specs(proto)), unknown)
+    except ModelError:
+        return {}
 
 
 def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -8,7 +8,7 @@ from onnx import NodeProto
 
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.facts import Facts
-from tvmbuild.onnx_model.rewrite import resizes_by_ratio
+from tvmbuild.onnx_model.resize import resizes_by_ratio
 
 #: Inputs that must be known when the model is compiled, since they decide shapes.
 _CONSTANT_INPUTS: Mapping[str, tuple[int, ...]] = {
@@ -45,8 +45,15 @@ def limit(node: NodeProto, facts: Facts) -> str:
         return "whose output's size depends on the data"
     if node.op_type in _FIRST_OUTPUT_ONLY and any(name in facts.read for name in node.output[1:]):
         return "with a second output that is used"
+    if node.op_type == "If" and _branches_differ(node, facts):
+        return "whose branches give different shapes"
     check = _CHECKS.get(node.op_type)
     return check(node, facts) if check else ""
+
+
+def _branches_differ(node: NodeProto, facts: Facts) -> bool:
+    shapes = [[facts.shapes.get(value.name) for value in branch.output] for branch in walk.subgraphs(node)]
+    return any(shape != shapes[0] for shape in shapes)
 
 
 def _text(node: NodeProto, name: str, default: str) -> str:

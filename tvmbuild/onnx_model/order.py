@@ -70,7 +70,7 @@ def _writers(path: Path, graph: GraphProto) -> dict[str, int]:
 
 
 def _cycle(needs: list[set[int]], done: set[int]) -> list[int]:
-    """Return one cycle among the nodes that could not be sorted, in the order of the data."""
+    """Return one cycle among the nodes that could not be sorted, in the data's order, the file's first node first."""
     index = next(number for number in range(len(needs)) if number not in done)
     trail: list[int] = []
     while index not in trail:

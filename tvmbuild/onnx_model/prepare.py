@@ -94,10 +94,11 @@ def prepare(
         early = opset_of(proto) >= OLDEST_FOLDED
         proto, changes = update_opset(fold_constants(proto) if early else proto)
         proto = fold_constants(proto) if changes or not early else proto
-        changes += rewrite_operators(proto)
-        check_support(path, proto, gather_facts(proto))
+        changes += rewrite_operators(proto, gather_facts(proto, run=True))
+        facts = gather_facts(proto, run=True)
+        check_support(path, proto, facts)
         step.detail = f"{len(proto.graph.node)} nodes"
-    inputs, outputs = input_specs(proto), output_specs(path, proto)
+    inputs, outputs = input_specs(proto), output_specs(path, proto, facts)
     if compare:
         with stage("compare with the original"):
             check_same(path, original, opened.folder, proto, random_inputs(inputs, seed))

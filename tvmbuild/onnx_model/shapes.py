@@ -119,11 +119,10 @@ def freeze_shapes(
 
 def input_specs(proto: onnx.ModelProto) -> tuple[TensorSpec, ...]:
     """Return the inputs of a model with fixed shapes, in its order."""
-    return tuple(tensor_spec(value) for value in proto.graph.input)
+    return tuple(_spec(value) for value in proto.graph.input)
 
 
-def tensor_spec(value: ValueInfoProto) -> TensorSpec:
-    """Return the name, dtype and fixed shape of a declared tensor."""
+def _spec(value: ValueInfoProto) -> TensorSpec:
     tensor = value.type.tensor_type
     dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
     return TensorSpec(value.name, str(dtype), tuple(dim.dim_value for dim in tensor.shape.dim))
