@@ -15,9 +15,13 @@ LegalizeFunction: TypeAlias = Callable[[Any, Any], Any]
 def legalize_map(target: Target) -> dict[str, LegalizeFunction]:
     """Return the legalizations by operator name ("relax.nn.conv2d") for a board."""
     return {
-        "relax.nn.conv2d": lambda builder, call: (
-            legalize_depthwise.legalize(builder, call) or legalize_conv2d.legalize(builder, call, target)
-        ),
+        "relax.nn.conv2d": lambda builder, call: _conv2d(builder, call, target),
         "relax.nn.conv2d_transpose": lambda builder, call: legalize_conv2d_transpose.legalize(builder, call, target),
         "relax.matmul": lambda builder, call: legalize_matmul.legalize(builder, call, target),
     }
+
+
+def _conv2d(builder: Any, call: Any, target: Target) -> Any:
+    depthwise = legalize_depthwise.legalize(builder, call)
+    # An expression has no truth value, so "or" cannot choose.
+    return depthwise if depthwise is not None else legalize_conv2d.legalize(builder, call, target)
