@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 
+from tvmbuild import schedules
 from tvmbuild.errors import ShapeError
 from tvmbuild.graph.pipeline import optimize
 from tvmbuild.graph.report import GraphReport
@@ -80,7 +81,7 @@ def inspect_model(path: Path, shape: Sequence[str], value: Sequence[str], target
             raise
         notes += (f"{error.message} {error.hint} Then the fusion is shown too.",)
     else:
-        _, graph = optimize(to_relax(prepared), target)
+        _, graph = optimize(to_relax(prepared), target, kernels=schedules)
         notes += prepared.notes
     return Inspection(opened.sha256, opset_of(opened.proto), *described, notes=notes, graph=graph)
 

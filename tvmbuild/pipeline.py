@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tvmbuild import progress
+from tvmbuild import progress, schedules
 from tvmbuild.artifact.manifest import Manifest, file_entry
 from tvmbuild.artifact.staging import staged
 from tvmbuild.compile import compile_module
@@ -51,7 +51,7 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
     )
     with progress.stage("import into Relax"):
         module = to_relax(prepared)
-    module, report = optimize(module, target, dump_ir=options.dump_ir)
+    module, report = optimize(module, target, kernels=schedules, dump_ir=options.dump_ir)
     module = lower(module, target, dump_ir=options.dump_ir)
     with progress.stage("lower kernels"):
         executable = compile_module(module, target)
