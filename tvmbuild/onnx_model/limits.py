@@ -95,6 +95,11 @@ def _pow(node: NodeProto, facts: Facts) -> str:
     return "" if facts.dtypes.get(node.input[0], "float32").startswith("float") else "of integers"
 
 
+def _mod(node: NodeProto, facts: Facts) -> str:
+    whole = not facts.dtypes.get(node.input[0], "int32").startswith("float")
+    return "" if whole or _number(node, "fmod", 0) else "of floats with fmod=0"
+
+
 def _reduce_extreme(node: NodeProto, facts: Facts) -> str:
     return "of booleans" if facts.dtypes.get(node.input[0]) == "bool" else ""
 
@@ -124,6 +129,7 @@ _CHECKS: Mapping[str, Callable[[NodeProto, Facts], str]] = {
     "BatchNormalization": _batch_normalization,
     "DequantizeLinear": _quantize,
     "IsInf": _is_inf,
+    "Mod": _mod,
     "Pow": _pow,
     "QuantizeLinear": _quantize,
     "ReduceMax": _reduce_extreme,
