@@ -86,6 +86,14 @@ def test_a_reduction_of_stacked_tensors_is_a_chain() -> None:
     assert ops(mod) == ["multiply", "multiply", "multiply", "add", "add"]
 
 
+def test_nested_concatenations_on_one_axis_are_one() -> None:
+    mod, _ = simplify(
+        build(lambda b, x: b.emit(relax.op.concat([b.emit(relax.op.concat([x, x], axis=1)), x], axis=-3)))
+    )
+    ((_, joined),) = flat_bindings(mod["main"])
+    assert len(joined.args[0].fields) == 3
+
+
 def folded(body: Callable[[], Any]) -> np.ndarray[Any, Any]:
     mod, _ = fold_constants(build(lambda b, x: b.emit(relax.op.add(x, b.emit(body())))))
     (call,) = [value for _, value in flat_bindings(mod["main"])]

@@ -107,7 +107,11 @@ def _clip(_rewriter: Rewriter, value: Call) -> Expr | None:
 def _multiply(rewriter: Rewriter, value: Call) -> Expr | None:
     parts = _split_scalar(value)
     if parts is not None:
-        return _scaled(rewriter, value, *parts)
+        scaled = _scaled(rewriter, value, *parts)
+        if scaled is None and rewriter.producer_of(parts[0], "multiply") is not None:
+            product = _times(rewriter, *parts)
+            return product if product.args[0] != parts[0] else None
+        return scaled
     for data, gate in (tuple(value.args), tuple(reversed(value.args))):
         sigmoid = rewriter.producer_of(gate, "sigmoid")
         if sigmoid is not None and sigmoid.args[0] == data and rewriter.uses(gate) == 1:

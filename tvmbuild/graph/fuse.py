@@ -73,7 +73,8 @@ def _name_ops(calls: Sequence[tuple[Expr, dict[Var, Expr]]]) -> tuple[str, ...]:
     for index, (call, actual) in enumerate(calls):
         op = kernel_op(call.args[0].name_hint)
         constants = [arg for arg in call.args[1].fields if is_constant(actual.get(arg, arg))]
-        ops.append("bias" if op == "add" and index == 1 and constants else op)
+        is_constant_sum = constants or len(call.args[1].fields) == 1  # A scalar is part of the kernel.
+        ops.append("bias" if op == "add" and index == 1 and is_constant_sum else op)
     return _with_activations(ops, [len(call.args[1].fields) for call, _ in calls])
 
 

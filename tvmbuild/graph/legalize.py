@@ -1,15 +1,16 @@
-"""Computes for operators that TVM cannot legalize in NHWC, for when the kernel library has none of its own."""
+"""Computes for operators that TVM legalizes badly or not at all, for when the kernel library has none of its own."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from tvm import relax, topi
+from tvm import relax, te, topi
 
 
 def fallback_legalizations() -> dict[str, Any]:
     """Return legalizations by operator name."""
-    return {"relax.nn.conv2d_transpose": _conv2d_transpose}
+    return {"relax.nn.conv2d_transpose": _conv2d_transpose, "relax.nn.layer_norm": _layer_norm}
 
 
 def _conv2d_transpose(builder: Any, call: Any) -> Any:
@@ -32,3 +33,33 @@ def _conv2d_transpose(builder: Any, call: Any) -> Any:
         return topi.transpose(result, [0, 2, 3, 1])
 
     return builder.call_te(compute, *call.args, primfunc_name_hint="conv2d_transpose")
+
+
+def _layer_norm(builder: Any, call: Any) -> Any:
+    """Take the variance from centered values: TVM's E[x^2] - E[x]^2 cancels where the mean is large."""
+    rank = len(call.args[0].ty.shape)
+    axes = sorted(int(axis) % rank for axis in call.attrs.axes)
+    center, scale, epsilon = bool(call.attrs.center), bool(call.attrs.scale), float(call.attrs.epsilon)
+
+    count = math.prod(int(call.args[0].ty.shape[axis]) for axis in axes)
+
+    def compute(data: Any, gamma: Any, beta: Any) -> Any:
+        mean = topi.sum(data, axes, keepdims=True)
+        centered = te.compute(data.shape, lambda *i: data(*i) - mean(*_kept(i, axes)) / float(count), name="centered")
+        square = te.compute(data.shape, lambda *i: centered(*i) * centered(*i), name="square")
+        total = topi.sum(square, axes, keepdims=True)
+
+        def normalized(*i: Any) -> Any:
+            value = centered(*i) / te.sqrt(total(*_kept(i, axes)) / float(count) + epsilon)
+            own = [i[axis] for axis in axes]
+            value = value * gamma(*own) if scale else value
+            return value + beta(*own) if center else value
+
+        return te.compute(data.shape, normalized, name="layer_norm")
+
+    return builder.call_te(compute, *call.args, primfunc_name_hint="layer_norm")
+
+
+def _kept(indices: Any, axes: list[int]) -> list[Any]:
+    """Return the indices of a reduction's result that keeps its axes."""
+    return [0 if axis in axes else index for axis, index in enumerate(indices)]

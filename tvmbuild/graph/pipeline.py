@@ -18,6 +18,7 @@ from tvmbuild.graph.flatten import flatten
 from tvmbuild.graph.fold_affine import fold_affine
 from tvmbuild.graph.fold_batch_norm import fold_batch_norm
 from tvmbuild.graph.fuse import fuse
+from tvmbuild.graph.layer_norm import recognize_layer_norm
 from tvmbuild.graph.layout import to_channels_last
 from tvmbuild.graph.legalize import fallback_legalizations
 from tvmbuild.graph.memory import read_plan
@@ -102,6 +103,7 @@ def simplify_passes() -> list[Pass]:
         simplify,
         canonicalize_activations,
         simplify,
+        recognize_layer_norm,
         _relax(relax.transform.EliminateCommonSubexpr()),
     ]
 

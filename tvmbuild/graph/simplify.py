@@ -130,9 +130,24 @@ def _slice(_rewriter: Rewriter, value: Call) -> Expr | None:
     return _identity_if_same(_rewriter, value)
 
 
-def _concat(_rewriter: Rewriter, value: Call) -> Expr | None:
-    parts = value.args[0]
-    return parts.fields[0] if isinstance(parts, relax.Tuple) and len(parts.fields) == 1 else None
+def _concat(rewriter: Rewriter, value: Call) -> Expr | None:
+    """A concatenation of one is that one; nested ones on the same axis are one."""
+    if not isinstance(value.args[0], relax.Tuple):
+        return None
+    parts = list(value.args[0].fields)
+    if len(parts) == 1:
+        return parts[0]
+    rank = len(shape_of(value))
+    axis = int(value.attrs.axis or 0) % rank
+    flat: list[Expr] = []
+    for part in parts:
+        inner = rewriter.producer_of(part, "concat")
+        nested = inner is not None and isinstance(inner.args[0], relax.Tuple) and rewriter.uses(part) == 1
+        if inner is not None and nested and int(inner.attrs.axis or 0) % rank == axis:
+            flat.extend(inner.args[0].fields)
+        else:
+            flat.append(part)
+    return relax.op.concat(relax.Tuple(flat), axis=axis) if len(flat) > len(parts) else None
 
 
 def _take(_rewriter: Rewriter, value: Call) -> Expr | None:
