@@ -34,7 +34,8 @@ Value Object(TVMFFIObjectHandle handle) {
   return Value(any);
 }
 
-// The first line of the error that the last call raised, with its kind.
+// The message of the error that the last call raised, with its kind. Of a failed check only
+// the words are kept, not its condition ("Check failed: a == b (1 vs. 2) : words", "Check failed: (c) is false: words").
 std::string RaisedMessage(std::string* kind = nullptr) {
   TVMFFIObjectHandle handle = nullptr;
   TVMFFIErrorMoveFromRaised(&handle);
@@ -42,7 +43,20 @@ std::string RaisedMessage(std::string* kind = nullptr) {
   const Value error = Object(handle);
   const TVMFFIErrorCell* cell = TVMFFIErrorGetCellPtr(handle);
   if (kind != nullptr) kind->assign(cell->kind.data, cell->kind.size);
-  return std::string(cell->message.data, cell->message.size);
+  const std::string message(cell->message.data, cell->message.size);
+  if (message.rfind("Check failed: ", 0) != 0) return message;
+  for (const std::string end : {" is false: ", ") : "}) {
+    const size_t at = message.find(end);
+    if (at != std::string::npos) return message.substr(at + end.size());
+  }
+  return message;
+}
+
+// Whether the virtual machine refused its arguments, which it checks before it starts. It says so by the kind of its
+// error for types, but by the words alone for their number and sizes.
+bool IsInputError(const std::string& kind, const std::string& message) {
+  return kind == "ValueError" || kind == "TypeError" || message.find(", loc=param[") != std::string::npos ||
+         message.find(" arguments were provided") != std::string::npos;
 }
 
 Value Call(const Value& function, std::vector<TVMFFIAny> arguments, ExitCode code, const std::string& what) {
@@ -139,8 +153,7 @@ void Model::Run() {
   if (TVMFFIFunctionCall(main_.object(), arguments.data(), static_cast<int32_t>(arguments.size()), &result) != 0) {
     std::string kind;
     const std::string message = RaisedMessage(&kind);
-    // The virtual machine checks its arguments before it starts, and says so by the kind of its error.
-    const bool is_input = kind == "ValueError" || kind == "TypeError";
+    const bool is_input = IsInputError(kind, message);
     throw Failure(is_input ? ExitCode::kInput : ExitCode::kRun,
                   (is_input ? "the inputs do not fit the model: " : "the model failed: ") + message);
   }
