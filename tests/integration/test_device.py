@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import tarfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,17 @@ def test_tvm_itself_loads_the_tar(host_objects: list[Path], folder: Path) -> Non
     machine = relax.VirtualMachine(tvm.runtime.load_module(str(folder / "loaded.tar")), tvm.cpu())
     outputs = machine["main"](*(tvm.runtime.tensor(array) for array in inputs()))
     check(tuple(output.numpy() for output in outputs))
+
+
+@pytest.mark.skipif(not find_spec("ziglang"), reason="needs zig: pip install 'tvmbuild[zig]'")
+def test_zig_links_what_the_board_runs(objects: list[Path], folder: Path, board: Device) -> None:
+    zig = find_toolchain(RPI4, "zig")
+    for name in ("zig-1", "zig-2"):
+        (folder / name).mkdir()
+        facts = link_library(objects, folder / name / "several.so", RPI4, zig)
+        assert version_key(facts.glibc) <= version_key(RPI4.glibc)
+    assert (folder / "zig-1/several.so").read_bytes() == (folder / "zig-2/several.so").read_bytes()
+    check(board.run(folder / "zig-1/several.so", inputs()).outputs)
 
 
 @pytest.mark.parametrize(
