@@ -127,11 +127,11 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     sch.unroll(start_column)
     sch.vectorize(start_lane)
     sch.annotate(block, GUARD, 1)
-    mark_peel(sch, tile, *_edge_tiles(g, columns))
+    mark_peel(sch, tile, *edge_tiles(g, columns))
     mark_peel(sch, vector, 0, int(g.out_channels % lanes != 0))
 
 
-def _edge_tiles(g: Conv2dGeometry, columns: int) -> tuple[int, int]:
+def edge_tiles(g: Conv2dGeometry, columns: int) -> tuple[int, int]:
     """Return how many tiles at each end of a row read padding or lie in part beyond the row."""
     tiles = -(-g.out_width // columns)
     left, reach = g.padding[1], (g.kernel[1] - 1) * g.dilation[1]

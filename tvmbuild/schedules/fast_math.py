@@ -4,10 +4,10 @@ LLVM has no vector ``expf``: an exponential in a vector loop becomes a scalar ca
 the calls in a scheduled PrimFunc by arithmetic of a few dozen instructions without branches, on float32 (float16 is
 widened and narrowed again).
 
-Ranges and special values are those of the C library: NaN gives NaN, the infinities their limits, results below the
-normal numbers are rounded gradually, except that sigmoid gives 0 below -88.4 where the true value is subnormal.
-Largest errors (tests/integration/test_fast_math.py states and holds them): exp and log 2 units in the last place,
-sigmoid and tanh 3, erf 3.
+Ranges and special values are those of the C library: NaN gives NaN, the infinities their limits, and results below the
+normal numbers are rounded gradually. Two exceptions: tanh(-0) is +0, and sigmoid is 0 below -88.4, where the true value
+is subnormal. Largest errors in units in the last place, which tests/integration/test_fast_math.py holds: exp and log
+1.5, tanh and erf 2, sigmoid 3.
 
 The reductions and the coefficients of exp, log and tanh are those of the Cephes library (S. L. Moshier, "Methods and
 Programs for Mathematical Functions", 1989; netlib.org/cephes, files expf.c, logf.c and tanhf.c). The polynomials of

@@ -16,8 +16,9 @@ from tvmbuild.schedules.threads import thread_count
 from tvmbuild.schedules.vector_loops import mark
 from tvmbuild.target import Target
 
-#: A stage that would be computed more often than this after inlining is kept in memory instead.
-MAX_COPIES = 8
+#: A stage that would be computed more often than this after inlining is kept in memory instead: copies of copies of an
+#: expanded exponential take LLVM and TVM's simplifier minutes.
+MAX_COPIES = 3
 
 
 def lanes(access: Access, target: Target, registers: int) -> int:
