@@ -63,7 +63,8 @@ def run(arguments: list[str] | None = None) -> int:
     except BaseException as error:
         # An interrupt inside one of TVM's callbacks comes back as an error of TVM's: the signal tells the truth.
         return stop.code or _failed(error, arguments)
-    return code if isinstance(code, int) else 0
+    # Typer may answer an interrupt with a code of its own.
+    return stop.code or (code if isinstance(code, int) else 0)
 
 
 class _Stop:
