@@ -10,12 +10,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tvm import tirx, topi
 from tvm.relax.frontend.onnx import from_onnx
 
 from tvmbuild.errors import OutputError
 from tvmbuild.graph.pipeline import PHASES, lower, optimize
 from tvmbuild.graph.report import GraphReport
-from tvmbuild.target import load_target
+from tvmbuild.target import Target, load_target
 
 TARGET = load_target("rpi4")
 rng = np.random.default_rng(3)
@@ -165,3 +166,26 @@ def test_a_dump_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     blocked.write_text("")
     with pytest.raises(OutputError, match="cannot be dumped"):
         optimize(from_onnx(Net().model()), TARGET, dump_ir=blocked / "dump")
+
+
+class CountingLibrary:
+    """A kernel library that schedules nothing and remembers what it was shown."""
+
+    def legalize_map(self, target: Target) -> dict[str, Any]:
+        return {"relax.nn.relu": self._legalize_relu}
+
+    @staticmethod
+    def _legalize_relu(builder: Any, call: Any) -> Any:
+        return builder.call_te(topi.nn.relu, call.args[0], primfunc_name_hint="own_relu")
+
+    def schedule_module(self, mod: Any, target: Target) -> tuple[Any, tuple[str, ...]]:
+        names = [var.name_hint for var, function in mod.functions_items() if isinstance(function, tirx.PrimFunc)]
+        return mod, tuple(sorted(names))
+
+
+def test_a_kernel_library_legalizes_and_schedules_what_is_fused() -> None:
+    net = Net()
+    model = net.model(net.op("Relu", net.conv("x")))
+    _, report = optimize(from_onnx(model), TARGET, kernels=CountingLibrary())
+    assert report.groups()["conv2d+bias+own_relu"] == 1
+    assert set(report.schedules) == {kernel.name for kernel in report.kernels}

@@ -53,6 +53,7 @@ class _State:
     passes: tuple[PassReport, ...] = ()
     fused: tuple[FusedKernel, ...] = ()
     unfused: tuple[Kept, ...] = ()
+    schedules: tuple[Any, ...] = ()
     phase: int = 0
 
 
@@ -79,7 +80,7 @@ def optimize(
             step.detail = _detail(state, before)
         _dump(state, name)
     plan = plan_memory(state.mod, target)
-    return state.mod, GraphReport(_merged(state.passes), state.fused, state.unfused, plan)
+    return state.mod, GraphReport(_merged(state.passes), state.fused, state.unfused, plan, state.schedules)
 
 
 def lower(mod: IRModule, target: Target, *, dump_ir: Path | None = None) -> IRModule:
@@ -166,7 +167,8 @@ def _fuse(state: _State) -> None:
 
 def _schedule(state: _State) -> None:
     if state.kernels is not None:
-        state.mod, _ = state.kernels.schedule_module(state.mod, state.target)
+        state.mod, reports = state.kernels.schedule_module(state.mod, state.target)
+        state.schedules = tuple(reports)
 
 
 #: The order of the work.

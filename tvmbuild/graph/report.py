@@ -86,12 +86,14 @@ class GraphReport:
         kernels: kernels by first use.
         unfused: element-wise operators that stayed kernels of their own, with reasons.
         plan: planned memory.
+        schedules: what the kernel library says of each kernel, as it gave it; empty without a library.
     """
 
     passes: tuple[PassReport, ...]
     kernels: tuple[FusedKernel, ...]
     unfused: tuple[Kept, ...]
     plan: MemoryPlan
+    schedules: tuple[Any, ...] = ()
 
     def groups(self) -> Counter[str]:
         """Count the calls of each group of fused operators ("conv2d+bias+relu": 20)."""

@@ -69,9 +69,16 @@ class Rewriter:
     def run(self, rule: Rule) -> Any:
         """Apply ``rule`` to each binding in order and return the new function."""
         for var, value in self._bindings:
-            new_value = self._builder.normalize(substitute(value, self._replacement))
+            new_value = substitute(value, self._replacement)
+            if new_value is not value:
+                new_value = self._builder.normalize(new_value)
             result = rule(self, var, new_value)
-            self._replace(var, new_value if result is None else result)
+            if result is None and new_value is value and isinstance(var, relax.DataflowVar):
+                # Keeping the variable keeps all that reads it as it is.
+                self._record(var, value)
+                self._uses[var] = self._old_uses[var]
+            else:
+                self._replace(var, new_value if result is None else result)
         return self._build()
 
     def _replace(self, old: Var, result: Expr) -> None:
@@ -88,14 +95,18 @@ class Rewriter:
             self._replacement[old] = new
 
     def _bind(self, value: Expr, name: str) -> Var:
-        value = self._builder.normalize(value)
-        for used in used_vars(value):
+        if value.ty.is_missing():
+            value = self._builder.normalize(value)
+        var = relax.DataflowVar(name, value.ty)
+        self._record(var, value)
+        return var
+
+    def _record(self, var: Var, value: Expr) -> None:
+        for used in used_vars(value) if self._fresh else ():
             if used in self._fresh:
                 self._uses[used] += 1
-        var = relax.DataflowVar(name, value.ty)
         self._definition[var] = value
         self._new_bindings.append((var, value))
-        return var
 
     def _build(self) -> Any:
         result = substitute(self._function.body.body, self._replacement)
