@@ -207,3 +207,62 @@ def nets(draw: Any) -> tuple[Any, tuple[int, ...]]:
 @given(nets())
 def test_random_nets_keep_their_numbers(case: tuple[Any, tuple[int, ...]]) -> None:
     check(*case)
+
+
+def model_of(nodes: list[Any], weights: dict[str, np.ndarray[Any, Any]], shape: tuple[int, ...], output: str) -> Any:
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def normal(*shape: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype("float32")
+
+
+def test_sequences_keep_their_numbers() -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["a"], pads=[2, 1], strides=[2], dilations=[2]),
+        helper.make_node("BatchNormalization", ["a", "b1", "b1", "b1", "v"], ["n"]),
+        helper.make_node("Relu", ["n"], ["r"]),
+        helper.make_node("Conv", ["r", "w2"], ["c"], group=2, pads=[1, 1]),
+        helper.make_node("Add", ["c", "r"], ["s"]),
+        helper.make_node("Transpose", ["s"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["t", "w3"], ["y"]),
+    ]
+    weights = {
+        "w1": normal(6, 3, 3),
+        "b1": normal(6),
+        "v": abs(normal(6)) + 1,
+        "w2": normal(6, 3, 3),
+        "w3": normal(6, 5),
+    }
+    check(model_of(nodes, weights, (1, 3, 19), "y"), (1, 3, 19))
+
+
+def test_layer_normalization_keeps_its_numbers_far_from_zero() -> None:
+    nodes = [
+        helper.make_node("Add", ["x", "far"], ["a"]),
+        helper.make_node("LayerNormalization", ["a", "gamma", "beta"], ["y"], axis=-1),
+    ]
+    weights = {"far": np.array([300], dtype="float32"), "gamma": normal(32), "beta": normal(32)}
+    check(model_of(nodes, weights, (2, 7, 32), "y"), (2, 7, 32))
+
+
+@pytest.mark.parametrize("flatten", ["Flatten", "Reshape"])
+def test_a_classifier_on_a_flattened_image_keeps_its_numbers(flatten: str) -> None:
+    inputs = ["c"] if flatten == "Flatten" else ["c", "shape"]
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1] * 4),
+        helper.make_node(flatten, inputs, ["f"]),
+        helper.make_node("Gemm", ["f", "m", "v"], ["y"], transB=1),
+    ]
+    weights = {"w": normal(4, 3, 3, 3), "b": normal(4), "m": normal(7, 120), "v": normal(7)}
+    if flatten == "Reshape":
+        weights["shape"] = np.array([1, -1])
+    check(model_of(nodes, weights, (1, 3, 5, 6), "y"), (1, 3, 5, 6))
