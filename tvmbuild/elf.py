@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSection
@@ -13,6 +14,8 @@ from elftools.elf.gnuversions import GNUVerNeedSection, GNUVerSymSection
 
 from tvmbuild.errors import IncompatibleLibraryError
 from tvmbuild.target import Target
+
+T = TypeVar("T")
 
 _MACHINES = {"EM_AARCH64": "aarch64", "EM_X86_64": "x86_64", "EM_ARM": "armv7l", "EM_386": "i686", "EM_RISCV": "riscv"}
 #: Libraries that a board with nothing but its base system and the TVM runtime has.
@@ -31,6 +34,10 @@ BASE_LIBRARIES = (
 )
 #: Newest symbol versions of GCC's libraries that come with glibc 2.28 and later: those of GCC 8 (Debian 10).
 _GCC_LIMITS = {"GLIBCXX": (3, 4, 25), "CXXABI": (1, 3, 11), "GCC": (7, 0, 0)}
+
+
+#: More libraries, or versions of one library, than any real file asks for; damaged tables may point back at themselves.
+_VERSION_LIMIT = 256
 
 
 @dataclass(frozen=True)
@@ -144,8 +151,8 @@ def _versioned_symbols(elf: ELFFile, table: GNUVerSymSection) -> list[VersionedS
     versions: dict[int, tuple[str, str]] = {}
     for section in elf.iter_sections():
         if isinstance(section, GNUVerNeedSection):
-            for library, auxiliaries in section.iter_versions():
-                versions.update({aux["vna_other"]: (aux.name, library.name) for aux in auxiliaries})
+            for library, auxiliaries in _limited(section.iter_versions()):
+                versions.update({aux["vna_other"]: (aux.name, library.name) for aux in _limited(auxiliaries)})
     names = elf.get_section(table["sh_link"])
     found = []
     for index, entry in enumerate(table.iter_symbols()):
@@ -155,3 +162,10 @@ def _versioned_symbols(elf: ELFFile, table: GNUVerSymSection) -> list[VersionedS
             version, library_name = versions[number & 0x7FFF]
             found.append(VersionedSymbol(names.get_symbol(index).name, version, library_name))
     return found
+
+
+def _limited(entries: Iterable[T]) -> Iterator[T]:
+    for count, entry in enumerate(entries):
+        if count == _VERSION_LIMIT:
+            raise ValueError("a version table does not end")
+        yield entry

@@ -36,9 +36,10 @@ class FakeRunner:
         self.environment: dict[str, str] = {}
         self.inputs: list[np.ndarray[Any, Any]] = []
         self.stdout: bytes | None = None
+        self.folder = Path()
 
-    def run(self, command: Sequence[str], *, env: dict[str, str], **_options: Any) -> SimpleNamespace:
-        self.command, self.environment = list(command), env
+    def run(self, command: Sequence[str], *, env: dict[str, str], cwd: Path, **_options: Any) -> SimpleNamespace:
+        self.command, self.environment, self.folder = list(command), env, cwd
         folder = Path(self.command[self.command.index("--output-dir") + 1])
         self.inputs = [np.load(self.command[at + 1]) for at, word in enumerate(self.command) if word == "--input"]
         for index, array in enumerate(self.inputs):
@@ -81,6 +82,13 @@ def test_options_are_passed_on(fake: FakeRunner) -> None:
     assert all(option in words for option in ("--repeat 3", "--warmup 1", "--threads 2", "--markers", "--json"))
     run_with(["runner"], request(np.zeros(1)), RPI4)
     assert not {"--threads", "--markers"} & set(fake.command)
+
+
+def test_what_a_crash_leaves_is_removed_with_the_other_temporary_files(fake: FakeRunner) -> None:
+    """The library may still be named from the working folder of the caller."""
+    run_with(["runner"], request(np.zeros(1)), RPI4)
+    assert not fake.folder.exists()
+    assert fake.command[1] == str(Path.cwd() / "model.so")
 
 
 def test_preloaded_libraries_are_not_inherited(fake: FakeRunner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +158,22 @@ def test_the_runtimes_last_words_go_with_a_crash() -> None:
         error.message
         == "The run crashed with SIGABRT (the runtime gave up: terminate called after throwing 'std::bad_alloc')."
     )
+
+
+def test_what_the_emulator_says_of_the_signal_is_not_repeated() -> None:
+    stderr = "qemu: uncaught target signal 11 (Segmentation fault) - core dumped\n"
+    error = explain_exit(-signal.SIGSEGV, stderr, RPI4)
+    assert error.message == "The run crashed with SIGSEGV (the model reached outside its memory)."
+
+
+def test_full_temporary_space_is_an_output_error(fake: FakeRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OutputError, match="No space left on device") as caught:
+        run_with(["runner"], request(np.zeros(1)), RPI4)
+    assert "TMPDIR" in caught.value.hint
 
 
 def test_a_long_message_is_cut() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy.linalg
 import pytest
+from elftools.elf.elffile import ELFFile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from tvmbuild.target import load_target
 RPI4 = load_target("rpi4")
 #: A real shared library of this machine.
 REAL = Path(numpy.linalg._umath_linalg.__file__)
+CONTENT = REAL.read_bytes()
 LIBC = "libc.so.6"
 
 
@@ -80,7 +82,24 @@ def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
         read_elf(tmp_path / "text.so")
 
 
-CONTENT = REAL.read_bytes()
+def test_a_version_table_that_points_back_at_itself_ends(tmp_path: Path) -> None:
+    damaged = bytearray(CONTENT)
+    with REAL.open("rb") as stream:
+        elf_file = ELFFile(stream)
+        number, needs = next(
+            (number, section)
+            for number, section in enumerate(elf_file.iter_sections())
+            if section.name == ".gnu.version_r"
+        )
+        header = elf_file["e_shoff"] + number * elf_file["e_shentsize"]
+        table = needs["sh_offset"]
+    # sh_info, the number of entries, of Elf64_Shdr; vn_next of Elf64_Verneed, the way to the next.
+    damaged[header + 44 : header + 48] = b"\xff" * 4
+    damaged[table + 12 : table + 16] = bytes(4)
+    path = tmp_path / "loop.so"
+    path.write_bytes(damaged)
+    with pytest.raises(IncompatibleLibraryError, match="not a whole ELF file"):
+        read_elf(path)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -76,28 +76,44 @@ def run_with(
     with tempfile.TemporaryDirectory(prefix="tvmbuild-run-") as name:
         folder = Path(name)
         command = [*launcher, str(request.library.absolute()), "--json", "--output-dir", str(folder)]
-        for index, array in enumerate(request.inputs):
-            path = folder / f"input_{index}.npy"
-            np.save(path, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False)
+        for path in _save_inputs(request.inputs, folder):
             command += ["--input", str(path)]
         command += ["--repeat", str(request.repeat), "--warmup", str(request.warmup)]
         if request.threads is not None:
             command += ["--threads", str(request.threads)]
         if request.markers:
             command.append("--markers")
-        report = _parse(_run(command, request.timeout, target, environment or {}))
+        report = _parse(_run(command, folder, request.timeout, target, environment or {}))
         outputs = tuple(
             np.load(folder / f"output_{index}.npy", allow_pickle=False) for index in range(len(report["outputs"]))
         )
     return RunResult(outputs, tuple(report["seconds"]), report["peak_bytes"])
 
 
-def _run(command: Sequence[str], timeout: float, target: Target, environment: Mapping[str, str]) -> str:
+def _save_inputs(inputs: Sequence[np.ndarray[Any, Any]], folder: Path) -> list[Path]:
+    paths = [folder / f"input_{index}.npy" for index in range(len(inputs))]
+    try:
+        for path, array in zip(paths, inputs, strict=True):
+            np.save(path, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False)
+    except OSError as error:
+        raise OutputError(
+            f"Temporary files cannot be written in {folder.parent}: {error.strerror or error}.", _HINTS[6]
+        ) from error
+    return paths
+
+
+def _run(command: Sequence[str], folder: Path, timeout: float, target: Target, environment: Mapping[str, str]) -> str:
     # Libraries preloaded or preferred on this machine are none of the model's business.
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("LD_")}
     try:
         done = subprocess.run(
-            command, capture_output=True, timeout=timeout, check=False, env={**inherited, **environment}
+            command,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+            env={**inherited, **environment},
+            # A crash may leave a core file in the working folder.
+            cwd=folder,
         )
     except subprocess.TimeoutExpired as error:
         raise DeviceError(
@@ -127,7 +143,8 @@ def explain_exit(code: int, stderr: str, target: Target) -> TvmbuildError:
         stderr: what the runner and the emulator wrote.
         target: what the library is for.
     """
-    lines = [line for line in stderr.strip().splitlines() if line]
+    # The emulator repeats which signal it was.
+    lines = [line for line in stderr.splitlines() if line and not line.startswith("qemu: uncaught target signal")]
     said = next((line for line in lines if line.startswith("tvmbuild-runner: ")), lines[-1] if lines else "")
     said = said.removeprefix("tvmbuild-runner: ")[:_MESSAGE_LIMIT].rstrip(".")
     # Under a shell or a static emulator a signal arrives as 128 + its number.
