@@ -91,20 +91,25 @@ def run_with(
 
 
 def _save_inputs(inputs: Sequence[np.ndarray[Any, Any]], folder: Path) -> list[Path]:
-    paths = [folder / f"input_{index}.npy" for index in range(len(inputs))]
-    try:
-        for path, array in zip(paths, inputs, strict=True):
-            np.save(path, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False)
-    except OSError as error:
-        raise OutputError(
-            f"Temporary files cannot be written in {folder.parent}: {error.strerror or error}.", _HINTS[6]
-        ) from error
+    paths = []
+    for index, array in enumerate(inputs):
+        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+            raise InputDataError(
+                f"Input {index} has the type {array.dtype}; a model takes numbers and booleans.", "Convert it first."
+            )
+        plain = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+        path = folder / f"input_{index}.npy"
+        try:
+            np.save(path, plain, allow_pickle=False)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror or error}.", _HINTS[6]) from error
+        paths.append(path)
     return paths
 
 
-def _run(command: Sequence[str], folder: Path, timeout: float, target: Target, environment: Mapping[str, str]) -> str:
-    # Libraries preloaded or preferred on this machine are none of the model's business.
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("LD_")}
+def _run(command: Sequence[str], timeout: float, target: Target, environment: Mapping[str, str]) -> str:
+    # Libraries and emulator settings preferred on this machine are none of the model's business.
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("LD_", "QEMU_"))}
     try:
         done = subprocess.run(
             command,

@@ -138,9 +138,16 @@ Model::Model(const std::string& path) {
   Call(Method(machine_, "vm_initialization", path), {Int(kDLCPU), Int(0), Int(kPooledAllocator)}, ExitCode::kLibrary,
        "cannot start the model in " + path);
   main_ = Method(machine_, "main", path);
+  const Value arity = Call(Method(machine_, "get_function_arity", path), {Text("main")}, ExitCode::kLibrary,
+                           "cannot read the inputs of the model in " + path);
+  input_count_ = static_cast<size_t>(arity.any().v_int64);
 }
 
 void Model::SetInputs(std::vector<NpyArray> inputs) {
+  if (inputs.size() != input_count_) {
+    throw Failure(ExitCode::kInput, "the model has " + std::to_string(input_count_) + " inputs, but " +
+                                        std::to_string(inputs.size()) + " were given");
+  }
   inputs_.clear();
   for (NpyArray& input : inputs) inputs_.push_back(ToTensor(std::move(input)));
 }

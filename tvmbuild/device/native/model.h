@@ -7,6 +7,7 @@
 
 #include <tvm/ffi/c_api.h>
 
+#include <cstddef>
 #include <string>
 #include <utility>
 #include <vector>
@@ -49,7 +50,8 @@ class Model {
   // Loads the library. Throws Failure(kLibrary).
   explicit Model(const std::string& path);
 
-  // Gives the arrays to the model as its inputs, in order; they are not copied.
+  // Gives the arrays to the model as its inputs, in order; they are not copied. Throws Failure(kInput) when there are
+  // more or fewer than the model has.
   void SetInputs(std::vector<NpyArray> inputs);
 
   // Runs once. Throws Failure(kInput) when the inputs do not fit, Failure(kRun) when a kernel fails.
@@ -62,6 +64,7 @@ class Model {
   Value module_;
   Value machine_;
   Value main_;
+  size_t input_count_ = 0;
   std::vector<Value> inputs_;
   Value result_;
 };
