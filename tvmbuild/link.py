@@ -14,6 +14,7 @@ from typing import Any
 
 from tvmbuild.elf import ElfFacts, check_compatible
 from tvmbuild.errors import CompileError, OutputError
+from tvmbuild.old_libm import old_libm_options
 from tvmbuild.target import Target
 from tvmbuild.toolchain import Toolchain, run_compiler
 
@@ -75,7 +76,8 @@ def link_library(objects: Sequence[Path], output: Path, target: Target, toolchai
     """
     with tempfile.TemporaryDirectory(prefix="tvmbuild-link-") as folder:
         linked = Path(folder) / output.name
-        command = [*toolchain.linker, *_LINK_OPTIONS, "-o", str(linked), *map(str, objects), "-lm"]
+        options = [*_LINK_OPTIONS, *old_libm_options(target, toolchain)]
+        command = [*toolchain.linker, *options, "-o", str(linked), *map(str, objects), "-lm"]
         run_compiler(command, f"the library {output.name}")
         facts = check_compatible(linked, target)
         with _written_aside(output) as aside:

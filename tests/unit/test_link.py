@@ -40,6 +40,7 @@ def linker(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     monkeypatch.setattr(link, "run_compiler", run)
     monkeypatch.setattr(link, "check_compatible", lambda *_: FITS)
+    monkeypatch.setattr(link, "old_libm_options", lambda *_: [])
     return calls
 
 
