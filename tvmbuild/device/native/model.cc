@@ -53,10 +53,9 @@ std::string RaisedMessage(std::string* kind = nullptr) {
 }
 
 // Whether the virtual machine refused its arguments, which it checks before it starts. It says so by the kind of its
-// error for types, but by the words alone for their number and sizes.
+// error for types, but by the words alone for their sizes.
 bool IsInputError(const std::string& kind, const std::string& message) {
-  return kind == "ValueError" || kind == "TypeError" || message.find(", loc=param[") != std::string::npos ||
-         message.find(" arguments were provided") != std::string::npos;
+  return kind == "ValueError" || kind == "TypeError" || message.find(", loc=param[") != std::string::npos;
 }
 
 Value Call(const Value& function, std::vector<TVMFFIAny> arguments, ExitCode code, const std::string& what) {
@@ -145,8 +144,8 @@ Model::Model(const std::string& path) {
 
 void Model::SetInputs(std::vector<NpyArray> inputs) {
   if (inputs.size() != input_count_) {
-    throw Failure(ExitCode::kInput, "the model has " + std::to_string(input_count_) + " inputs, but " +
-                                        std::to_string(inputs.size()) + " were given");
+    throw Failure(ExitCode::kInput, "the inputs do not fit the model: it has " + std::to_string(input_count_) +
+                                        ", but " + std::to_string(inputs.size()) + " were given");
   }
   inputs_.clear();
   for (NpyArray& input : inputs) inputs_.push_back(ToTensor(std::move(input)));
