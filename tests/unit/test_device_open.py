@@ -95,24 +95,27 @@ class TestFindEmulator:
     def unpack(self) -> Path:
         root = emulator.unpacked_root()
         (root / "usr/bin").mkdir(parents=True)
-        (root / "usr/bin/qemu-aarch64").write_text("")
-        (root / "usr/bin/qemu-aarch64").chmod(0o755)
+        for name in emulator._PROGRAMS:
+            (root / "usr/bin" / name).write_text("")
+            (root / "usr/bin" / name).chmod(0o755)
         (root / emulator._SYSROOT / "lib").mkdir(parents=True)
         for name in emulator._NEEDED:
             (root / emulator._SYSROOT / "lib" / name).write_text("")
         return root
 
     def test_packages_unpacked_without_root_serve(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setattr(os, "get_exec_path", lambda: [str(tmp_path)])
+        monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.setattr(Path, "exists", _only_below(tmp_path))
         root = self.unpack()
         found = find_emulator()
-        assert found == Emulator(str(root / "usr/bin/qemu-aarch64"), root / emulator._SYSROOT, "qemu-aarch64 7.2.22")
+        # The other program may need libraries that only root can install.
+        program = str(root / "usr/bin/qemu-aarch64-static")
+        assert found == Emulator(program, root / emulator._SYSROOT, "qemu-aarch64 7.2.22")
 
     def test_what_is_missing_is_told_with_both_ways_to_get_it(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        monkeypatch.setattr(os, "get_exec_path", lambda: [str(tmp_path)])
+        monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(ToolchainError, match="qemu-aarch64") as caught:
             find_emulator()
         assert caught.value.hint.startswith("sudo apt-get install -y qemu-user ")

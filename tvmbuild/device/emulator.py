@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ _SYSROOT = "usr/aarch64-linux-gnu"
 #: What has to lie in a sysroot's lib folder for the runner to start.
 _NEEDED = ("ld-linux-aarch64.so.1", "libc.so.6", "libstdc++.so.6", "libgcc_s.so.1")
 _PACKAGES = "qemu-user libc6-arm64-cross libstdc++6-arm64-cross libgcc-s1-arm64-cross"
+#: To unpack without root: where qemu-user needs libraries of its own (Debian 12, Ubuntu 22.04) this one does not.
+_UNPACKED_PACKAGES = f"qemu-user-static {_PACKAGES}"
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,9 @@ def find_emulator() -> Emulator:
         ToolchainError: it or its libraries are missing; the hint is the line that installs them, with root and without.
     """
     unpacked = unpacked_root()
-    folders = [*os.get_exec_path(), str(unpacked / "usr/bin")]
-    program = next(filter(None, (shutil.which(name, path=os.pathsep.join(folders)) for name in _PROGRAMS)), None)
+    installed = [shutil.which(name) for name in _PROGRAMS]
+    copied = [shutil.which(name, path=str(unpacked / "usr/bin")) for name in reversed(_PROGRAMS)]
+    program = next(filter(None, [*installed, *copied]), None)
     sysroot = next(
         (
             root / _SYSROOT
@@ -60,7 +62,7 @@ def find_emulator() -> Emulator:
     if program is None or sysroot is None:
         missing = "QEMU's qemu-aarch64 is" if program is None else "the aarch64 system libraries are"
         without_root = (
-            f"mkdir -p {unpacked} && cd {unpacked} && apt-get download {_PACKAGES} "
+            f"mkdir -p {unpacked} && cd {unpacked} && apt-get download {_UNPACKED_PACKAGES} "
             "&& for package in *.deb; do dpkg -x $package .; done"
         )
         raise ToolchainError(
