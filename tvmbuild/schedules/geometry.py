@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,17 +103,17 @@ class Conv2dGeometry:
         """Restore the geometry from ``numbers()``."""
         n = [int(number) for number in numbers]
         return cls(
-            *n[:5],
+            n[0],
+            n[1],
+            n[2],
+            n[3],
+            n[4],
             kernel=(n[5], n[6]),
             stride=(n[7], n[8]),
             dilation=(n[9], n[10]),
             padding=(n[11], n[12], n[13], n[14]),
             groups=n[15],
         )
-
-    def replace(self, **changes: object) -> Conv2dGeometry:
-        """Return a copy with some attributes changed."""
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
 
 def _pair(values: Sequence[int]) -> str:

@@ -56,7 +56,8 @@ def geometry_of(call: Any) -> Conv2dGeometry | None:
 
 def oihw(weight: Array, layout: str) -> Array:
     """Return weights of a layout such as "HWIO" as OIHW."""
-    return weight.transpose([layout.index(axis) for axis in "OIHW"])
+    transposed: Array = weight.transpose([layout.index(axis) for axis in "OIHW"])
+    return transposed
 
 
 def _direct(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, target: Target) -> Any:

@@ -2,8 +2,8 @@
 
 A tile is ``columns`` x ``channels`` outputs. For each reduction index the kernel loads one value per column and
 ``channels / lanes`` vectors of weights, and issues ``columns * channels / lanes`` fused multiply-adds. The rule prices
-every tile that fits the registers by the slower of arithmetic, instruction issue and accumulation latency, plus the lines
-that it brings to the first level cache, times the outputs computed beyond the edge, and takes the cheapest.
+every tile that fits the registers by the slower of arithmetic, instruction issue and accumulation latency, plus the
+lines that it brings to the first level cache, times the outputs computed beyond the edge, and takes the cheapest.
 """
 
 from __future__ import annotations

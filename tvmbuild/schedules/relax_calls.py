@@ -15,15 +15,18 @@ def static_shape(expression: Any) -> tuple[int, ...] | None:
     shape = getattr(expression.ty, "shape", None)
     if shape is None:
         return None
-    extents = [getattr(extent, "value", None) for extent in shape]
-    return tuple(int(extent) for extent in extents) if all(isinstance(e, int) for e in extents) else None
+    extents = [extent.value for extent in shape if isinstance(getattr(extent, "value", None), int)]
+    return tuple(extents) if len(extents) == len(shape) else None
 
 
 def constant_value(expression: Any) -> Array | None:
     """Return the value of a constant tensor, None for any other expression."""
     import tvm
 
-    return expression.value.numpy() if isinstance(expression, tvm.ir.GenericConst) else None  # type: ignore[no-any-return]
+    if not isinstance(expression, tvm.ir.GenericConst):
+        return None
+    value: Array = expression.value.numpy()
+    return value
 
 
 def dtype_of(expression: Any) -> str:

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.schedules.register_tile import LANE_STEP, RegisterTile, choose_tile, core_of, tile_cost
+from tvmbuild.schedules.register_tile import LANE_STEP, choose_tile, core_of, tile_cost
 from tvmbuild.schedules.tiled_compute import TilePlan
 from tvmbuild.target import Target
 
 #: Cycles to copy one input value into a padded buffer, for comparing plans.
 _COPY_CYCLES = 0.6
 
-#: Share of the first level cache that a part of a reduction may read.
-_CACHE_SHARE = 0.7
-
-#: Tiles that should find a block of weights in the first level cache.
-_TILES_TOGETHER = 4
-
-#: Parts of a reduction, at most; each is stored and added up.
-_MAX_PARTS = 16
-
 
 def plan_conv2d(geometry: Conv2dGeometry, target: Target) -> TilePlan:
     """Choose the tiles of a direct convolution."""
     g = geometry
     depth = padded_depth(g.group_in, g.groups, target)
-    is_copied = g.is_padded or depth != g.group_in
+    is_few = 1 < g.in_channels < LANE_STEP and g.groups == 1 and core_of(target).by_lane
+    is_copied = g.is_padded or depth != g.group_in or is_few
     copied = 0 if is_copied else g.height * g.width * g.in_channels
-    return _plan(g.out_height, g.out_width, g.group_out, depth, math.prod(g.kernel), copied / g.groups, target)
+    plan = _plan(g.out_height, g.out_width, g.group_out, depth, math.prod(g.kernel), copied / g.groups, target)
+    if is_few:
+        return dataclasses.replace(plan, by_vector=True, channels=LANE_STEP)
+    return plan
 
 
 def plan_matmul(rows: int, depth: int, columns: int, target: Target) -> TilePlan:
@@ -60,17 +56,5 @@ def _plan(rows: int, columns: int, channels: int, depth: int, taps: int, copied:
             tile = rounded
     step = lane_step(depth, target)
     whole = -(-columns // tile.columns) * tile.columns
-    can_part = rows > 1 and whole == columns and channels % core.lanes == 0
-    parts = _parts(tile, rows * whole // tile.columns, depth, taps, step, target) if can_part else 1
-    return TilePlan(tile, whole, parts, step)
-
-
-def _parts(tile: RegisterTile, tiles: int, depth: int, taps: int, step: int, target: Target) -> int:
-    """Return into how many parts to cut the reduction, so that a few tiles' inputs and a block of weights fit L1."""
-    cache = target.l1d_kib * 1024 * _CACHE_SHARE
-    together = min(tiles, _TILES_TOGETHER)
-    read = taps * depth * 4 * (together * tile.columns + tile.channels)
-    if tiles < 2 or read <= cache:
-        return 1
-    fitting = [parts for parts in range(1, depth // step + 1) if depth % (parts * step) == 0 and read / parts <= cache]
-    return fitting[0] if fitting and fitting[0] <= _MAX_PARTS else 1
+    by_vector = core.by_lane and step == LANE_STEP
+    return TilePlan(tile, whole, step, by_vector, channels=depth)

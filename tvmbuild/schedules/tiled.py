@@ -1,9 +1,8 @@
 """The register-tiled schedule of convolutions and matrix products (see ``tiled_compute``).
 
-A tile of accumulators stays in registers over the whole reduction (or a part of it). Around the tiles, rows are cut
-into chunks: either a block of weights stays in cache while all chunks pass, or a chunk of inputs stays while all
-blocks of weights pass, whichever moves fewer lines. An undivided reduction has the fused epilogue applied to the tile
-before it is stored; parts of a reduction are added up, and the epilogue applied, chunk by chunk.
+A tile of accumulators stays in registers over the whole reduction, and the fused epilogue is applied to it before it
+is stored. Around the tiles, rows are cut into chunks: either a block of weights stays in cache while all chunks pass,
+or a chunk of inputs stays while all blocks of weights pass, whichever is predicted to wait less for memory.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
-from tvmbuild.schedules.register_tile import LANE_STEP, core_of
+from tvmbuild.schedules.register_tile import core_of
 from tvmbuild.target import Target
 
 #: Multiply-accumulates below which starting other cores costs more than it saves.
@@ -22,6 +21,9 @@ _PARALLEL_MACS = 100_000
 
 #: Share of a cache that may be counted on.
 _CACHE_SHARE = 0.7
+
+#: Cost of a line from memory, in lines from the second level cache.
+_MEMORY_COST = 3
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,14 @@ class Traffic:
         rows: rows of tiles, that chunks are made of.
         strips: tiles in a row.
         blocks: blocks of channels.
-        parts: parts of the reduction.
-        weight_bytes: weights of one block and part.
-        row_bytes: inputs that a row brings with it, in one part.
-        tile_bytes: inputs that one tile reads, in one part.
+        weight_bytes: weights of one block.
+        row_bytes: inputs that a row brings with it.
+        tile_bytes: inputs that one tile reads.
     """
 
     rows: int
     strips: int
     blocks: int
-    parts: int
     weight_bytes: int
     row_bytes: int
     tile_bytes: int
@@ -50,7 +50,7 @@ class Traffic:
 def traffic_of(main: Stage) -> Traffic:
     """Return what the loops around the tiles of a tiled stage read."""
     columns, channels = (int(extent) for extent in main.note("tile"))
-    *leading, width, blocks, parts, _ = main.spatial
+    *leading, width, blocks, _ = main.spatial
     reduced = math.prod(main.reduction)
     depth = main.reduction[-1]
     taps = main.reduction[-2] if len(main.reduction) > 1 else 1
@@ -58,7 +58,6 @@ def traffic_of(main: Stage) -> Traffic:
         rows=leading[-1] if len(leading) > 1 else 1,
         strips=width // columns,
         blocks=blocks,
-        parts=parts,
         weight_bytes=reduced * channels * 4,
         row_bytes=width * depth * 4,
         tile_bytes=columns * reduced * 4 // max(1, taps // 2),
@@ -66,32 +65,44 @@ def traffic_of(main: Stage) -> Traffic:
 
 
 def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
-    """Return the open numbers: rows of a chunk, and which of weights and inputs stays in cache.
+    """Return the open numbers: rows of a chunk, which of weights and inputs stays in cache, and unrolling.
 
-    ``rows`` is the length of a chunk in rows; ``weights_stay`` is 1 when blocks of weights are the outer loop.
+    ``rows`` is the length of a chunk in rows; ``weights_stay`` is 1 when blocks of weights are the outer loop;
+    ``repeat`` is how many steps of the reduction one trip of the innermost loop takes. More hide what
+    remains of the loads' latency at the loop's end on cores of two multiply-adds a cycle.
     """
     assert kernel.main is not None
     traffic = traffic_of(kernel.main)
     candidates = tuple(size for size in range(1, traffic.rows + 1) if traffic.rows % size == 0)
-    orders = (0,) if traffic.parts > 1 else (0, 1)
-    priced = [(_moved(traffic, rows, stay, target), rows, stay) for rows in candidates for stay in orders]
+    priced = [(_moved(traffic, rows, stay, target), rows, stay) for rows in candidates for stay in (0, 1)]
     _, rows, stay = min(priced)
-    return (Knob("rows", rows, candidates), Knob("weights_stay", stay, orders))
+    main = kernel.main
+    repeat = repeat_knob(main, int(main.note("lane_step")), bool(main.note("by_vector")), target)
+    return (Knob("rows", rows, candidates), Knob("weights_stay", stay, (0, 1)), repeat)
+
+
+def repeat_knob(main: Stage, lane_step: int, by_vector: bool, target: Target) -> Knob:
+    """Return the knob ``repeat``: steps of the innermost reduction axis that one trip of its loop takes."""
+    steps = main.reduction[-1] // lane_step
+    repeats = tuple(count for count in (1, 2, 4) if steps % count == 0)
+    worth = by_vector and core_of(target).fma_per_cycle > 1
+    return Knob("repeat", repeats[-1] if worth else 1, repeats)
 
 
 def _moved(traffic: Traffic, rows: int, weights_stay: int, target: Target) -> float:
-    """Return the bytes that come into the first level cache, by a simple model of what stays there."""
-    cache = target.l1d_kib * 1024 * _CACHE_SHARE
-    chunks = traffic.rows // rows
-    tiles = traffic.rows * traffic.strips
-    weights_fit = traffic.weight_bytes + traffic.tile_bytes <= cache
-    inputs_fit = rows * traffic.row_bytes + traffic.weight_bytes <= cache
-    inputs = float(traffic.rows * traffic.row_bytes)
-    weights = float(traffic.weight_bytes * traffic.blocks)
+    """Return what comes into the first level cache, in bytes from the second level, by a simple model of what stays."""
+    first = target.l1d_kib * 1024 * _CACHE_SHARE
+    second = target.l2_kib * 1024 * _CACHE_SHARE
+    chunks, tiles = traffic.rows // rows, traffic.rows * traffic.strips
+    inputs, weights = float(traffic.rows * traffic.row_bytes), float(traffic.weight_bytes * traffic.blocks)
+    weights_fit = traffic.weight_bytes + traffic.tile_bytes <= first
+    inputs_fit = rows * traffic.row_bytes + traffic.weight_bytes <= first
     if weights_stay:
-        return weights * (1 if weights_fit else tiles) + inputs * traffic.blocks
-    moved_inputs = inputs * (1 if inputs_fit else traffic.blocks)
-    return moved_inputs + weights * (chunks if weights_fit else tiles)
+        inputs_cost = 1 if inputs <= second else _MEMORY_COST
+        return weights * (1 if weights_fit else tiles) + inputs * traffic.blocks * inputs_cost
+    weights_cost = 1 if weights + rows * traffic.row_bytes <= second else _MEMORY_COST
+    passes = chunks if weights_fit else tiles
+    return inputs * (1 if inputs_fit else traffic.blocks) + weights * (_MEMORY_COST + (passes - 1) * weights_cost)
 
 
 def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
@@ -105,23 +116,15 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
         sch.compute_inline(sch.get_sblock(stage.name))
     last = sch.get_sblock(kernel.last.name)
     _producers(sch, kernel, core.lanes)
-    by_vector = core.by_lane and main.note("lane_step") == LANE_STEP
-    loaded = sch.reindex(block, ("read", 0)) if by_vector else None
-    in_parts = main.spatial[-2] > 1
-    if in_parts:
-        _chunk(sch, block, last, choice["rows"], core.lanes, parallel)
+    loaded = sch.reindex(block, ("read", 0)) if main.note("by_vector") else None
     loops = _tile(sch, block, main, core.lanes, choice, parallel)
-    if not in_parts:
-        sch.reverse_compute_at(last, loops.tile)
-    if by_vector:
-        load_by_vector(sch, loaded, loops.reduction[-1])
+    sch.reverse_compute_at(last, loops.tile, preserve_unit_loops=True)
+    if loaded is not None:
+        load_by_vector(sch, loaded, loops.unrolled[0])
     for loop in loops.unrolled:
         sch.unroll(loop)
-    if in_parts:
-        store_tile(sch, block, loops.tile, core.lanes)
-    else:
-        _vectorize_tile(sch, last, core.lanes)
-    start_tile(sch, block, loops.reduction[0])
+    start_tile(sch, block, loops.reduction)
+    _vectorize_tile(sch, last, core.lanes)
 
 
 def _producers(sch: Any, kernel: Kernel, lanes: int) -> None:
@@ -136,51 +139,34 @@ def _producers(sch: Any, kernel: Kernel, lanes: int) -> None:
 
 @dataclass(frozen=True)
 class _Loops:
-    """Loops of the tiled stage: around a tile, of the reduction, and to unroll."""
+    """Loops of the tiled stage: around a tile, the outermost of the reduction, and those to unroll, outermost first."""
 
     tile: Any
-    reduction: list[Any]
+    reduction: Any
     unrolled: list[Any]
-
-
-def _chunk(sch: Any, block: Any, last: Any, rows: int, lanes: int, parallel: bool) -> None:
-    """Cut the epilogue into chunks of rows, and compute the parts of a chunk before it."""
-    *outermost, row, column, channel = sch.get_loops(last)
-    chunk, in_chunk = sch.split(row, [None, rows])
-    around = sch.fuse(*outermost, chunk)
-    vectors, lane = sch.split(channel, [None, lanes])
-    sch.vectorize(lane)
-    if parallel:
-        sch.parallel(around)
-    sch.compute_at(block, around, preserve_unit_loops=True)
 
 
 def _tile(sch: Any, block: Any, main: Stage, lanes: int, choice: Choice, parallel: bool) -> _Loops:
     """Cut and order the loops of the tiled stage."""
     count = len(main.spatial)
-    in_parts = main.spatial[-2] > 1
-    loops = sch.get_loops(block)[1 if in_parts else 0 :]
-    *leading, column, channel_block, part, channel = loops[:count]
+    loops = sch.get_loops(block)
+    *leading, column, channel_block, channel = loops[:count]
     *taps, depth = loops[count:]
     if len(leading) < 2:
         leading = [*leading, sch.add_unit_loop(column)]
     *outermost, row = leading
     strip, in_tile = sch.split(column, [None, int(main.note("tile")[0])])
-    depth_outer, step = sch.split(depth, [None, int(main.note("lane_step"))])
+    depth_outer, repeat, step = sch.split(depth, [None, choice["repeat"], int(main.note("lane_step"))])
     vectors, lane = sch.split(channel, [None, lanes])
-    inner = [*taps, depth_outer, step, in_tile, vectors, lane]
-    if in_parts:
-        around_tile = row
-        sch.reorder(*outermost, part, channel_block, strip, row, *inner)
-    else:
-        chunk, around_tile = sch.split(row, [None, choice["rows"]])
-        around = [channel_block, chunk] if choice["weights_stay"] else [chunk, channel_block]
-        sch.reorder(*outermost, *around, part, strip, around_tile, *inner)
-        shared = sch.fuse(*outermost, *around)
-        if parallel:
-            sch.parallel(shared)
+    inner = [*taps, depth_outer, repeat, step, in_tile, vectors, lane]
+    chunk, around_tile = sch.split(row, [None, choice["rows"]])
+    around = [channel_block, chunk] if choice["weights_stay"] else [chunk, channel_block]
+    sch.reorder(*outermost, *around, strip, around_tile, *inner)
+    shared = sch.fuse(*outermost, *around)
+    if parallel:
+        sch.parallel(shared)
     sch.vectorize(lane)
-    return _Loops(around_tile, [*taps, depth_outer], [step, in_tile, vectors])
+    return _Loops(around_tile, taps[0] if taps else depth_outer, [repeat, step, in_tile, vectors])
 
 
 def load_by_vector(sch: Any, loaded: Any, loop: Any) -> None:
@@ -191,7 +177,7 @@ def load_by_vector(sch: Any, loaded: Any, loop: Any) -> None:
         loaded: a copy of the inputs that the tiled stage reads.
         loop: the reduction loop around the unrolled steps.
     """
-    sch.compute_at(loaded, loop)
+    sch.compute_at(loaded, loop, preserve_unit_loops=True)
     *_, column, lane = sch.get_loops(loaded)
     sch.unroll(column)
     sch.vectorize(lane)
@@ -200,15 +186,16 @@ def load_by_vector(sch: Any, loaded: Any, loop: Any) -> None:
 def start_tile(sch: Any, block: Any, loop: Any) -> None:
     """Clear the accumulators before a reduction loop."""
     start = sch.decompose_reduction(block, loop)
-    *_, unrolled, vector = sch.get_loops(start)
-    sch.unroll(unrolled)
-    sch.vectorize(vector)
+    *_, column, vectors, lane = sch.get_loops(start)
+    sch.unroll(column)
+    sch.unroll(vectors)
+    sch.vectorize(lane)
 
 
 def store_tile(sch: Any, block: Any, loop: Any, lanes: int) -> None:
     """Keep the tile of a loop in registers and store it when it is complete."""
     stored = sch.cache_write(block, 0, "global")
-    sch.reverse_compute_at(stored, loop)
+    sch.reverse_compute_at(stored, loop, preserve_unit_loops=True)
     _vectorize_tile(sch, stored, lanes)
 
 

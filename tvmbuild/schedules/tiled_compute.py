@@ -1,9 +1,9 @@
 """Computes of matrix-product form, shaped for the register-tiled schedule.
 
-Each ends in two stages. The *tiled* stage has the axes (leading..., column, block, part, channel) and computes whole
-tiles, also beyond the output's edge, so that its loops carry no condition; its reduction axes end with the one that
-both factors hold contiguously, of which each *part* covers a share. The *unpack* stage adds up the parts, writes the
-outputs that exist, in the operator's layout, and takes every fused operator with it.
+Each ends in two stages. The *tiled* stage has the axes (leading..., column, block, channel) and computes whole tiles,
+also beyond the output's edge, so that its loops carry no condition; its reduction axes end with the one that both
+factors hold contiguously. The *unpack* stage writes the outputs that exist, in the operator's layout, and takes every
+fused operator with it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ class TilePlan:
     Attributes:
         tile: outputs kept in registers.
         columns: positions of a row of tiles, rounded up to whole tiles.
-        parts: parts of the innermost reduction axis that are summed apart, so that what they read stays in cache.
         lane_step: reduction indices unrolled together.
+        by_vector: whether each column's inputs of a step are loaded as one vector.
+        channels: channels of the padded input, where they are rounded up to make whole vectors.
     """
 
     tile: RegisterTile
     columns: int
-    parts: int
     lane_step: int
+    by_vector: bool
+    channels: int
 
 
 def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: TilePlan) -> Any:
@@ -56,21 +58,19 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: TilePlan) -> 
     depth = int(packed.shape[3])
     channels = plan.tile.channels
     blocks = -(-g.group_out // channels)
-    source = _padded_input(data, g, plan.columns, depth)
+    source = _padded_input(data, g, plan)
     kh = te.reduce_axis((0, g.kernel[0]), "kh")
     kw = te.reduce_axis((0, g.kernel[1]), "kw")
-    share = depth // plan.parts
-    ic = te.reduce_axis((0, share), "ic")
+    ic = te.reduce_axis((0, depth), "ic")
 
-    def tiled(n: Any, h: Any, w: Any, block: Any, part: Any, channel: Any) -> Any:
+    def tiled(n: Any, h: Any, w: Any, block: Any, channel: Any) -> Any:
         row = h * g.stride[0] + kh * g.dilation[0]
         column = w * g.stride[1] + kw * g.dilation[1]
         first = (block // blocks) * g.group_in if g.groups > 1 else 0
-        index = part * share + ic
-        return te.sum(source[n, row, column, first + index] * packed[block, kh, kw, index, channel], axis=[kh, kw, ic])
+        return te.sum(source[n, row, column, first + ic] * packed[block, kh, kw, ic, channel], axis=[kh, kw, ic])
 
     products = te.compute(
-        (g.batch, g.out_height, plan.columns, g.groups * blocks, plan.parts, channels),
+        (g.batch, g.out_height, plan.columns, g.groups * blocks, channels),
         tiled,
         name="tiled",
         attrs=_notes(CONV2D, plan, g.macs, g.workload) | {PREFIX + "geometry": g.numbers()},
@@ -79,7 +79,7 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: TilePlan) -> 
     def unpack(n: Any, h: Any, w: Any, c: Any) -> Any:
         within = c % g.group_out if g.groups > 1 else c
         block = c // g.group_out * blocks + within // channels if g.groups > 1 else c // channels
-        return _sum([products[n, h, w, block, part, within % channels] for part in range(plan.parts)])
+        return products[n, h, w, block, within % channels]
 
     return te.compute((g.batch, g.out_height, g.out_width, g.out_channels), unpack, name="unpack")
 
@@ -111,24 +111,22 @@ def matmul(left: Any, packed: Any, columns: int, plan: TilePlan, workload: str) 
             lambda *i: te.if_then_else(i[-2] < rows, left(*i), _zero(left)),
             name="padded",
         )
-    share = depth // plan.parts
-    k = te.reduce_axis((0, share), "k")
+    k = te.reduce_axis((0, depth), "k")
 
     def tiled(*index: Any) -> Any:
-        *outer, row, block, part, channel = index
-        weight = packed(*(outer if batched else ()), block, part * share + k, channel)
-        return te.sum(source(*outer, row, part * share + k) * weight, axis=[k])
+        *outer, row, block, channel = index
+        weight = packed(*(outer if batched else ()), block, k, channel)
+        return te.sum(source(*outer, row, k) * weight, axis=[k])
 
     macs = rows * depth * columns
     for extent in leading:
         macs *= extent
-    shape = (*leading, plan.columns, blocks, plan.parts, channels)
+    shape = (*leading, plan.columns, blocks, channels)
     products = te.compute(shape, tiled, name="tiled", attrs=_notes(MATMUL, plan, macs, workload))
 
     def unpack(*index: Any) -> Any:
         *outer, column = index
-        block, channel = column // channels, column % channels
-        return _sum([products(*outer, block, part, channel) for part in range(plan.parts)])
+        return products(*outer, column // channels, column % channels)
 
     return te.compute((*leading, rows, columns), unpack, name="unpack")
 
@@ -154,15 +152,15 @@ def pack_right(right: Any, channels: int) -> Any:
     return te.compute((*leading, blocks, depth, channels), packed, name="pack")
 
 
-def _padded_input(data: Any, g: Conv2dGeometry, columns: int, depth: int) -> Any:
-    """Return the input with its padding, and with what whole tiles read beyond it; the input itself when that is none."""
+def _padded_input(data: Any, g: Conv2dGeometry, plan: TilePlan) -> Any:
+    """Return the input with its padding and what whole tiles read beyond it; the input itself when both are none."""
     from tvm import te
 
     top, left, bottom, _ = g.padding
-    reach = (columns - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1
+    reach = (plan.columns - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1
     height = g.height + top + bottom
     width = max(reach, g.width + left)
-    channels = depth if g.groups == 1 else g.in_channels
+    channels = plan.channels if g.groups == 1 else g.in_channels
     if not g.is_padded and reach <= g.width and channels == g.in_channels:
         return data
 
@@ -188,18 +186,11 @@ def _notes(kind: str, plan: TilePlan, macs: int, workload: str) -> dict[str, Any
     return {
         PREFIX + "kind": kind,
         PREFIX + "tile": [plan.tile.columns, plan.tile.channels],
-        PREFIX + "parts": plan.parts,
         PREFIX + "lane_step": plan.lane_step,
+        PREFIX + "by_vector": int(plan.by_vector),
         PREFIX + "macs": macs,
         PREFIX + "workload": workload,
     }
-
-
-def _sum(terms: list[Any]) -> Any:
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
 
 
 def _zero(tensor: Any) -> Any:

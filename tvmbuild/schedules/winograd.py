@@ -7,7 +7,7 @@ from typing import Any
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.register_tile import LANE_STEP, core_of
-from tvmbuild.schedules.tiled import load_by_vector, start_tile, store_tile
+from tvmbuild.schedules.tiled import load_by_vector, repeat_knob, start_tile, store_tile
 from tvmbuild.schedules.winograd_compute import KINDS
 from tvmbuild.target import Target
 
@@ -20,17 +20,21 @@ def matches(kernel: Kernel, target: Target) -> bool:
 
 
 def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
-    """Return the open numbers: ``chunk``, rows of tiles that pass all stages together."""
+    """Return the open numbers.
+
+    ``chunk`` is how many rows of tiles pass all stages together; ``repeat`` as in ``tiled.knobs``.
+    """
     main = _main(kernel)
+    repeat = repeat_knob(main, LANE_STEP, core_of(target).by_lane, target)
     chosen = int(main.note("chunk"))
     height = int(main.note("geometry")[1])
     rows = -(-(height + sum(int(v) for v in main.note("geometry")[11:14:2]) - 2) // int(main.note("m")))
     if chosen == rows:
-        return (Knob("chunk", chosen, (chosen,)),)
+        return (Knob("chunk", chosen, (chosen,)), repeat)
     wide = main.spatial[1] // rows
     columns = int(main.note("tile")[0])
     fitting = (size for size in range(1, rows + 1) if rows % size == 0 and size * wide % columns == 0)
-    return (Knob("chunk", chosen, tuple(fitting)),)
+    return (Knob("chunk", chosen, tuple(fitting)), repeat)
 
 
 def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
@@ -43,7 +47,7 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     if not whole:
         sch.compute_at(products, chunk_loop, preserve_unit_loops=True)
         sch.compute_at(inputs, chunk_loop, preserve_unit_loops=True)
-    _products(sch, products, main, target, split_parallel)
+    _products(sch, products, main, target, choice["repeat"], split_parallel)
     _inputs(sch, inputs, main, lanes, split_parallel)
     if kernel.stages[0].name == "padded":
         *outer, channel = sch.get_loops(sch.get_sblock("padded"))
@@ -92,20 +96,20 @@ def _outputs(sch: Any, kernel: Kernel, main: Stage, target: Target, chunk: int) 
     return chunk_loop, whole, split_parallel
 
 
-def _products(sch: Any, block: Any, main: Stage, target: Target, parallel: bool) -> None:
+def _products(sch: Any, block: Any, main: Stage, target: Target, repeat_count: int, parallel: bool) -> None:
     """Schedule the products: one position after the other, so that its inputs and a block of weights stay in cache."""
     core = core_of(target)
-    *_outer, tile, channel_block, position, channel, depth = sch.get_loops(block)
+    *_, tile, channel_block, position, channel, depth = sch.get_loops(block)
     tile_outer, in_tile = sch.split(tile, [None, int(main.note("tile")[0])])
-    depth_outer, step = sch.split(depth, [None, LANE_STEP])
+    depth_outer, repeat, step = sch.split(depth, [None, repeat_count, LANE_STEP])
     vectors, lane = sch.split(channel, [None, core.lanes])
-    sch.reorder(position, channel_block, tile_outer, depth_outer, step, in_tile, vectors, lane)
+    sch.reorder(position, channel_block, tile_outer, depth_outer, repeat, step, in_tile, vectors, lane)
     if parallel:
         sch.parallel(sch.fuse(position, channel_block))
     sch.vectorize(lane)
     if core.by_lane:
-        load_by_vector(sch, sch.cache_read(block, 0, "global"), depth_outer)
-    for loop in (step, in_tile, vectors):
+        load_by_vector(sch, sch.cache_read(block, 0, "global"), repeat)
+    for loop in (repeat, step, in_tile, vectors):
         sch.unroll(loop)
     store_tile(sch, block, tile_outer, core.lanes)
     start_tile(sch, block, depth_outer)

@@ -1,0 +1,145 @@
+"""Rules that choose tiles and algorithms, packing, and Winograd's algebra: nothing here is compiled."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tvmbuild.schedules import winograd_plan
+from tvmbuild.schedules.geometry import Conv2dGeometry
+from tvmbuild.schedules.packing import pack_conv2d, pack_matrix
+from tvmbuild.schedules.register_tile import choose_tile, core_of
+from tvmbuild.schedules.tile_plan import lane_step, padded_depth, plan_conv2d, plan_matmul
+from tvmbuild.schedules.winograd_transform import (
+    input_transform,
+    output_transform,
+    pack_kernel,
+    relative_error,
+    transform_kernel,
+)
+from tvmbuild.target import load_target
+
+RPI4, RPI5 = load_target("rpi4"), load_target("rpi5")
+
+
+@given(
+    columns=st.integers(1, 300), channels=st.integers(1, 2048), exact=st.booleans(), board=st.sampled_from([RPI4, RPI5])
+)
+def test_tile_fits_the_registers(columns, channels, exact, board):
+    tile = choose_tile(columns, channels, board, exact)
+    core = core_of(board)
+    vectors = tile.channels // core.lanes
+    assert tile.channels % core.lanes == 0
+    assert tile.columns * vectors + tile.columns + 2 * vectors <= core.registers
+    assert tile.columns * tile.channels * 4 < 1024
+    assert not exact or columns % tile.columns == 0
+
+
+@pytest.mark.parametrize(("width", "channels"), [(56, 64), (28, 128), (14, 256), (7, 512), (13, 1000), (27, 32)])
+def test_common_layers_waste_no_column(width, channels):
+    plan = plan_conv2d(Conv2dGeometry(1, width, width, 64, channels, (1, 1)), RPI4)
+    assert plan.columns == width
+    assert plan.tile.columns * plan.tile.channels >= 7 * 4 * core_of(RPI4).fma_per_cycle
+
+
+def test_prime_width_is_rounded_up_to_whole_tiles():
+    plan = plan_conv2d(Conv2dGeometry(1, 17, 17, 64, 256, (1, 1)), RPI4)
+    assert plan.columns > 17
+    assert plan.columns % plan.tile.columns == 0
+
+
+def test_channels_are_rounded_to_vectors_but_not_within_groups():
+    assert padded_depth(7, 1, RPI4) == 8
+    assert padded_depth(7, 2, RPI4) == 7
+    assert padded_depth(3, 1, RPI4) == 3
+    assert lane_step(9, RPI4) == 3
+    assert lane_step(7, RPI4) == 1
+
+
+def test_vector_product_keeps_every_accumulator_in_channels():
+    plan = plan_matmul(1, 2048, 1000, RPI4)
+    assert plan.tile.columns == 1
+    assert plan.tile.channels >= 28
+
+
+@given(
+    out=st.integers(1, 20), depth=st.integers(1, 5), block=st.sampled_from([4, 8, 12]), groups=st.sampled_from([1, 2])
+)
+def test_packed_weights_are_the_weights(out, depth, block, groups):
+    weight = np.random.default_rng(out).standard_normal((out * groups, depth, 2, 3)).astype(np.float32)
+    packed = pack_conv2d(weight, block, groups)
+    blocks = -(-out // block)
+    assert packed.shape == (groups * blocks, 2, 3, depth, block)
+    unpacked = packed.transpose(0, 4, 3, 1, 2).reshape(groups, blocks * block, depth, 2, 3)
+    np.testing.assert_array_equal(unpacked[:, :out].reshape(weight.shape), weight)
+    assert not unpacked[:, out:].any()
+
+
+def test_packed_matrix_is_the_matrix():
+    matrix = np.arange(3 * 10, dtype=np.float32).reshape(3, 10)
+    packed = pack_matrix(matrix, 4)
+    assert packed.shape == (3, 3, 4)
+    np.testing.assert_array_equal(packed.transpose(1, 0, 2).reshape(3, 12)[:, :10], matrix)
+
+
+@pytest.mark.parametrize("m", [2, 4])
+def test_winograd_equals_convolution(m):
+    rng = np.random.default_rng(1)
+    tile, kernel = rng.standard_normal((m + 2, m + 2)), rng.standard_normal((3, 3))
+    inputs = np.stack(input_transform(list(np.stack(input_transform(list(tile), m)).T), m)).T
+    products = inputs * transform_kernel(kernel, m)
+    outputs = np.stack(output_transform(list(np.stack(output_transform(list(products), m)).T), m)).T
+    expected = [[(tile[i : i + 3, j : j + 3] * kernel).sum() for j in range(m)] for i in range(m)]
+    np.testing.assert_allclose(outputs, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("m", [2, 4])
+def test_winograd_weights_are_packed_by_position_and_block(m):
+    kernel = np.random.default_rng(2).standard_normal((10, 3, 3, 3)).astype(np.float32)
+    packed = pack_kernel(kernel, m, 8)
+    assert packed.shape == ((m + 2) ** 2, 2, 3, 8)
+    np.testing.assert_allclose(packed[5, 1, 2, 1], transform_kernel(kernel[9, 2], m).reshape(-1)[5], rtol=1e-6)
+    assert not packed[:, 1, :, 2:].any()
+
+
+def test_winograd_error_grows_with_the_tile_and_is_seen_where_weights_are_bad():
+    kernel = np.random.default_rng(3).standard_normal((8, 64, 3, 3)).astype(np.float32)
+    small, large = relative_error(kernel, 2), relative_error(kernel, 4)
+    assert 0 < small < large < winograd_plan.MAX_ERROR
+    cancelling = np.zeros((8, 64, 3, 3), np.float32)
+    cancelling[:, ::2], cancelling[:, 1::2] = 1.0, -1.0
+    cancelling[..., 1, 1] += 1e-3
+    assert relative_error(np.full_like(kernel, 0), 4) == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kernel": (5, 5)},
+        {"kernel": (1, 1)},
+        {"stride": (2, 2)},
+        {"dilation": (2, 2)},
+        {"groups": 2},
+        {"in_channels": 3},
+        {"out_channels": 10},
+    ],
+)
+def test_winograd_is_for_plain_3x3_layers_only(changes):
+    values = {"kernel": (3, 3), "in_channels": 64, "out_channels": 64, "padding": (1, 1, 1, 1)} | changes
+    assert winograd_plan.candidates(Conv2dGeometry(batch=1, height=56, width=56, **values), RPI4) == []
+
+
+def test_winograd_tile_follows_the_cost():
+    wide = Conv2dGeometry(1, 56, 56, 64, 64, (3, 3), padding=(1, 1, 1, 1))
+    deep = Conv2dGeometry(1, 7, 7, 512, 512, (3, 3), padding=(1, 1, 1, 1))
+    tiny = Conv2dGeometry(1, 3, 3, 1024, 1024, (3, 3))
+    assert winograd_plan.candidates(wide, RPI4)[0].m == 4
+    assert winograd_plan.candidates(deep, RPI4)[0].m == 2
+    assert winograd_plan.candidates(tiny, RPI4) == []
+
+
+def test_geometry_survives_its_numbers():
+    geometry = Conv2dGeometry(2, 5, 7, 6, 8, (3, 1), (2, 1), (1, 3), (0, 1, 2, 3), 2)
+    assert Conv2dGeometry.from_numbers(geometry.numbers()) == geometry
+    assert (geometry.out_height, geometry.out_width) == (3, 11)
+    assert "stride 2x1" in geometry.workload
