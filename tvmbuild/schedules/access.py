@@ -196,14 +196,16 @@ def flatten_views(func: Any) -> Any:
     import tvm_ffi
     from tvm import ir, s_tir, tirx
 
-    views: dict[str, tuple[Any, Any]] = {}
+    # Names are not unique in a PrimFunc; only the printer makes them so.
+    views: list[tuple[Any, Any]] = []
 
     def view(buffer: Any) -> Any:
-        if str(buffer.name) not in views:
-            size = math.prod(int(extent.value) for extent in buffer.shape)
-            flat = tirx.decl_buffer((size,), buffer.dtype, f"{buffer.name}_flat")
-            views[str(buffer.name)] = (flat, tirx.DeclBuffer(flat, data=tirx.buffer.buffer_data(buffer)))
-        return views[str(buffer.name)][0]
+        for seen, flat in views:
+            if seen.same_as(buffer):
+                return flat
+        size = math.prod(int(extent.value) for extent in buffer.shape)
+        views.append((buffer, tirx.decl_buffer((size,), buffer.dtype, f"{buffer.name}_flat")))
+        return views[-1][1]
 
     def on_block(block: Any, mutator: Any) -> Any:
         if FLAT not in block.annotations:
@@ -228,7 +230,8 @@ def flatten_views(func: Any) -> Any:
     if not views:
         return func
     root = realize.block
-    body = tirx.SeqStmt([*(declaration for _, declaration in views.values()), root.body])
+    declarations = [tirx.DeclBuffer(flat, data=tirx.buffer.buffer_data(buffer)) for buffer, flat in views]
+    body = tirx.SeqStmt([*declarations, root.body])
     block = s_tir.SBlock(
         *(root.iter_vars, root.reads, root.writes, root.name_hint, body),
         *(root.init, root.alloc_buffers, root.match_buffers, root.annotations),
