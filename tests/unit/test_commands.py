@@ -93,13 +93,19 @@ def test_a_bug_leaves_a_log(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     log.unlink()
 
 
-def test_interrupt_has_its_code(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, errors.INTERRUPTED, "Interrupted"), (signal.SIGTERM, 143, "Terminated")],
+)
+def test_an_interrupt_has_its_code(
+    number: int, code: int, word: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(_name: str) -> None:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
 
     monkeypatch.setattr("tvmbuild.target.load_target", interrupted)
-    assert run(["targets"]) == errors.INTERRUPTED
-    assert "Interrupted" in capsys.readouterr().err
+    assert run(["targets"]) == code
+    assert word in capsys.readouterr().err
 
 
 def test_targets_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,7 @@ def run(arguments: list[str] | None = None) -> int:
     except BaseException as error:
         # An interrupt inside one of TVM's callbacks comes back as an error of TVM's: the signal tells the truth.
         return stop.code or _failed(error, arguments)
-    # Typer may answer an interrupt with a code of its own.
+    # Typer takes any interrupt for Ctrl-C.
     return stop.code or (code if isinstance(code, int) else 0)
 
 
