@@ -106,3 +106,15 @@ def test_take():
 def test_any_broadcast(shape, mask):
     other = [extent if kept else 1 for extent, kept in zip(shape, mask, strict=False)]
     check([shape, other], lambda x, y: op.exp(op.subtract(x, y)), lambda x, y: np.exp(x - y, dtype=np.float64))
+
+
+def test_split_has_outputs_of_one_name():
+    data = random_arrays([(1, 512)])
+    result, kinds = run(build_module([(1, 512)], lambda x: op.concat(_reversed_quarters(x), axis=1)), data)
+    assert "naive" not in kinds
+    np.testing.assert_array_equal(result, np.concatenate(np.split(data[0], 4, axis=1)[::-1], axis=1))
+
+
+def _reversed_quarters(x):
+    parts = relax.BlockBuilder.current().emit(op.split(x, 4, axis=1))
+    return [parts[index] for index in (3, 2, 1, 0)]
