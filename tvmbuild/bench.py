@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from tvmbuild import progress
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.device.protocol import Device
 from tvmbuild.errors import OptionError
+from tvmbuild.onnxruntime_timing import time_onnxruntime
 from tvmbuild.options import BenchOptions
 from tvmbuild.samples import load_samples
 from tvmbuild.verify import frozen_values
@@ -75,6 +74,8 @@ class Benchmark:
 def bench(artifact: Artifact, device: Device, options: BenchOptions, model: Path | None = None) -> Benchmark:
     """Time runs of the artifact, in rounds, in turn with ONNX Runtime if ``model`` is given.
 
+    Each round of either is a process of its own, so that neither's waiting threads take cores from the other.
+
     Raises:
         OptionError: ONNX Runtime cannot run on that device.
         DeviceError: a run failed.
@@ -84,12 +85,12 @@ def bench(artifact: Artifact, device: Device, options: BenchOptions, model: Path
         raise OptionError("ONNX Runtime is timed on this machine only.", "Build for host and bench with --on local.")
     specs = artifact.manifest.inputs
     sample = load_samples(specs, options.inputs, seed=options.seed)[0]
-    other = _onnxruntime(model, {**sample, **frozen_values(artifact)}, options.threads) if model is not None else None
+    feeds = {**sample, **frozen_values(artifact)}
     inputs = [sample[spec.name] for spec in specs]
     runs = -(-options.runs // ROUNDS)
     own: list[float] = []
     theirs: list[float] = []
-    peak = 0
+    peak = their_peak = 0
     with progress.stage(f"time {ROUNDS} rounds of {runs} runs on {device.name}", total=ROUNDS) as step:
         for _ in range(ROUNDS):
             result = device.run(
@@ -102,30 +103,19 @@ def bench(artifact: Artifact, device: Device, options: BenchOptions, model: Path
             )
             own += result.seconds
             peak = max(peak, result.peak_bytes)
-            if other is not None:
-                for _ in range(options.warmup):
-                    other()
-                theirs += [other() for _ in range(runs)]
+            if model is not None:
+                other = time_onnxruntime(
+                    model,
+                    feeds,
+                    runs=runs,
+                    warmup=options.warmup,
+                    threads=options.threads,
+                    timeout=options.timeout,
+                )
+                theirs += other.seconds
+                their_peak = max(their_peak, other.peak_bytes)
             step.advance()
     timings = [Timing("tvmbuild", tuple(own), peak)]
     if theirs:
-        timings.append(Timing("onnxruntime", tuple(theirs), None))
+        timings.append(Timing("onnxruntime", tuple(theirs), their_peak))
     return Benchmark(info.description, info.timed, tuple(timings))
-
-
-def _onnxruntime(model: Path, inputs: Mapping[str, np.ndarray], threads: int) -> Callable[[], float]:
-    """Return a function that times one run in ONNX Runtime with all its optimizations on."""
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 4
-    settings.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
-    feeds = dict(inputs)
-
-    def run() -> float:
-        started = time.perf_counter()
-        session.run(None, feeds)
-        return time.perf_counter() - started
-
-    return run
