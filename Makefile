@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format models lock clean
+.PHONY: help setup demo test test-unit lint format models bench-kernels lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ format: setup ## format the code in place
 
 models: setup ## fetch the real models and pictures that demo and tests use into build/
 	@$(RUN) -m tvmbuild.zoo
+
+bench-kernels: setup ## measure the kernels and write docs/performance.md: half an hour
+	@$(RUN) benchmarks/kernels.py
 
 lock: setup ## resolve pyproject.toml into requirements.lock with hashes
 	@$(RUN) -m uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --group dev --custom-compile-command "make lock" -o requirements.lock pyproject.toml

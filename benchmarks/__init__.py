@@ -1,0 +1,1 @@
+"""Benchmarks: what ``make bench-kernels`` runs to fill docs/performance.md."""

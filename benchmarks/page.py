@@ -1,0 +1,255 @@
+"""Renders results into docs/performance.md, between two markers; the rest of the page is written by people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.store import Result
+
+START = "<!-- bench-kernels: start; written by `make bench-kernels`, do not edit -->"
+END = "<!-- bench-kernels: end -->"
+#: Kernels listed per model; the others are added up.
+LISTED = 15
+
+
+def insert(page: str, body: str) -> str:
+    """Return the page with what is between the markers replaced; they are appended when it has none."""
+    if START not in page or END not in page:
+        page = f"{page.rstrip()}\n\n{START}\n{END}\n"
+    before, _, rest = page.partition(START)
+    _, _, after = rest.partition(END)
+    return f"{before}{START}\n\n{body.strip()}\n\n{END}{after}"
+
+
+def write(path: Path, body: str) -> None:
+    """Put the body into the page, aside and then in place."""
+    page = path.read_text(encoding="utf-8") if path.is_file() else "# Performance\n"
+    aside = path.with_suffix(".partial")
+    aside.write_text(insert(page, body), encoding="utf-8")
+    aside.replace(path)
+
+
+def render(
+    predicted: Mapping[str, Result],
+    host: Mapping[str, Result],
+    building: Mapping[str, Result],
+    limits: Mapping[str, Any],
+    machine: str,
+) -> str:
+    """Return all tables.
+
+    Args:
+        predicted: results of ``predicted.predict_model`` by "model-target-precision".
+        host: results of ``host.time_model`` by model.
+        building: results of ``building.measure_build`` by "model-target".
+        limits: the content of limits.toml.
+        machine: what the figures were made on, in a line.
+    """
+    parts = [made_with([*predicted.values(), *host.values(), *building.values()], machine)]
+    parts += predicted_section(predicted, limits)
+    parts += host_section(host, limits["host"])
+    parts += build_section(building, limits["build"])
+    parts += ["## Kernel by kernel (predicted)", KERNEL_NOTE]
+    for name, result in predicted.items():
+        if "kernels" in result:
+            parts += [f"### {name}", kernel_table(result)]
+    return "\n\n".join(parts)
+
+
+def made_with(results: Iterable[Result], machine: str) -> str:
+    """Say by which versions, on which machine and with which command the figures were made."""
+    versions: dict[str, str] = {}
+    for result in results:
+        versions |= result.get("versions", {})
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"Made by `make bench-kernels` on {machine}, with {listed or 'nothing yet'}."
+
+
+PREDICTED_NOTE = """\
+Millions of cycles (and of instructions) of one inference, one thread, batch 1. **Predicted, not timed**: instructions
+are counted in QEMU, cycles are priced by llvm-mca's model of the core; see [predict.md](predict.md) for how far to
+trust them. "est" counts cache misses, "comp" computing alone. The peers were measured by the same method in November
+2026 ({peers}); a dash is a figure that was not measured."""
+
+
+def predicted_section(predicted: Mapping[str, Result], limits: Mapping[str, Any]) -> list[str]:
+    """Return the parts of the page on predicted cycles."""
+    peers = list(limits["peer_versions"])
+    head = ["model", "core", "judged by", *peers, "tvmbuild", "must", "aim"]
+    rows = []
+    for row in limits["rows"]:
+        result = predicted.get("-".join((row["model"], row["target"], row["precision"])), {})
+        own = result.get(row["measure"])
+        rows.append(
+            [
+                f"{row['model']} {row['precision']}",
+                row["target"],
+                row["measure"],
+                *(_peer(row, peer) for peer in peers),
+                _own(result, own),
+                _limit(own, row["must"]),
+                _limit(own, row["aim"]),
+            ]
+        )
+    versions = ", ".join(f"{name} {version}" for name, version in limits["peer_versions"].items())
+    detail = [
+        [
+            name,
+            *(f"{result[key]:.1f}" for key in ("instructions", "comp", "est")),
+            f"{result['l1_misses'] / 1e6:.2f}",
+            f"{result['l2_misses'] / 1e6:.2f}",
+            f"{result['memory']['arena'] / 1e6:.1f} MB",
+        ]
+        for name, result in predicted.items()
+        if "est" in result
+    ]
+    totals = ["model", "Minstructions", "comp Mcycles", "est Mcycles", "M misses of L1", "of L2", "arena"]
+    return [
+        "## On a board's core (predicted)",
+        PREDICTED_NOTE.format(peers=versions),
+        table(head, rows),
+        table(totals, detail),
+    ]
+
+
+def _peer(row: Mapping[str, Any], peer: str) -> str:
+    cycles, instructions = row["peers"].get(peer), row["peers_instructions"].get(peer)
+    if cycles is None:
+        return "-"
+    return f"{cycles:g} ({instructions:g})" if instructions is not None else f"{cycles:g}"
+
+
+def _own(result: Result, value: float | None) -> str:
+    if "failed" in result:
+        return f"failed: {result['failed']}"
+    return "not measured" if value is None else f"**{value:.1f}** ({result['instructions']:.1f})"
+
+
+def _limit(value: float | None, limit: float) -> str:
+    return f"<= {limit:g}" + ("" if value is None else " met" if value <= limit else " **not met**")
+
+
+HOST_NOTE = """\
+Milliseconds of one inference on this machine, {threads} threads, batch 1, measured: medians. ONNX Runtime runs in the
+same session, in turn with tvmbuild in {rounds} rounds, with its defaults. Each round of either is a process of its
+own: after a run ONNX Runtime's threads wait in a busy loop, which on few cores would take time from whoever is
+measured next, and turning that off would slow it down. Ratios are ONNX Runtime's time over tvmbuild's: above 1,
+tvmbuild is faster. "of best runs" compares the fastest run of each, which other load on the machine disturbs least.
+Peak memory is that of the process; ONNX Runtime's without what Python held before it had the model."""
+
+
+def host_section(host: Mapping[str, Result], limits: Mapping[str, float]) -> list[str]:
+    """Return the parts of the page on time on this machine."""
+    timed = {name: result for name, result in host.items() if "ratio" in result}
+    rows = [
+        [
+            name,
+            f"{result['own_ms']:.2f}",
+            f"{result['other_ms']:.2f}",
+            f"**{result['ratio']:.2f}**",
+            f"{result['best_ratio']:.2f}",
+            f"{result['own_peak_mb']:.0f}",
+            f"{result['other_peak_mb']:.0f}",
+        ]
+        if "ratio" in result
+        else [name, f"failed: {result['failed']}", *[""] * 5]
+        for name, result in host.items()
+    ]
+    head = ["model", "tvmbuild", "ONNX Runtime", "ratio of medians", "of best runs", "peak MB", "ONNX Runtime's"]
+    parts = ["## On this machine (measured)"]
+    if timed:
+        some = next(iter(timed.values()))
+        parts += [HOST_NOTE.format(threads=some["threads"], rounds=some["rounds"]), table(head, rows)]
+        parts.append(_host_summary(timed, limits))
+    return parts if timed else [*parts, table(head, rows)]
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """Return the geometric mean of positive values."""
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def _host_summary(timed: Mapping[str, Result], limits: Mapping[str, float]) -> str:
+    ratios = {name: result["ratio"] for name, result in timed.items()}
+    mean, least = geometric_mean(list(ratios.values())), min(ratios, key=lambda name: ratios[name])
+
+    def met(value: float, limit: float) -> str:
+        return f">= {limit:g} " + ("met" if value >= limit else "**not met**")
+
+    return (
+        f"Geometric mean of {len(ratios)} models: **{mean:.2f}** (must {met(mean, limits['geometric_mean_must'])}, "
+        f"aim {met(mean, limits['geometric_mean_aim'])}). Least: **{ratios[least]:.2f}**, {least} "
+        f"(must {met(ratios[least], limits['least_must'])})."
+    )
+
+
+def build_section(building: Mapping[str, Result], limits: Mapping[str, Any]) -> list[str]:
+    """Return the parts of the page on building."""
+    rows = []
+    for name, result in building.items():
+        limit = limits.get(name.rpartition("-")[0], {})
+        if "seconds" not in result:
+            rows.append([name, f"failed: {result['failed']}", "", "", ""])
+            continue
+        peak = result["peak_mb"]
+        rows.append(
+            [
+                name,
+                f"{result['seconds']:.1f}",
+                f"{result['cpu_seconds']:.1f}",
+                f"{peak:.0f}",
+                ", ".join(
+                    text
+                    for text in (
+                        _limit(result["seconds"], limit["seconds"]) + " s" if "seconds" in limit else "",
+                        _limit(peak, limit["peak_mb"]) + " MB" if "peak_mb" in limit else "",
+                    )
+                    if text
+                ),
+            ]
+        )
+    head = ["model-target", "seconds", "processor seconds", "peak MB", "must"]
+    return ["## Building", "`tvmbuild build` as a process of its own, measured on this machine.", table(head, rows)]
+
+
+KERNEL_NOTE = """\
+Of all calls of a kernel together, in millions. "bound" is the cycles that its multiply-adds (as the operator is
+defined) take at the core's best rate; Winograd needs fewer, and so can stay below it. "of bound" and "spills" are the
+hot loop's: the share of its cycles that its multiply-add instructions need at the core's best rate, and the
+accumulators that it keeps on the stack."""
+
+
+def kernel_table(result: Result, limit: int | None = LISTED) -> str:
+    """Return the table of one model's kernels, costliest first."""
+    kernels = result["kernels"]
+    head = ["kernel", "schedule", "calls", "MACs", "bound", "comp", "est", "share", "of bound", "spills"]
+    total = sum(kernel["est"] for kernel in kernels)
+    rows = []
+    for kernel in kernels[:limit]:
+        loop = kernel["hot_loop"]
+        rows.append(
+            [
+                kernel["workload"] or kernel["name"],
+                kernel["kind"] or "-",
+                str(kernel["calls"]),
+                *(f"{kernel[key]:.2f}" for key in ("macs", "bound", "comp", "est")),
+                f"{kernel['est'] / total:.1%}",
+                f"{loop['bound_share']:.0%}" if loop and loop["multiply_adds"] else "-",
+                str(loop["spills"]) if loop else "-",
+            ]
+        )
+    rest = kernels[len(rows) :]
+    if rest:
+        sums = {key: sum(kernel[key] for kernel in rest) for key in ("macs", "bound", "comp", "est")}
+        shown = [f"{value:.2f}" for value in sums.values()]
+        rows.append([f"{len(rest)} others", "", "", *shown, f"{sums['est'] / total:.1%}", "", ""])
+    return table(head, rows)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

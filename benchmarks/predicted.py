@@ -1,0 +1,125 @@
+"""Predicted cycles of a model on a board's core, kernel by kernel, beside what its multiply-adds need at least."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.models import BenchModel
+from benchmarks.store import Result
+from tvmbuild import schedules
+from tvmbuild.artifact.open import open_artifact
+from tvmbuild.device.emulator import find_emulator
+from tvmbuild.graph.pipeline import optimize
+from tvmbuild.graph.report import GraphReport
+from tvmbuild.onnx_model.prepare import prepare
+from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
+from tvmbuild.onnx_model.to_relax import to_relax
+from tvmbuild.options import BuildOptions
+from tvmbuild.pipeline import build
+from tvmbuild.predict.core_model import core_model
+from tvmbuild.predict.kernels import KernelPrediction
+from tvmbuild.predict.predictor import predict
+from tvmbuild.samples import load_samples
+from tvmbuild.schedules.registry import KernelReport
+from tvmbuild.target import Target, load_target
+from tvmbuild.versions import llvm_version, package_versions
+
+#: Beginnings of the kinds of schedules that multiply; what others count as multiply-accumulates are sums or maxima.
+_MULTIPLYING = ("conv2d", "depthwise", "matmul")
+
+
+@dataclass
+class RecordingSchedules:
+    """The schedule library, which remembers what it said of each kernel."""
+
+    reports: dict[str, KernelReport] = field(default_factory=dict)
+
+    def legalize_map(self, target: Target) -> Mapping[str, Any]:
+        """See ``schedules.legalize_map``."""
+        return schedules.legalize_map(target)
+
+    def schedule_module(self, mod: Any, target: Target) -> tuple[Any, tuple[KernelReport, ...]]:
+        """See ``schedules.schedule_module``."""
+        scheduled, reports = schedules.schedule_module(mod, target)
+        self.reports |= {report.name: report for report in reports}
+        return scheduled, reports
+
+
+def predict_model(model: BenchModel, target_name: str, folder: Path) -> Result:
+    """Build a model for a board and predict it.
+
+    Args:
+        model: what to build.
+        target_name: the board.
+        folder: receives the artifact.
+
+    Raises:
+        TvmbuildError: any stage failed.
+    """
+    target = load_target(target_name)
+    options = BuildOptions(shape=model.shapes, value=model.values, output=folder, name=f"{model.name}-{target_name}")
+    artifact = open_artifact(build(model.path, target, options).folder / f"{options.name}.json")
+    sample = load_samples(artifact.manifest.inputs, None)[0]
+    prediction = predict(artifact.library, target, [sample[spec.name] for spec in artifact.manifest.inputs])
+    scheduled, graph = schedule_reports(model, target)
+    calls = {kernel.name: kernel.count for kernel in graph.kernels}
+    rate = core_model(target).float32_macs
+    return {
+        "model": model.name,
+        "target": target_name,
+        "core": prediction.core,
+        "instructions": prediction.instructions / 1e6,
+        "comp": prediction.compute_cycles / 1e6,
+        "est": prediction.estimated_cycles / 1e6,
+        "l1_misses": prediction.l1_misses,
+        "l2_misses": prediction.l2_misses,
+        "kernels": [
+            kernel_row(kernel, scheduled.get(kernel.name), calls.get(kernel.name, 1), rate)
+            for kernel in prediction.kernels
+        ],
+        "memory": artifact.manifest.memory,
+        "versions": {
+            **package_versions(),
+            "LLVM in TVM": llvm_version(),
+            "llvm-mca": prediction.llvm_version,
+            "QEMU": find_emulator().version,
+        },
+    }
+
+
+def schedule_reports(model: BenchModel, target: Target) -> tuple[dict[str, KernelReport], GraphReport]:
+    """Return how each kernel is scheduled, by name, and the graph's report; nothing is compiled."""
+    prepared = prepare(model.path, parse_shapes(model.shapes), parse_values(model.values), compare=False)
+    recorder = RecordingSchedules()
+    _, graph = optimize(to_relax(prepared), target, kernels=recorder)
+    return recorder.reports, graph
+
+
+def kernel_row(kernel: KernelPrediction, report: KernelReport | None, calls: int, rate: float) -> Result:
+    """Join what is predicted of a kernel with what is known of it; all figures are of all its calls together.
+
+    Args:
+        kernel: the prediction.
+        report: the schedule's report; None for code outside the library.
+        calls: calls an inference.
+        rate: multiply-adds a cycle of the core, at best.
+    """
+    macs = report.macs * calls if report and report.kind.startswith(_MULTIPLYING) else 0
+    loop = asdict(kernel.hot_loop) if kernel.hot_loop else {}
+    loop.pop("assembly", None)
+    return {
+        "name": kernel.name,
+        "kind": report.kind if report else "",
+        "workload": report.workload if report else "",
+        "schedule": dict(report.schedule) if report else {},
+        "calls": calls,
+        "macs": macs / 1e6,
+        "bound": macs / rate / 1e6,
+        "instructions": kernel.instructions / 1e6,
+        "comp": kernel.compute_cycles / 1e6,
+        "est": kernel.estimated_cycles / 1e6,
+        "hot_loop": loop,
+    }
