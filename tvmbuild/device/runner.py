@@ -107,7 +107,7 @@ def _save_inputs(inputs: Sequence[np.ndarray[Any, Any]], folder: Path) -> list[P
     return paths
 
 
-def _run(command: Sequence[str], timeout: float, target: Target, environment: Mapping[str, str]) -> str:
+def _run(command: Sequence[str], folder: Path, timeout: float, target: Target, environment: Mapping[str, str]) -> str:
     # Libraries and emulator settings preferred on this machine are none of the model's business.
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("LD_", "QEMU_"))}
     try:
