@@ -41,6 +41,7 @@ class Core:
         load_uops: micro-operations of a vector load.
         by_lane: whether a multiply-add can take one lane of a vector as its scalar factor (NEON); otherwise the
             factor is broadcast from memory.
+        memory_line: cycles to bring a line from memory, more than for one core alone since cores wait for each other.
     """
 
     lanes: int
@@ -51,6 +52,7 @@ class Core:
     loads_per_cycle: int
     load_uops: float
     by_lane: bool
+    memory_line: float
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,10 @@ def core_of(target: Target) -> Core:
     """
     lanes = target.vector_bits // 32
     if target.arch == "x86_64":
-        return Core(lanes, target.vector_registers, 2, 4, 6, 2, 1.0, by_lane=False)
+        return Core(lanes, target.vector_registers, 2, 4, 6, 2, 1.0, by_lane=False, memory_line=16)
     if target.cpu in ("cortex-a76", "neoverse-n1", "cortex-a77", "cortex-a78"):
-        return Core(lanes, 32, 2, 4, 3, 2, 1.75, by_lane=True)
-    return Core(lanes, 32, 1, 7, 3, 1, 1.0, by_lane=True)
+        return Core(lanes, 32, 2, 4, 3, 2, 1.75, by_lane=True, memory_line=17)
+    return Core(lanes, 32, 1, 7, 3, 1, 1.0, by_lane=True, memory_line=32)
 
 
 @lru_cache(maxsize=4096)

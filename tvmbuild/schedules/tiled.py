@@ -177,10 +177,13 @@ def load_by_vector(sch: Any, loaded: Any, loop: Any) -> None:
         loaded: a copy of the inputs that the tiled stage reads.
         loop: the reduction loop around the unrolled steps.
     """
+    around = sch.get(loop).loop_var
     sch.compute_at(loaded, loop, preserve_unit_loops=True)
-    *_, column, lane = sch.get_loops(loaded)
-    sch.unroll(column)
-    sch.vectorize(lane)
+    loops = sch.get_loops(loaded)
+    first = next(i for i, candidate in enumerate(loops) if sch.get(candidate).loop_var.same_as(around)) + 1
+    for position in loops[first:-1]:
+        sch.unroll(position)
+    sch.vectorize(loops[-1])
 
 
 def start_tile(sch: Any, block: Any, loop: Any) -> None:

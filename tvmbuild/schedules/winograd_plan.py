@@ -22,9 +22,6 @@ _TILE_CYCLES = 2.5
 #: Share of the second level cache for the intermediates of a chunk.
 _CACHE_SHARE = 0.5
 
-#: Cycles to bring a line of weights from memory: 24 for one core alone, more where cores wait for each other.
-_LINE_CYCLES = 32.0
-
 
 def candidates(geometry: Conv2dGeometry, target: Target) -> list[WinogradPlan]:
     """Return the Winograd plans predicted to be faster than direct convolution, the fastest first."""
@@ -60,7 +57,7 @@ def direct_cost(geometry: Conv2dGeometry, target: Target) -> float:
     plan = plan_conv2d(g, target)
     reduced = g.kernel[0] * g.kernel[1] * g.group_in
     cost = tile_cost(plan.tile, g.out_width, g.group_out, core_of(target))
-    weights = reduced * g.out_channels * 4 / 64 * _LINE_CYCLES
+    weights = reduced * g.out_channels * 4 / 64 * core_of(target).memory_line
     return g.batch * g.out_height * g.groups * reduced * cost + weights
 
 
@@ -75,7 +72,7 @@ def winograd_cost(geometry: Conv2dGeometry, plan: WinogradPlan, target: Target) 
     )
     transforms = _INPUT_CYCLES[plan.m] * g.in_channels + _OUTPUT_CYCLES[plan.m] * g.out_channels
     transforms *= plan.tiles / core.lanes / core.fma_per_cycle
-    weights = positions * g.in_channels * g.out_channels * 4 / 64 * _LINE_CYCLES
+    weights = positions * g.in_channels * g.out_channels * 4 / 64 * core.memory_line
     return g.batch * (products + transforms) + weights
 
 
