@@ -74,7 +74,3 @@ def winograd_cost(geometry: Conv2dGeometry, plan: WinogradPlan, target: Target) 
     transforms *= plan.tiles / core.lanes / core.fma_per_cycle
     weights = positions * g.in_channels * g.out_channels * 4 / 64 * core.memory_line
     return g.batch * (products + transforms) + weights
-
-
-def _line_cycles(target: Target) -> float:
-    return _LINE_CYCLES * max(1.0, target.cores / 2)
