@@ -1,0 +1,119 @@
+"""Tables of docs/performance.md: what is between the markers, limits, failures, and what was not measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import page, store
+
+KERNEL = {
+    "name": "fused_conv2d_relu",
+    "kind": "conv2d.direct",
+    "workload": "conv2d 1x4x4x8 to 8, 1x1",
+    "calls": 2,
+    "macs": 4.0,
+    "bound": 1.0,
+    "comp": 1.25,
+    "est": 1.5,
+    "hot_loop": {"bound_share": 0.96, "multiply_adds": 48.0, "spills": 0},
+}
+PREDICTED = {
+    "core": "Cortex-A72",
+    "instructions": 90.0,
+    "comp": 65.0,
+    "est": 81.0,
+    "l1_misses": 2_000_000,
+    "l2_misses": 1_000_000,
+    "memory": {"arena": 6_000_000},
+    "kernels": [KERNEL, {**KERNEL, "est": 0.5, "hot_loop": {}}],
+    "versions": {"apache-tvm": "1.2.3"},
+}
+LIMITS: dict[str, Any] = {
+    "peer_versions": {"ncnn": "1.0", "MNN": "3"},
+    "rows": [
+        {
+            "model": "squeezenet",
+            "target": "rpi4",
+            "precision": "fp32",
+            "measure": "est",
+            "must": 95,
+            "aim": 75,
+            "peers": {"ncnn": 85.9},
+            "peers_instructions": {"ncnn": 75.8},
+        }
+    ],
+    "host": {"geometric_mean_must": 0.8, "geometric_mean_aim": 1.0, "least_must": 0.5},
+    "build": {"resnet50": {"seconds": 60, "peak_mb": 3000}},
+}
+
+
+def _host(ratio: float) -> store.Result:
+    times = {"own_ms": 1.0, "other_ms": ratio, "ratio": ratio, "best_ratio": ratio}
+    return {**times, "own_peak_mb": 30.0, "other_peak_mb": 40.0, "threads": 2, "rounds": 5}
+
+
+def test_only_what_is_between_the_markers_is_replaced() -> None:
+    text = f"before\n{page.START}\nold\n{page.END}\nafter\n"
+    changed = page.insert(text, "new")
+    assert changed == f"before\n{page.START}\n\nnew\n\n{page.END}\nafter\n"
+    assert page.insert(changed, "new") == changed
+
+
+def test_markers_are_appended_to_a_page_without() -> None:
+    assert page.insert("# Title\n", "new") == f"# Title\n\n{page.START}\n\nnew\n\n{page.END}\n"
+
+
+def test_a_row_is_judged_by_its_own_figure() -> None:
+    row = _row(page.predicted_section({"squeezenet-rpi4-fp32": PREDICTED}, LIMITS), "squeezenet fp32")
+    assert row[2:] == ["est", "85.9 (75.8)", "-", "**81.0** (90.0)", "<= 95 met", "<= 75 **not met**"]
+
+
+@pytest.mark.parametrize(
+    ("results", "said"), [({}, "not measured"), ({"squeezenet-rpi4-fp32": {"failed": "no LLVM"}}, "failed: no LLVM")]
+)
+def test_what_is_missing_is_said_and_neither_met_nor_missed(results: dict[str, store.Result], said: str) -> None:
+    row = _row(page.predicted_section(results, LIMITS), "squeezenet fp32")
+    assert row[5:] == [said, "<= 95", "<= 75"]
+
+
+def test_host_ratios_are_summed_up_without_the_failures() -> None:
+    parts = page.host_section({"a": _host(2.0), "b": _host(0.4), "c": {"failed": "it crashed"}}, LIMITS["host"])
+    assert "2 models: **0.89** (must >= 0.8 met, aim >= 1 **not met**)" in parts[-1]
+    assert "Least: **0.40**, b (must >= 0.5 **not met**)" in parts[-1]
+    assert _row(parts, "c")[1] == "failed: it crashed"
+
+
+def test_geometric_mean() -> None:
+    assert page.geometric_mean([0.5, 2.0, 1.0]) == pytest.approx(1.0)
+
+
+def test_build_limits() -> None:
+    result = {"seconds": 61.0, "cpu_seconds": 100.0, "peak_mb": 900.0}
+    row = _row(page.build_section({"resnet50-rpi4": result}, LIMITS["build"]), "resnet50-rpi4")
+    assert row[1:] == ["61.0", "100.0", "900", "<= 60 **not met** s, <= 3000 met MB"]
+
+
+def test_kernels_that_are_not_listed_are_added_up() -> None:
+    lines = page.kernel_table(PREDICTED, 1).splitlines()
+    assert "| 75.0% | 96% | 0 |" in lines[2]
+    assert lines[3].startswith("| 1 others |  |  | 4.00 | 1.00 | 1.25 | 0.50 | 25.0% |")
+
+
+def test_a_page_with_nothing_measured() -> None:
+    assert "nothing yet" in page.render({}, {}, {}, LIMITS, "a machine")
+
+
+def test_results_are_kept_one_by_one(tmp_path: Path) -> None:
+    store.save(tmp_path, "host", "a", {"ratio": 1.0})
+    store.save(tmp_path, "host", "b", {"failed": "why"})
+    store.save(tmp_path, "host", "a", {"ratio": 2.0})
+    assert store.load(tmp_path, "host") == {"a": {"ratio": 2.0}, "b": {"failed": "why"}}
+    assert store.load(tmp_path, "build") == {}
+
+
+def _row(parts: list[str], first: str) -> list[str]:
+    lines = [line for part in parts for line in part.splitlines() if line.startswith(f"| {first} |")]
+    return [cell.strip() for cell in lines[0].strip("|").split("|")]
