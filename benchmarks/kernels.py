@@ -11,6 +11,7 @@ import argparse
 import os
 import platform
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -97,6 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except TvmbuildError as error:
             Console.say(f"error: {error.message}\n  fix: {error.hint}", style="red")
             result, failed = {"failed": error.message}, True
+        except Exception as error:  # A bug in one part; the page says so, and the others are still measured.
+            traceback.print_exc()
+            result, failed = {"failed": f"{type(error).__name__}: {error}"}, True
         store.save(RESULTS, part, name, result)
         render()
     render()
