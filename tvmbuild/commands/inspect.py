@@ -51,8 +51,11 @@ def _show_artifact(console: Console, path: Path) -> None:
         console.text(f"  {entry.name}  {size_text(entry.bytes)}  sha256 {entry.sha256}")
     for item in manifest.fusion["passes"]:
         console.text(f"  {item['applied']} of {item['total']} {item['what']}")
-    for group, count in manifest.fusion["groups"].items():
-        console.detail(f"  {count} x {group}")
+    for kernel in manifest.fusion["kernels"]:
+        group = "+".join(kernel["ops"])
+        console.detail(
+            f"  {kernel['mac_share']:6.1%} {kernel['calls']} x {group}: {kernel['workload']} [{kernel['kind']}]"
+        )
     memory = manifest.memory
     console.text(f"  planned memory {size_text(memory['arena'])} (naive {size_text(memory['naive'])})")
     console.text(f"  linked with {manifest.toolchain['name']}: {manifest.toolchain['version']}")

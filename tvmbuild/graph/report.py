@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tvmbuild.schedules.registry import KernelReport
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class GraphReport:
     kernels: tuple[FusedKernel, ...]
     unfused: tuple[Kept, ...]
     plan: MemoryPlan
-    schedules: tuple[Any, ...] = ()
+    schedules: tuple[KernelReport, ...] = ()
 
     def groups(self) -> Counter[str]:
         """Count the calls of each group of fused operators ("conv2d+bias+relu": 20)."""
@@ -117,8 +120,39 @@ class GraphReport:
                 if report.total
             ],
             "groups": dict(self.groups().most_common()),
+            "kernels": [
+                {
+                    "name": kernel.name,
+                    "ops": kernel.ops,
+                    "calls": kernel.count,
+                    "kind": report.kind if report else "",
+                    "workload": report.workload if report else "",
+                    "macs": report.macs if report else 0,
+                    "mac_share": round(share, 6),
+                    "schedule": dict(report.schedule) if report else {},
+                    "note": report.note if report else "",
+                }
+                for kernel, report, share in self.scheduled()
+            ],
             "unfused": [asdict(kept) for kept in self.unfused],
         }
+
+    def scheduled(self) -> list[tuple[FusedKernel, KernelReport | None, float]]:
+        """Return each kernel with its schedule and its share of the model's multiply-accumulates, largest first."""
+        reports = {report.name: report for report in self.schedules}
+        rows = [(kernel, reports.get(kernel.name)) for kernel in self.kernels]
+        costs = [kernel.count * report.macs if report else 0 for kernel, report in rows]
+        total = sum(costs) or 1
+        shared = [(kernel, report, cost / total) for (kernel, report), cost in zip(rows, costs, strict=True)]
+        return sorted(shared, key=lambda row: -row[2])
+
+    def unscheduled(self) -> list[str]:
+        """Return a warning for each kernel that no schedule matched."""
+        return [
+            f"{report.name} ({kernel}) has no fast schedule: {report.note}"
+            for kernel, report, _ in self.scheduled()
+            if report is not None and report.kind == "naive"
+        ]
 
     def memory(self) -> dict[str, int]:
         """Return the planned bytes as plain data for the manifest."""
@@ -134,13 +168,33 @@ class GraphReport:
         calls = sum(kernel.count for kernel in self.kernels)
         fused = sum(kernel.count for kernel in self.kernels if len(kernel.ops) > 1)
         lines.append(f"{calls} kernel calls, {fused} of them with fused operators")
-        if verbose:
-            lines += [f"  {count} x {group}" for group, count in self.groups().most_common()]
+        lines += self._kernel_lines(verbose)
         if self.unfused:
             lines.append(f"{len(self.unfused)} element-wise operators stayed kernels of their own")
             lines += _reasons(self.unfused, verbose)
         lines.append(f"planned memory {self.plan.arena / 2**20:.1f} MiB (naive {self.plan.naive / 2**20:.1f} MiB)")
-        return lines
+        return lines + [f"warning: {text}" for text in self.unscheduled()]
+
+    def _kernel_lines(self, verbose: bool) -> list[str]:
+        if verbose:
+            return [
+                f"  {share:6.1%} {kernel.count} x {kernel}: {report.workload} [{report.kind}]"
+                if report
+                else f"  {kernel.count} x {kernel}"
+                for kernel, report, share in self.scheduled()
+            ]
+        kinds: Counter[str] = Counter()
+        shares: dict[str, float] = {}
+        for kernel, report, share in self.scheduled():
+            if report is not None:
+                kinds[report.kind] += kernel.count
+                shares[report.kind] = shares.get(report.kind, 0.0) + share
+        listed = [f"{count} {kind} ({shares[kind]:.0%})" for kind, count in kinds.most_common()]
+        return (
+            [f"  calls by schedule, with their share of the multiply-accumulates: {', '.join(listed)}"]
+            if listed
+            else []
+        )
 
 
 def _reasons(places: tuple[Kept, ...], verbose: bool) -> list[str]:

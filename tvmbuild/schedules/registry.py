@@ -90,6 +90,11 @@ def schedule_function(name: str, func: Any, target: Target, choice: Choice | Non
         return func, KernelReport(name, NAIVE, kernel.macs, kernel.workload, note="no schedule matches it")
     values = defaults(module.knobs(kernel, target)) | dict(choice or {})
     schedule = s_tir.Schedule(tvm.IRModule({"main": func}))
-    module.apply(schedule, kernel, target, values)
+    try:
+        module.apply(schedule, kernel, target, values)
+    except s_tir.ScheduleError as error:
+        # A slow kernel that is named beats no library at all.
+        reason = next((line for line in str(error).splitlines() if "Error message" in line), str(error).splitlines()[0])
+        return func, KernelReport(name, NAIVE, kernel.macs, kernel.workload, note=f"{module.KIND} failed: {reason}")
     report = KernelReport(name, module.KIND, kernel.macs, kernel.workload, values)
     return finish(schedule.mod["main"]).with_attr("tirx.is_scheduled", True), report
