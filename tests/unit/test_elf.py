@@ -82,6 +82,19 @@ def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
         read_elf(tmp_path / "text.so")
 
 
+def test_a_table_of_entries_without_size_is_refused(tmp_path: Path) -> None:
+    damaged = bytearray(CONTENT)
+    with REAL.open("rb") as stream:
+        elf_file = ELFFile(stream)
+        names = [section.name for section in elf_file.iter_sections()]
+        header = elf_file["e_shoff"] + names.index(".gnu.version") * elf_file["e_shentsize"]
+    damaged[header + 56 : header + 64] = bytes(8)  # sh_entsize of Elf64_Shdr
+    path = tmp_path / "sizeless.so"
+    path.write_bytes(damaged)
+    with pytest.raises(IncompatibleLibraryError, match="not a whole ELF file"):
+        read_elf(path)
+
+
 def test_a_version_table_that_points_back_at_itself_ends(tmp_path: Path) -> None:
     damaged = bytearray(CONTENT)
     with REAL.open("rb") as stream:
