@@ -98,6 +98,8 @@ def check(shape, out, kernel, stride=1, padding=(0, 0, 0, 0), dilation=1, groups
         ((1, 31, 31, 4), 8, {"kernel": (3, 3), "dilation": 7, "padding": (7, 7, 7, 7)}),
         ((1, 12, 12, 12), 18, {"kernel": (3, 3), "groups": 3, "padding": (1, 1, 1, 1)}),
         ((1, 12, 12, 10), 4, {"kernel": (3, 3), "groups": 2, "stride": 2}),
+        ((1, 28, 28, 72), 102, {"kernel": (1, 1), "groups": 3}),
+        ((2, 9, 11, 8), 38, {"kernel": (3, 3), "groups": 2, "padding": (1, 1, 1, 1)}),
         ((3, 7, 5, 9), 33, {"kernel": (2, 2)}),
         ((1, 1, 40, 16), 24, {"kernel": (1, 9), "padding": (0, 4, 0, 4)}),
         ((1, 3, 3, 6), 8, {"kernel": (5, 5), "padding": (2, 2, 2, 2)}),
@@ -145,6 +147,21 @@ def test_any_convolution(height, width, groups, depth, share, kernel, stride, di
     width = max(width, dilation * (kernel[1] - 1) + 1)
     depth = max(depth, 2)
     check((1, height, width, depth * groups), share * groups, kernel, stride, padding, dilation, groups)
+
+
+def test_operator_fused_before_a_convolution():
+    weight = np.random.default_rng(7).standard_normal((16, 8, 3, 3)).astype(np.float32)
+    data = np.random.default_rng(8).standard_normal((1, 12, 12, 8)).astype(np.float32)
+    bias = np.random.default_rng(9).standard_normal((1, 1, 1, 8)).astype(np.float32)
+
+    def body(x):
+        y = relax.op.nn.relu(relax.op.add(x, relax.const(bias)))
+        return relax.op.nn.conv2d(y, relax.const(weight), padding=1, data_layout="NHWC", kernel_layout="OIHW")
+
+    executable, reports = build(function([data.shape], body))
+    assert "naive" not in [report.kind for report in reports]
+    expected = convolve(np.maximum(data + bias, 0), weight, 1, (1, 1, 1, 1), 1, 1)
+    assert np.abs(run(executable, data) - expected).max() <= WINOGRAD * np.abs(expected).max()
 
 
 def test_nan_and_infinity_reach_only_the_outputs_that_see_them():

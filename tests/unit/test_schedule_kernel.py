@@ -56,3 +56,24 @@ def test_knob_default_must_be_a_candidate():
     assert defaults((Knob("columns", 8, (4, 8)),)) == {"columns": 8}
     with pytest.raises(ValueError, match="columns"):
         Knob("columns", 7, (4, 8))
+
+
+def test_kernel_that_a_schedule_fails_on_is_named_and_left_naive(monkeypatch):
+    class Failing:
+        KIND = "window"
+
+        def matches(self, kernel, target):
+            return True
+
+        def knobs(self, kernel, target):
+            return ()
+
+        def apply(self, sch, kernel, target, choice):
+            sch.get_sblock("no such block")
+
+    monkeypatch.setattr("tvmbuild.schedules.registry.SCHEDULES", (Failing(),))
+    builder = relax.BlockBuilder()
+    builder.add_func(_padded_window_sum_relu(), "k")
+    _, reports = schedule_module(builder.get(), load_target("rpi4"))
+    assert reports[0].kind == NAIVE
+    assert "window failed" in reports[0].note

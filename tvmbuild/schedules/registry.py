@@ -92,9 +92,8 @@ def schedule_function(name: str, func: Any, target: Target, choice: Choice | Non
     schedule = s_tir.Schedule(tvm.IRModule({"main": func}))
     try:
         module.apply(schedule, kernel, target, values)
-    except s_tir.ScheduleError as error:
-        # A slow kernel that is named beats no library at all.
-        reason = next((line for line in str(error).splitlines() if "Error message" in line), str(error).splitlines()[0])
-        return func, KernelReport(name, NAIVE, kernel.macs, kernel.workload, note=f"{module.KIND} failed: {reason}")
+    except Exception as error:  # TVM raises errors of any class; a slow kernel that is named is better than none.
+        note = f"{module.KIND} failed: {str(error).strip().splitlines()[-1][:200]}"
+        return func, KernelReport(name, NAIVE, kernel.macs, kernel.workload, note=note)
     report = KernelReport(name, module.KIND, kernel.macs, kernel.workload, values)
     return finish(schedule.mod["main"]).with_attr("tirx.is_scheduled", True), report

@@ -8,9 +8,12 @@ or a chunk of inputs stays while all blocks of weights pass, whichever is predic
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tvmbuild.schedules import vector_loops
+from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.register_tile import core_of
@@ -18,6 +21,9 @@ from tvmbuild.target import Target
 
 #: Multiply-accumulates below which starting other cores costs more than it saves.
 _PARALLEL_MACS = 100_000
+
+#: Producers of our own computes.
+_OWN_PRODUCERS = ("padded", "pack")
 
 #: Share of a cache that may be counted on.
 _CACHE_SHARE = 0.7
@@ -115,22 +121,54 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     for stage in kernel.epilogue[:-1]:
         sch.compute_inline(sch.get_sblock(stage.name))
     last = sch.get_sblock(kernel.last.name)
-    _producers(sch, kernel, core.lanes)
+    schedule_producers(sch, kernel.producers, core.lanes)
     loaded = sch.reindex(block, ("read", 0)) if main.note("by_vector") else None
     loops = _tile(sch, block, main, core.lanes, choice, parallel)
-    sch.reverse_compute_at(last, loops.tile, preserve_unit_loops=True)
+    joins = _epilogue_joins(main)
+    if joins:
+        sch.reverse_compute_at(last, loops.tile, preserve_unit_loops=True)
     if loaded is not None:
         load_by_vector(sch, loaded, loops.unrolled[0])
     for loop in loops.unrolled:
         sch.unroll(loop)
+    if not joins:
+        store_tile(sch, block, loops.tile, core.lanes)
+        _epilogue_apart(sch, last, main, core.lanes, parallel)
     start_tile(sch, block, loops.reduction)
-    _vectorize_tile(sch, last, core.lanes)
+    if joins:
+        _vectorize_tile(sch, last, core.lanes)
 
 
-def _producers(sch: Any, kernel: Kernel, lanes: int) -> None:
-    """Schedule padding and packing: whole rows, in vectors where the channels allow."""
-    for stage in kernel.producers:
-        *outer, channel = sch.get_loops(sch.get_sblock(stage.name))
+def _epilogue_joins(main: Stage) -> bool:
+    """Whether the epilogue can run tile by tile: unless a group's last block of channels is only partly used."""
+    if main.note("geometry") is None:
+        return True
+    geometry = Conv2dGeometry.from_numbers(main.note("geometry"))
+    return geometry.groups == 1 or geometry.group_out % int(main.note("tile")[1]) == 0
+
+
+def _epilogue_apart(sch: Any, last: Any, main: Stage, lanes: int, parallel: bool) -> None:
+    """Run the epilogue after all tiles, group by group, in vectors that stay within a block of channels."""
+    geometry = Conv2dGeometry.from_numbers(main.note("geometry"))
+    *outer, channel = sch.get_loops(last)
+    _, within = sch.split(channel, [geometry.groups, geometry.group_out])
+    block = int(main.note("tile")[1])
+    vector_loops.mark(sch, within, lanes, range(block, geometry.group_out, block))
+    if parallel:
+        sch.parallel(sch.fuse(*outer[:2]))
+
+
+def schedule_producers(sch: Any, stages: Sequence[Stage], lanes: int) -> None:
+    """Schedule padding, packing and operators fused before: whole rows, in vectors where the channels allow.
+
+    An element-wise operator right before another producer is merged into it.
+    """
+    for position, stage in enumerate(stages):
+        block = sch.get_sblock(stage.name)
+        if position + 1 < len(stages) and stage.elementwise and stage.name not in _OWN_PRODUCERS:
+            sch.compute_inline(block)
+            continue
+        *outer, channel = sch.get_loops(block)
         if stage.iterations >= _PARALLEL_MACS:
             sch.parallel(sch.fuse(*outer[: max(1, len(outer) - 1)]))
         if stage.spatial[-1] % lanes == 0:

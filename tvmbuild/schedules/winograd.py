@@ -7,11 +7,14 @@ from typing import Any
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.register_tile import LANE_STEP, core_of
-from tvmbuild.schedules.tiled import load_by_vector, repeat_knob, start_tile, store_tile
+from tvmbuild.schedules.tiled import load_by_vector, repeat_knob, schedule_producers, start_tile, store_tile
 from tvmbuild.schedules.winograd_compute import KINDS
 from tvmbuild.target import Target
 
 KIND = "conv2d.winograd"
+
+#: Stages of the input transform.
+_TRANSFORMS = ("input_columns", "inputs")
 
 
 def matches(kernel: Kernel, target: Target) -> bool:
@@ -49,10 +52,7 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
         sch.compute_at(inputs, chunk_loop, preserve_unit_loops=True)
     _products(sch, products, main, target, choice["repeat"], split_parallel)
     _inputs(sch, inputs, main, lanes, split_parallel)
-    if kernel.stages[0].name == "padded":
-        *outer, channel = sch.get_loops(sch.get_sblock("padded"))
-        sch.parallel(sch.fuse(*outer[:2]))
-        sch.vectorize(sch.split(channel, [None, _vector(kernel.stages[0].spatial[-1], lanes)])[1])
+    schedule_producers(sch, [stage for stage in kernel.producers if stage.name not in _TRANSFORMS], lanes)
 
 
 def _main(kernel: Kernel) -> Stage:
