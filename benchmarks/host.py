@@ -41,6 +41,7 @@ def time_model(model: BenchModel, folder: Path) -> Result:
         "threads": THREADS,
         "rounds": ROUNDS,
         "runs": len(own.seconds),
+        "cores": os.cpu_count(),
         "load_before": busy,
         "own_ms": own.quantile(0.5) * 1e3,
         "other_ms": other.quantile(0.5) * 1e3,

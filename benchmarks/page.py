@@ -133,38 +133,34 @@ def _limit(value: float | None, limit: float) -> str:
 
 
 HOST_NOTE = """\
-Milliseconds of one inference on this machine, {threads} threads, batch 1, measured: medians. ONNX Runtime runs in the
-same session, in turn with tvmbuild in {rounds} rounds, with its defaults. Each round of either is a process of its
-own: after a run ONNX Runtime's threads wait in a busy loop, which on few cores would take time from whoever is
-measured next, and turning that off would slow it down. Ratios are ONNX Runtime's time over tvmbuild's: above 1,
-tvmbuild is faster. "of best runs" compares the fastest run of each, which other load on the machine disturbs least.
-Peak memory is that of the process; ONNX Runtime's without what Python held before it had the model."""
+Milliseconds of one inference on this machine, {threads} threads, batch 1, measured: the best of {runs} runs. ONNX
+Runtime runs in the same session, in turn with tvmbuild in {rounds} rounds, with its defaults. Each round of either is
+a process of its own: after a run ONNX Runtime's threads wait in a busy loop, which on few cores would take time from
+whoever is measured next, and turning that off would slow it down. Ratios are ONNX Runtime's time over tvmbuild's:
+above 1, tvmbuild is faster. The best runs are compared because other load disturbs them least; with fewer free cores
+than threads the medians suffer more for ONNX Runtime, whose threads wait for each other in busy loops (load average
+before these runs: {least_load:.1f} to {most_load:.1f} on {cores} cores). Peak memory is that of the process; ONNX
+Runtime's without what Python held before it had the model."""
 
 
 def host_section(host: Mapping[str, Result], limits: Mapping[str, float]) -> list[str]:
     """Return the parts of the page on time on this machine."""
-    timed = {name: result for name, result in host.items() if "ratio" in result}
-    rows = [
-        [
-            name,
-            f"{result['own_ms']:.2f}",
-            f"{result['other_ms']:.2f}",
-            f"**{result['ratio']:.2f}**",
-            f"{result['best_ratio']:.2f}",
-            f"{result['own_peak_mb']:.0f}",
-            f"{result['other_peak_mb']:.0f}",
-        ]
-        if "ratio" in result
-        else [name, f"failed: {result['failed']}", *[""] * 5]
-        for name, result in host.items()
-    ]
-    head = ["model", "tvmbuild", "ONNX Runtime", "ratio of medians", "of best runs", "peak MB", "ONNX Runtime's"]
-    parts = ["## On this machine (measured)"]
-    if timed:
-        some = next(iter(timed.values()))
-        parts += [HOST_NOTE.format(threads=some["threads"], rounds=some["rounds"]), table(head, rows)]
-        parts.append(_host_summary(timed, limits))
-    return parts if timed else [*parts, table(head, rows)]
+    timed = {name: result for name, result in host.items() if "best_ratio" in result}
+    head = ["model", "tvmbuild", "ONNX Runtime", "ratio", "ratio of medians", "peak MB", "ONNX Runtime's"]
+    parts = ["## On this machine (measured)", table(head, [_host_row(*item) for item in host.items()])]
+    if not timed:
+        return parts
+    some, loads = next(iter(timed.values())), [result["load_before"] for result in timed.values()]
+    note = HOST_NOTE.format(**some, least_load=min(loads), most_load=max(loads))
+    return [parts[0], note, parts[1], _host_summary(timed, limits)]
+
+
+def _host_row(name: str, result: Result) -> list[str]:
+    if "failed" in result:
+        return [name, f"failed: {result['failed']}", *[""] * 5]
+    times = [f"{result[key]:.2f}" for key in ("own_best_ms", "other_best_ms")]
+    peaks = [f"{result[key]:.0f}" for key in ("own_peak_mb", "other_peak_mb")]
+    return [name, *times, f"**{result['best_ratio']:.2f}**", f"{result['ratio']:.2f}", *peaks]
 
 
 def geometric_mean(values: Sequence[float]) -> float:
@@ -173,7 +169,8 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def _host_summary(timed: Mapping[str, Result], limits: Mapping[str, float]) -> str:
-    ratios = {name: result["ratio"] for name, result in timed.items()}
+    ratios = {name: result["best_ratio"] for name, result in timed.items()}
+    medians = geometric_mean([result["ratio"] for result in timed.values()])
     mean, least = geometric_mean(list(ratios.values())), min(ratios, key=lambda name: ratios[name])
 
     def met(value: float, limit: float) -> str:
@@ -181,8 +178,8 @@ def _host_summary(timed: Mapping[str, Result], limits: Mapping[str, float]) -> s
 
     return (
         f"Geometric mean of {len(ratios)} models: **{mean:.2f}** (must {met(mean, limits['geometric_mean_must'])}, "
-        f"aim {met(mean, limits['geometric_mean_aim'])}). Least: **{ratios[least]:.2f}**, {least} "
-        f"(must {met(ratios[least], limits['least_must'])})."
+        f"aim {met(mean, limits['geometric_mean_aim'])}); of medians {medians:.2f}. "
+        f"Least: **{ratios[least]:.2f}**, {least} (must {met(ratios[least], limits['least_must'])})."
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from tvmbuild.errors import DeviceError
+from tvmbuild.reference import with_shapes
 
 #: What the file of inputs calls the model's inputs; their own names need not be valid names of files.
 _PREFIX = "input_"
@@ -44,7 +46,7 @@ def time_onnxruntime(
     """Start a process that times a model with all of ONNX Runtime's optimizations and defaults.
 
     Args:
-        model: the ONNX file.
+        model: the ONNX file; a copy is timed where it declares other shapes than the inputs have.
         inputs: an array by input's name.
         runs: timed runs, at least 1.
         warmup: runs before them.
@@ -58,10 +60,12 @@ def time_onnxruntime(
         path = Path(folder) / "inputs.npz"
         arrays = {f"{_PREFIX}{index}": array for index, array in enumerate(inputs.values())}
         np.savez(path, **arrays, names=np.array(list(inputs)))  # type: ignore[arg-type]
-        command = [sys.executable, "-m", __name__, str(model), str(path)]
+        command = [sys.executable, "-m", __name__, str(_shaped_file(model, inputs, Path(folder))), str(path)]
         command += ["--runs", str(runs), "--warmup", str(warmup), "--threads", str(threads)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=timeout, check=False, env=_environment()
+            )
         except subprocess.TimeoutExpired as error:
             raise DeviceError(
                 f"ONNX Runtime did not finish within {timeout:.0f} seconds.", "Allow more with --timeout."
@@ -71,6 +75,27 @@ def time_onnxruntime(
         raise DeviceError(f"ONNX Runtime cannot run {model.name}: {said}", "Does it run with onnxruntime alone?")
     report = json.loads(done.stdout)
     return Round(tuple(report["seconds"]), report["peak_bytes"])
+
+
+def _shaped_file(path: Path, inputs: Mapping[str, np.ndarray], folder: Path) -> Path:
+    """Return the model's file, or a copy in ``folder`` that declares the shapes of the inputs."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    shaped = with_shapes(model, inputs)
+    if shaped is model:
+        return path
+    onnx.external_data_helper.load_external_data_for_model(shaped, str(path.parent.resolve()))
+    copy = folder / "model.onnx"
+    # Weights beside the message: a message ends at 2 GiB.
+    onnx.save(shaped, copy, save_as_external_data=True)
+    return copy
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment, with this package found also where it is not installed."""
+    paths = [str(Path(__file__).resolve().parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def peak_resident_bytes() -> int:

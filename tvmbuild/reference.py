@@ -65,7 +65,7 @@ def run_reference(
     with _errors():
         if isinstance(model, Path):
             model, folder = onnx.load(model, load_external_data=False), model.parent
-        model = _shaped(model, inputs, outputs)
+        model = with_shapes(model, inputs, outputs)
         names = [output.name for output in model.graph.output]
         given = {value.name: inputs[value.name] for value in model.graph.input if value.name in inputs}
         try:
@@ -90,8 +90,14 @@ def _evaluate(model: onnx.ModelProto, folder: Path | None, inputs: Mapping[str, 
     return [np.asarray(result) for result in results]
 
 
-def _shaped(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None) -> onnx.ModelProto:
-    """Return the model as it is for these inputs and outputs; the one given stays as it is."""
+def with_shapes(
+    model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
+) -> onnx.ModelProto:
+    """Return the model as it is for these inputs and outputs.
+
+    The one given is returned where it needs no change, and is never changed itself. The shapes of tensors inside are
+    dropped with those of the inputs, for ONNX Runtime to find out anew.
+    """
     declared = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in model.graph.input}
     reshaped = [name for name, array in inputs.items() if name in declared and declared[name] != list(array.shape)]
     if not reshaped and outputs is None:

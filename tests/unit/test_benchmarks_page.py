@@ -51,8 +51,9 @@ LIMITS: dict[str, Any] = {
 
 
 def _host(ratio: float) -> store.Result:
-    times = {"own_ms": 1.0, "other_ms": ratio, "ratio": ratio, "best_ratio": ratio}
-    return {**times, "own_peak_mb": 30.0, "other_peak_mb": 40.0, "threads": 2, "rounds": 5}
+    times = {"own_best_ms": 1.0, "other_best_ms": ratio, "ratio": 1.0, "best_ratio": ratio}
+    session = {"threads": 2, "rounds": 5, "runs": 100, "cores": 2, "load_before": 0.5}
+    return {**times, **session, "own_peak_mb": 30.0, "other_peak_mb": 40.0}
 
 
 def test_only_what_is_between_the_markers_is_replaced() -> None:
