@@ -10,9 +10,12 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
+import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
 from tvmbuild.errors import PreparationError
+from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.shapes import forget_shapes
 from tvmbuild.onnx_model.skeleton import weight_bytes, with_weights, without_weights
 
@@ -23,6 +26,8 @@ _LARGEST_FOLDED = 64 << 20
 #: Bytes of weights with which a model still fits into one protobuf message (2 GiB), which onnxslim makes of it. Of
 #: larger models the large weights stay aside, and what is computed from them is left to the graph passes.
 _LARGEST_MESSAGE = 1536 << 20
+#: Attributes of Constant that hold plain numbers, and the dtype that ONNX gives their tensor.
+_PLAIN = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 
 
 def fold_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -37,6 +42,7 @@ def fold_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
     large = weight_bytes(proto) > _LARGEST_MESSAGE
     fusions = [name for name in DEFAULT_FUSION_PATTERNS if name.startswith("Fusion")]
     names = [value.name for value in proto.graph.output]
+    proto = _with_constant_tensors(proto)
     try:
         with _quiet():
             folded: onnx.ModelProto | None = onnxslim.slim(
@@ -62,6 +68,27 @@ def fold_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
     # onnxslim's shapes are wrong for some operators (Resize with axes).
     forget_shapes(folded)
     return folded
+
+
+def _with_constant_tensors(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with the plain numbers of Constant as tensors: onnxslim makes doubles of plain floats."""
+    if not any(_plain_number(node) for node in walk.nodes(proto.graph)):
+        return proto
+    changed = onnx.ModelProto()
+    changed.CopyFrom(proto)
+    for node in walk.nodes(changed.graph):
+        plain = _plain_number(node)
+        if plain is not None:
+            array = np.array(helper.get_attribute_value(plain), _PLAIN[plain.name])
+            value = helper.make_attribute("value", numpy_helper.from_array(array))
+            del node.attribute[:]
+            node.attribute.append(value)
+    return changed
+
+
+def _plain_number(node: onnx.NodeProto) -> onnx.AttributeProto | None:
+    is_constant = node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+    return next((found for found in node.attribute if is_constant and found.name in _PLAIN), None)
 
 
 @contextlib.contextmanager
