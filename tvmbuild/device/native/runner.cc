@@ -1,5 +1,6 @@
 // tvmbuild-runner: loads a compiled model, runs it on .npy inputs, times it and writes its outputs.
 
+#include <sched.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -74,9 +75,18 @@ void PrintText(const std::vector<double>& seconds, const std::vector<Output>& ou
               static_cast<double>(PeakResidentBytes()) / (1024.0 * 1024.0));
 }
 
+// Tells the runtime how many threads to use. Left alone it takes half the cores of an x86 machine, and reads their number
+// from /sys anew for each parallel kernel.
+void SetThreads(int asked) {
+  cpu_set_t cores;
+  const int usable = sched_getaffinity(0, sizeof(cores), &cores) == 0 ? CPU_COUNT(&cores) : 1;
+  const int replace = asked > 0 ? 1 : 0;
+  if (!replace && std::getenv("OMP_NUM_THREADS") != nullptr) return;
+  setenv("TVM_NUM_THREADS", std::to_string(replace ? asked : usable).c_str(), replace);
+}
+
 void Run(const Options& options) {
-  // Read by the runtime when it starts its threads, which the first parallel kernel does.
-  if (options.threads > 0) setenv("TVM_NUM_THREADS", std::to_string(options.threads).c_str(), 1);
+  SetThreads(options.threads);
   Model model(options.library);
   std::vector<NpyArray> inputs;
   for (const std::string& path : options.inputs) inputs.push_back(ReadNpy(path));
