@@ -30,6 +30,10 @@ _LINK_OPTIONS = (
     # An object that says nothing of its stack would make the loader ask for an executable one.
     "-Wl,-z,noexecstack",
 )
+#: Code reaches the tables behind it by 32-bit offsets. Weights of this size or more may not lie between them.
+_FAR_BYTES = 2**30
+#: TVM's object of weights, which code finds by name alone, goes to the end of the library.
+_WEIGHTS_LAST = "SECTIONS { .tvmbuild.weights : { *devc.o(.rodata .rodata.*) } } INSERT AFTER .bss;\n"
 
 
 def export_objects(executable: Any, folder: Path) -> list[Path]:
@@ -76,7 +80,7 @@ def link_library(objects: Sequence[Path], output: Path, target: Target, toolchai
     """
     with tempfile.TemporaryDirectory(prefix="tvmbuild-link-") as folder:
         linked = Path(folder) / output.name
-        options = [*_LINK_OPTIONS, *old_libm_options(target, toolchain)]
+        options = [*_LINK_OPTIONS, *old_libm_options(target, toolchain), *_far_options(objects, Path(folder))]
         command = [*toolchain.linker, *options, "-o", str(linked), *map(str, objects), "-lm"]
         run_compiler(command, f"the library {output.name}")
         facts = check_compatible(linked, target)
@@ -84,6 +88,14 @@ def link_library(objects: Sequence[Path], output: Path, target: Target, toolchai
             shutil.copyfile(linked, aside)
             aside.chmod(0o755)
     return facts
+
+
+def _far_options(objects: Sequence[Path], folder: Path) -> list[str]:
+    if sum(path.stat().st_size for path in objects) < _FAR_BYTES:
+        return []
+    script = folder / "weights-last.ld"
+    script.write_text(_WEIGHTS_LAST, encoding="utf-8")
+    return [f"-Wl,-T,{script}"]
 
 
 def write_library_tar(objects: Sequence[Path], output: Path) -> None:
