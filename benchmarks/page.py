@@ -55,7 +55,7 @@ def render(
     parts += ["## Kernel by kernel (predicted)", KERNEL_NOTE]
     for name, result in predicted.items():
         if "kernels" in result:
-            parts += [f"### {name}", kernel_table(result)]
+            parts += [f"### {name}", kernel_table(result), hot_loops(result["kernels"], limits["hot_loop"]["share"])]
     return "\n\n".join(parts)
 
 
@@ -244,6 +244,21 @@ def kernel_table(result: Result, limit: int | None = LISTED) -> str:
         shown = [f"{value:.2f}" for value in sums.values()]
         rows.append([f"{len(rest)} others", "", "", *shown, f"{sums['est'] / total:.1%}", "", ""])
     return table(head, rows)
+
+
+def hot_loops(kernels: Sequence[Result], least: float) -> str:
+    """Say how near the hot loops of a model's convolutions come to the bound, and which miss ``least`` of it."""
+    loops = [(kernel["hot_loop"], kernel["workload"]) for kernel in kernels if kernel["kind"].startswith("conv2d")]
+    loops = [(loop, workload) for loop, workload in loops if loop]
+    if not loops:
+        return "No hot loop of a convolution was found."
+    spilled = [workload for loop, workload in loops if loop["spills"]]
+    slow = [f"{workload} ({loop['bound_share']:.0%})" for loop, workload in loops if loop["bound_share"] < least]
+    return (
+        f"Hot loops of {len(loops)} convolutions: {len(loops) - len(slow)} reach {least:.0%} of the bound"
+        f"{', all but ' + '; '.join(slow) if slow else ''}; "
+        f"{'spills in ' + '; '.join(spilled) if spilled else 'no spills'}."
+    )
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -46,6 +46,7 @@ LIMITS: dict[str, Any] = {
         }
     ],
     "host": {"geometric_mean_must": 0.8, "geometric_mean_aim": 1.0, "least_must": 0.5},
+    "hot_loop": {"share": 0.9},
     "build": {"resnet50": {"seconds": 60, "peak_mb": 3000}},
 }
 
@@ -101,6 +102,16 @@ def test_kernels_that_are_not_listed_are_added_up() -> None:
     lines = page.kernel_table(PREDICTED, 1).splitlines()
     assert "| 75.0% | 96% | 0 |" in lines[2]
     assert lines[3].startswith("| 1 others |  |  | 4.00 | 1.00 | 1.25 | 0.50 | 25.0% |")
+
+
+def test_hot_loops_below_the_limit_and_with_spills_are_named() -> None:
+    slow = {**KERNEL, "workload": "slow", "hot_loop": {"bound_share": 0.5, "spills": 0}}
+    spilling = {**KERNEL, "workload": "spilling", "hot_loop": {"bound_share": 0.95, "spills": 2}}
+    pool = {**KERNEL, "kind": "pool", "hot_loop": {"bound_share": 0.0, "spills": 0}}
+    assert page.hot_loops([KERNEL, pool], 0.9) == "Hot loops of 1 convolutions: 1 reach 90% of the bound; no spills."
+    said = page.hot_loops([KERNEL, slow, spilling], 0.9)
+    assert "2 reach 90% of the bound, all but slow (50%); spills in spilling." in said
+    assert "No hot loop" in page.hot_loops([pool], 0.9)
 
 
 def test_a_page_with_nothing_measured() -> None:
