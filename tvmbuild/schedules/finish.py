@@ -7,10 +7,15 @@ from typing import Any
 from tvmbuild.schedules.access import flatten_views
 from tvmbuild.schedules.border import guard_updates, peel
 from tvmbuild.schedules.fast_math import expand
+from tvmbuild.schedules.nan_order import put_bounds_first
 from tvmbuild.schedules.vector_loops import cut_vectors
 from tvmbuild.schedules.vector_reduction import cut_reductions
 
 
 def finish(func: Any) -> Any:
-    """Return a scheduled PrimFunc with borders peeled, flat views, vectors without masks and functions expanded."""
-    return expand(cut_vectors(cut_reductions(flatten_views(peel(guard_updates(func))))))
+    """Return a scheduled PrimFunc with borders peeled, flat views, vectors without masks and functions expanded.
+
+    Constant bounds of ``max`` and ``min`` come first, for NaN.
+    """
+    looped = cut_vectors(cut_reductions(flatten_views(peel(guard_updates(func)))))
+    return expand(put_bounds_first(looped))
