@@ -1,8 +1,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tvm import relax, s_tir
 
 from tvmbuild.schedules import depthwise
+from tvmbuild.schedules.access import analyze_access
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.legalize_conv2d_transpose import phases
 from tvmbuild.schedules.threads import GRAIN, thread_count
@@ -85,3 +87,16 @@ def test_channel_vectors_divide_the_channels_where_they_can():
     board = load_target("rpi4")
     assert depthwise.channel_lanes(64, board) == 4
     assert depthwise.channel_lanes(33, board) == 4
+
+
+def test_a_concatenation_changes_its_source_at_its_borders():
+    builder = relax.BlockBuilder()
+    parts = [relax.Var(f"x{width}", relax.TensorType((3, width), "float32")) for width in (5, 8)]
+    with builder.function("main", parts):
+        builder.emit_func_output(builder.emit(relax.op.concat(parts, 1)))
+    legal = relax.transform.LegalizeOps()(builder.get())
+    (func,) = (func for var, func in legal.functions_items() if var.name_hint != "main")
+    schedule = s_tir.Schedule(func)
+    access = analyze_access(schedule.get(schedule.get_sblock("T_concat")))
+    assert access.conditional == (False, True)
+    assert access.borders == (5,)

@@ -107,7 +107,7 @@ def analyze_access(block: Any) -> Access:
     def on_call(call: Any) -> None:
         nonlocal functions
         name = call.op.name if isinstance(call.op, ir.Op) else ""
-        if name == "tirx.if_then_else":
+        if name == "prim.if_then_else":
             conditions.append(call.args[0])
         elif name in _FUNCTIONS:
             functions += 1
@@ -168,12 +168,12 @@ def _borders(conditions: list[Any], variable: Any) -> tuple[int, ...]:
 
     def compare(node: Any) -> None:
         left, right = node.a, node.b
-        strict = isinstance(node, tirx.LT | tirx.GT)
         if left.same_as(variable) and isinstance(getattr(right, "value", None), int):
             # v < c and v >= c change at c; v <= c and v > c at c + 1.
             found.add(int(right.value) + (0 if isinstance(node, tirx.LT | tirx.GE) else 1))
         elif right.same_as(variable) and isinstance(getattr(left, "value", None), int):
-            found.add(int(left.value) + (1 if strict == isinstance(node, tirx.LT) else 0))
+            # c <= v and c > v change at c; c < v and c >= v at c + 1.
+            found.add(int(left.value) + (0 if isinstance(node, tirx.LE | tirx.GT) else 1))
 
     for condition in conditions:
         tvm_ffi.structural_walk(condition, ((tirx.LT, tirx.LE, tirx.GT, tirx.GE), compare))

@@ -76,7 +76,7 @@ def _unguarded(store: Any, conditions: list[Any]) -> Any:
     from tvm import ir, tirx
 
     def on_call(call: Any) -> Any:
-        if isinstance(call.op, ir.Op) and call.op.name == "tirx.if_then_else":
+        if isinstance(call.op, ir.Op) and call.op.name == "prim.if_then_else":
             _split(call.args[0], conditions)
             return call.args[1]
         return call
@@ -121,7 +121,7 @@ def peel(func: Any) -> Any:
             twin = tirx.decl_buffer(buffer.shape, buffer.dtype, str(buffer.name))
             buffers.append(twin)
             stmt = substitute(stmt, buffer, twin)
-        return tvm_ffi.structural_map(stmt, (tirx.For, _with_new_variable))
+        return tvm_ffi.structural_map(stmt, (tirx.For, with_new_variable))
 
     def on_loop(loop: Any, mutator: Any) -> Any:
         nonlocal changed
@@ -159,7 +159,8 @@ def peel(func: Any) -> Any:
     return s_tir.renew_defs(func.with_body(s_tir.SBlockRealize(func.body.iter_values, func.body.predicate, block)))
 
 
-def _with_new_variable(loop: Any) -> Any:
+def with_new_variable(loop: Any) -> Any:
+    """Return a loop with a variable of its own, as a copy needs it (imports tvm)."""
     from tvm import tirx
 
     variable = tirx.Var(str(loop.loop_var.name), loop.loop_var.ty.dtype)
