@@ -24,7 +24,7 @@ from tvmbuild.reference import run_reference
 from tvmbuild.samples import load_samples
 from tvmbuild.target import Target
 from tvmbuild.tensor import TensorSpec
-from tvmbuild.verify import OutputDifference, difference, frozen_values, target_of
+from tvmbuild.verify import OutputDifference, difference, frozen_values, own_tolerance, target_of
 
 #: Tensors exposed in one round.
 PROBES = 8
@@ -66,6 +66,7 @@ def first_difference(artifact: Artifact, model: Path, device: Device, options: V
     from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 
     told = artifact.manifest.options
+    fp16 = bool(told.get("fp16"))
     prepared = prepare(model, parse_shapes(told["shape"]), values=parse_values(told["value"]), compare=False)
     sample = load_samples(artifact.manifest.inputs, options.inputs, count=1, seed=options.seed)[0]
     layers = _layers(prepared.proto)
@@ -74,7 +75,7 @@ def first_difference(artifact: Artifact, model: Path, device: Device, options: V
         while low < high:
             probed = sorted({low + (high - low) * k // PROBES for k in range(PROBES)} | {high - 1})
             found = _compare_layers(
-                prepared.proto, [layers[i] for i in probed], sample, target_of(artifact), device, options
+                prepared.proto, [layers[i] for i in probed], sample, target_of(artifact), device, options, fp16
             )
             builds += 1
             bad = next((k for k, item in enumerate(found) if not item.passed), None)
@@ -116,6 +117,7 @@ def _compare_layers(
     target: Target,
     device: Device,
     options: VerifyOptions,
+    fp16: bool,
 ) -> list[OutputDifference]:
     import onnx
 
@@ -128,7 +130,7 @@ def _compare_layers(
     with tempfile.TemporaryDirectory(prefix="tvmbuild-") as scratch:
         path = Path(scratch) / "part.onnx"
         onnx.save(part, path)
-        result = build(path, target, BuildOptions(output=Path(scratch), name="part", compare=False))
+        result = build(path, target, BuildOptions(output=Path(scratch), name="part", compare=False, fp16=fp16))
         opened = open_artifact(Path(scratch) / "part.json")
         wanted = {spec.name: sample[spec.name] for spec in result.manifest.inputs}
         reference = run_reference(path, {**wanted, **frozen_values(opened)})
@@ -137,6 +139,6 @@ def _compare_layers(
         )
     outputs = dict(zip((spec.name for spec in result.manifest.outputs), run.outputs, strict=True))
     return [
-        difference(layer.spec, reference[n], outputs[n], options.tolerance)
+        difference(layer.spec, reference[n], outputs[n], options.tolerance or own_tolerance(opened, layer.spec))
         for n, layer in zip(names, layers, strict=True)
     ]

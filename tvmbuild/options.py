@@ -41,6 +41,7 @@ class BuildOptions:
         toolchain: "gnu" or "zig"; "" for the target's first that is installed.
         compare: run the prepared model against the original in ONNX Runtime before compiling.
         seed: seed of the inputs of that comparison.
+        fp16: compute in float16 where that is safe; the artifact's inputs and outputs keep their types.
         dump_ir: folder for the module after each phase, or None.
     """
 
@@ -52,6 +53,7 @@ class BuildOptions:
     toolchain: str = ""
     compare: bool = True
     seed: int = 0
+    fp16: bool = False
     dump_ir: Path | None = None
 
 
@@ -65,7 +67,7 @@ class VerifyOptions:
         samples: number of random inputs, or the most to take from a folder.
         seed: seed of the random inputs.
         tolerance: largest difference allowed, relative to the largest reference value; 0 for the default of the
-            output's dtype (``verify.DEFAULT_TOLERANCE``).
+            output's dtype and the artifact's precision (``verify.DEFAULT_TOLERANCE``, ``verify.FP16_TOLERANCE``).
         threads: threads of the runtime; 0 for one a core.
         timeout: seconds that one run may take.
     """

@@ -19,7 +19,7 @@ from tvmbuild.onnx_model.prepare import PreparedModel, prepare
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.onnx_model.to_relax import to_relax
 from tvmbuild.options import BuildOptions
-from tvmbuild.target import Target
+from tvmbuild.target import Target, require_fp16
 from tvmbuild.toolchain import Toolchain, find_toolchain
 from tvmbuild.versions import llvm_version, package_versions
 
@@ -39,8 +39,11 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
     Writes ``<name>.so``, ``<name>.tar`` and ``<name>.json`` into ``options.output``; all of them, or none.
 
     Raises:
+        OptionError: ``fp16`` for a target without fp16 arithmetic.
         TvmbuildError: any of the classes in ``errors.py`` up to OutputError, by the stage that failed.
     """
+    if options.fp16:
+        require_fp16(target)
     toolchain = find_toolchain(target, options.toolchain or None)
     prepared = prepare(
         model,
@@ -51,7 +54,7 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
     )
     with progress.stage("import into Relax"):
         module = to_relax(prepared)
-    module, report = optimize(module, target, kernels=schedules, dump_ir=options.dump_ir)
+    module, report = optimize(module, target, kernels=schedules, dump_ir=options.dump_ir, fp16=options.fp16)
     module = lower(module, target, dump_ir=options.dump_ir)
     with progress.stage("lower kernels"):
         executable = compile_module(module, target)
@@ -77,7 +80,7 @@ def _manifest(
     report: GraphReport,
     options: BuildOptions,
 ) -> Manifest:
-    told = {"shape": list(options.shape), "value": list(options.value)}
+    told = {"shape": list(options.shape), "value": list(options.value), "fp16": options.fp16}
     return Manifest(
         name=name,
         model=_describe(prepared),

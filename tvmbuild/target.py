@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tvmbuild.errors import TargetError
+from tvmbuild.errors import OptionError, TargetError
 from tvmbuild.suggest import did_you_mean
 
 if sys.version_info >= (3, 11):
@@ -89,6 +89,25 @@ class Target:
         if self.features and self.arch == "aarch64":
             config["mattr"] = [f"+{feature}" for feature in self.features]
         return tvm.target.Target(config)
+
+
+#: LLVM's name of half-precision arithmetic (Armv8.2-A FP16).
+HALF_PRECISION = "fullfp16"
+
+
+def require_fp16(target: Target) -> None:
+    """Check that a target can compute in float16.
+
+    Raises:
+        OptionError: its cores have no half-precision arithmetic.
+    """
+    if not target.has(HALF_PRECISION):
+        able = [name for name in known_targets() if load_target(name).has(HALF_PRECISION)]
+        raise OptionError(
+            f"--fp16 needs half-precision arithmetic, which {target.name} ({target.cpu}) lacks: its features do not "
+            f"list '{HALF_PRECISION}'.",
+            f"Build for a target that has it ({', '.join(able)}), or leave --fp16 out.",
+        )
 
 
 #: Closes every error about a file's form.

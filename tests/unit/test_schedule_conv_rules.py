@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tvmbuild.schedules import winograd_plan
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.packing import pack_conv2d, pack_matrix
+from tvmbuild.schedules.partial_sums import part_count
 from tvmbuild.schedules.register_tile import choose_tile, core_of
 from tvmbuild.schedules.tile_plan import lane_step, padded_depth, plan_conv2d, plan_matmul
 from tvmbuild.schedules.winograd_transform import (
@@ -105,11 +106,36 @@ def test_winograd_weights_are_packed_by_position_and_block(m):
 def test_winograd_error_grows_with_the_tile_and_is_seen_where_weights_are_bad():
     kernel = np.random.default_rng(3).standard_normal((8, 64, 3, 3)).astype(np.float32)
     small, large = relative_error(kernel, 2), relative_error(kernel, 4)
-    assert 0 < small < large < winograd_plan.MAX_ERROR
+    assert 0 < small < large < winograd_plan.MAX_ERROR["float32"]
     cancelling = np.zeros((8, 64, 3, 3), np.float32)
     cancelling[:, ::2], cancelling[:, 1::2] = 1.0, -1.0
     cancelling[..., 1, 1] += 1e-3
     assert relative_error(np.full_like(kernel, 0), 4) == 0
+
+
+def test_in_float16_only_the_small_winograd_tile_stays_within_the_error():
+    kernel = (np.random.default_rng(3).standard_normal((16, 320, 3, 3)) / 50).astype(np.float16)
+    small, large = relative_error(kernel, 2), relative_error(kernel, 4)
+    assert 1e-4 < small < winograd_plan.MAX_ERROR["float16"] < large
+    wide = Conv2dGeometry(1, 56, 56, 64, 64, (3, 3), padding=(1, 1, 1, 1))
+    assert {plan.m for plan in winograd_plan.candidates(wide, load_target("rpi5"), "float16")} == {2}
+
+
+@pytest.mark.parametrize(
+    ("depth", "step", "parts"), [(256, 16, 1), (512, 16, 2), (2048, 16, 8), (264, 8, 3), (257, 1, 1)]
+)
+def test_deep_sums_of_halves_are_cut_into_equal_parts(depth, step, parts):
+    assert part_count(depth, step) == parts
+
+
+def test_tiles_of_halves_hold_twice_the_channels_and_keep_their_columns_in_16_registers():
+    board = load_target("rpi5")
+    assert core_of(board, "float16").lanes == 2 * core_of(board).lanes
+    for columns in (7, 13, 27, 112):
+        tile = choose_tile(columns, 1000, board, dtype="float16")
+        assert tile.channels % 8 == 0
+        assert tile.columns <= 9
+    assert (lane_step(64, board, "float16"), lane_step(12, board, "float16")) == (8, 4)
 
 
 @pytest.mark.parametrize(

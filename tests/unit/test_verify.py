@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tvmbuild.artifact.manifest import Manifest
+from tvmbuild.artifact.open import Artifact
 from tvmbuild.errors import VerificationError
 from tvmbuild.tensor import TensorSpec
-from tvmbuild.verify import Verification, difference, require_passed
+from tvmbuild.verify import Verification, difference, own_tolerance, require_passed
 
 SPEC = TensorSpec("y", "float32", (2, 3))
 
@@ -32,6 +36,15 @@ def test_special_values_equal_only_themselves(value: float) -> None:
     assert broken.largest == np.inf
     assert not broken.passed
     assert not difference(SPEC, array(1, 2, 3, 4, 5, 6), special, 0.0).passed
+
+
+@pytest.mark.parametrize(
+    ("fp16", "dtype", "allowed"), [(False, "float32", 1e-4), (True, "float32", 1e-2), (True, "int64", 0)]
+)
+def test_an_artifact_in_half_precision_has_a_tolerance_of_its_own(fp16: bool, dtype: str, allowed: float) -> None:
+    spec = TensorSpec("y", dtype, (2,))
+    manifest = Manifest("m", {}, (), (spec,), {}, {}, {}, options={"fp16": fp16})
+    assert own_tolerance(Artifact(Path(), manifest), spec) == allowed
 
 
 def test_integers_must_be_equal() -> None:

@@ -28,6 +28,7 @@ def build(
         bool | None, typer.Option("--compare/--no-compare", help="Check the prepared model in ONNX Runtime. [compare]")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of that check's inputs. [0]")] = None,
+    fp16: Annotated[bool | None, typer.Option("--fp16/--fp32", help="Compute in half precision (rpi5). [fp32]")] = None,
     dump_ir: Annotated[Path | None, typer.Option(help="Folder for the module after each phase.")] = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -41,6 +42,7 @@ def build(
     Examples:
       tvmbuild build mobilenet.onnx -t rpi4
       tvmbuild build det.onnx -t rpi5 --shape x=1,3,640,640 -o build/
+      tvmbuild build mobilenet.onnx -t rpi5 --fp16
       tvmbuild build vad.onnx --value sr=16000 --dump-ir /tmp/ir
     """
     from tvmbuild.options import BuildOptions, read_project_file, resolve
@@ -56,6 +58,7 @@ def build(
         "toolchain": toolchain,
         "compare": compare,
         "seed": seed,
+        "fp16": fp16,
         "dump_ir": dump_ir,
     }
     resolved = resolve(BuildOptions, flags, project=read_project_file("build"))

@@ -26,6 +26,7 @@ from tvmbuild.graph.report import FusedKernel, GraphReport, Kept, MemoryPlan, Pa
 from tvmbuild.graph.rewriter import IRModule
 from tvmbuild.graph.simplify import simplify
 from tvmbuild.graph.sink_reshapes import sink_reshapes
+from tvmbuild.graph.to_float16 import to_float16
 from tvmbuild.target import Target
 
 #: A pass takes a module and returns it changed, with a report where there is something to count.
@@ -50,6 +51,7 @@ class _State:
     target: Target
     kernels: KernelLibrary | None
     dump_ir: Path | None
+    fp16: bool = False
     passes: tuple[PassReport, ...] = ()
     fused: tuple[FusedKernel, ...] = ()
     unfused: tuple[Kept, ...] = ()
@@ -58,7 +60,12 @@ class _State:
 
 
 def optimize(
-    mod: IRModule, target: Target, *, kernels: KernelLibrary | None = None, dump_ir: Path | None = None
+    mod: IRModule,
+    target: Target,
+    *,
+    kernels: KernelLibrary | None = None,
+    dump_ir: Path | None = None,
+    fp16: bool = False,
 ) -> tuple[IRModule, GraphReport]:
     """Simplify, fold, lay out, legalize, fuse and schedule a model.
 
@@ -67,12 +74,13 @@ def optimize(
         target: the board.
         kernels: computes and schedules; None leaves TVM's computes unscheduled.
         dump_ir: folder for the module after each phase (``01-simplify.py``, ...).
+        fp16: compute in float16 where that is safe; the target must have "fullfp16".
 
     Raises:
         UnsupportedOperatorError: control flow or shapes that depend on data are left.
         OutputError: the dump cannot be written.
     """
-    state = _State(mod, target, kernels, dump_ir)
+    state = _State(mod, target, kernels, dump_ir, fp16)
     for name, phase in PHASES.items():
         with progress.stage(f"graph: {name}") as step:
             before = len(state.passes)
@@ -151,6 +159,11 @@ def _layout(state: _State) -> None:
     _run(state, [sink_reshapes, simplify, _relax(relax.transform.EliminateCommonSubexpr())])
 
 
+def _precision(state: _State) -> None:
+    if state.fp16:
+        _run(state, [to_float16, _relax(relax.transform.EliminateCommonSubexpr())])
+
+
 def _legalize(state: _State) -> None:
     customized = fallback_legalizations()
     if state.kernels is not None:
@@ -176,6 +189,7 @@ PHASES: dict[str, Callable[[_State], None]] = {
     "simplify": _simplify,
     "fold": _fold,
     "layout": _layout,
+    "precision": _precision,
     "legalize": _legalize,
     "fuse": _fuse,
     "schedule": _schedule,

@@ -13,6 +13,7 @@ from tvmbuild.schedules.border import GUARD, mark_peel
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.kernel import PREFIX, Kernel
 from tvmbuild.schedules.knob import Choice, Knob
+from tvmbuild.schedules.register_tile import core_of
 from tvmbuild.schedules.threads import thread_count
 from tvmbuild.target import Target
 
@@ -90,9 +91,9 @@ def _row_cycles(g: Conv2dGeometry, columns: int) -> float:
     return whole * tile(columns) + (tile(rest) if rest else 0)
 
 
-def channel_lanes(channels: int, target: Target) -> int:
+def channel_lanes(channels: int, target: Target, dtype: str = "float32") -> int:
     """Return the lanes of a vector of channels: a whole register, or less where that divides the channels."""
-    native = target.vector_bits // 32
+    native = core_of(target, dtype).lanes
     return next((lanes for lanes in (native, native // 2, native // 4) if lanes >= 4 and channels % lanes == 0), native)
 
 
@@ -107,7 +108,7 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     last = sch.get_sblock(kernel.last.name) if kernel.epilogue else sch.cache_write(block, 0, "global")
     if not kernel.epilogue:
         last, block = sch.get_sblock(str(sch.get(last).name_hint)), sch.get_sblock(main.name)
-    columns, lanes = choice["columns"], channel_lanes(g.out_channels, target)
+    columns, lanes = choice["columns"], channel_lanes(g.out_channels, target, main.writes[0].dtype)
     n, h, w, c = sch.get_loops(last)
     tile, column = sch.split(w, [None, columns])
     vector, lane = sch.split(c, [None, lanes])

@@ -8,14 +8,16 @@ from tvmbuild.schedules.access import flatten_views
 from tvmbuild.schedules.border import guard_updates, peel
 from tvmbuild.schedules.fast_math import expand
 from tvmbuild.schedules.nan_order import put_bounds_first
+from tvmbuild.schedules.partial_sums import sum_in_parts
 from tvmbuild.schedules.vector_loops import cut_vectors
 from tvmbuild.schedules.vector_reduction import cut_reductions
 
 
 def finish(func: Any) -> Any:
-    """Return a scheduled PrimFunc with borders peeled, flat views, vectors without masks and functions expanded.
+    """Return a scheduled PrimFunc with deep sums in parts, borders peeled, whole vectors and functions expanded.
 
     Constant bounds of ``max`` and ``min`` come first, for NaN.
     """
-    looped = cut_vectors(cut_reductions(flatten_views(peel(guard_updates(func)))))
+    bordered = peel(guard_updates(sum_in_parts(func)))
+    looped = cut_vectors(cut_reductions(flatten_views(bordered)))
     return expand(put_bounds_first(looped))

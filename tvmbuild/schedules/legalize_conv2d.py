@@ -9,7 +9,14 @@ import numpy as np
 from tvmbuild.schedules import tiled_compute, winograd_compute, winograd_plan
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.packing import Array, pack_conv2d
-from tvmbuild.schedules.relax_calls import call_compute, constant_value, dtype_of, static_shape, stock_legalization
+from tvmbuild.schedules.relax_calls import (
+    call_compute,
+    constant_value,
+    dtype_of,
+    is_float,
+    static_shape,
+    stock_legalization,
+)
 from tvmbuild.schedules.tile_plan import padded_depth, plan_conv2d
 from tvmbuild.schedules.winograd_compute import WinogradPlan
 from tvmbuild.schedules.winograd_transform import pack_kernel, relative_error
@@ -22,20 +29,20 @@ def legalize(builder: Any, call: Any, target: Target) -> Any:
     weight = constant_value(call.args[1])
     if geometry is None or geometry.is_depthwise or weight is None:
         return stock_legalization(builder, call)
-    kernel = oihw(weight, str(call.attrs.kernel_layout))
-    for plan in winograd_plan.candidates(geometry, target):
-        if relative_error(kernel, plan.m) <= winograd_plan.MAX_ERROR:
+    kernel, dtype = oihw(weight, str(call.attrs.kernel_layout)), dtype_of(call)
+    for plan in winograd_plan.candidates(geometry, target, dtype):
+        if relative_error(kernel, plan.m) <= winograd_plan.MAX_ERROR[dtype]:
             return _winograd(builder, call.args[0], kernel, geometry, plan)
     return _direct(builder, call.args[0], kernel, geometry, target)
 
 
 def geometry_of(call: Any) -> Conv2dGeometry | None:
-    """Return the geometry of a float32 NHWC convolution of static shape, None for any other."""
+    """Return the geometry of a float NHWC convolution of static shape, None for any other."""
     attributes = call.attrs
     data, weight = (static_shape(argument) for argument in call.args)
     if str(attributes.data_layout) != "NHWC" or str(attributes.out_layout or "NHWC") != "NHWC":
         return None
-    if data is None or weight is None or any(dtype_of(argument) != "float32" for argument in call.args):
+    if data is None or weight is None or not is_float(call):
         return None
     layout = str(attributes.kernel_layout)
     padding = [int(value) for value in attributes.padding]
@@ -63,7 +70,7 @@ def oihw(weight: Array, layout: str) -> Array:
 def _direct(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, target: Target) -> Any:
     from tvm import relax
 
-    plan = plan_conv2d(geometry, target)
+    plan = plan_conv2d(geometry, target, str(kernel.dtype))
     depth = padded_depth(geometry.group_in, geometry.groups, target)
     kernel = np.pad(kernel, ((0, 0), (0, depth - geometry.group_in), (0, 0), (0, 0)))
     packed = relax.const(pack_conv2d(kernel, plan.tile.channels, geometry.groups))

@@ -16,7 +16,7 @@ import numpy as np
 
 from tvmbuild.schedules import legalize_conv2d
 from tvmbuild.schedules.packing import Array
-from tvmbuild.schedules.relax_calls import constant_value, dtype_of, static_shape
+from tvmbuild.schedules.relax_calls import constant_value, is_float, static_shape
 from tvmbuild.target import Target
 
 
@@ -62,7 +62,7 @@ def phases(extent: int, kernel: int, stride: int, padding: int, out_extent: int)
 
 
 def legalize(builder: Any, call: Any, target: Target) -> Any:
-    """Legalize a transposed convolution (NHWC, float32)."""
+    """Legalize a transposed convolution (NHWC, float32 or float16)."""
     plan = _plan(call)
     weight = constant_value(call.args[1])
     if plan is None or weight is None:
@@ -96,7 +96,7 @@ def _plan(call: Any) -> tuple[tuple[Phase, ...], tuple[Phase, ...]] | None:
         return None
     if int(attributes.groups) != 1 or any(int(value) != 1 for value in attributes.dilation):
         return None
-    if any(dtype_of(argument) != "float32" for argument in call.args):
+    if not is_float(call):
         return None
     weight, layout = static_shape(call.args[1]), str(attributes.kernel_layout)
     assert weight is not None

@@ -7,7 +7,14 @@ from typing import Any
 
 from tvmbuild.schedules import tiled_compute
 from tvmbuild.schedules.packing import pack_matrix
-from tvmbuild.schedules.relax_calls import call_compute, constant_value, dtype_of, static_shape, stock_legalization
+from tvmbuild.schedules.relax_calls import (
+    call_compute,
+    constant_value,
+    dtype_of,
+    is_float,
+    static_shape,
+    stock_legalization,
+)
 from tvmbuild.schedules.tile_plan import plan_matmul
 from tvmbuild.target import Target
 
@@ -20,14 +27,14 @@ def legalize(builder: Any, call: Any, target: Target) -> Any:
     left_shape, right_shape = static_shape(left), static_shape(right)
     if left_shape is None or right_shape is None or len(left_shape) < 2 or len(right_shape) < 2:
         return stock_legalization(builder, call)
-    if dtype_of(left) != "float32" or dtype_of(right) != "float32" or 0 in left_shape + right_shape:
+    if not is_float(call) or 0 in left_shape + right_shape:
         return stock_legalization(builder, call)
     *leading, rows, depth = left_shape
     columns = right_shape[-1]
     shared = math.prod(right_shape[:-2]) == 1 and len(right_shape) <= len(left_shape)
     if not shared and list(right_shape[:-2]) != leading:
         return stock_legalization(builder, call)
-    plan = plan_matmul(rows, depth, columns, target)
+    plan = plan_matmul(rows, depth, columns, target, dtype_of(left))
     count = f"{math.prod(leading)}x" if leading else ""
     workload = f"matmul {count}{rows}x{depth} by {depth}x{columns}"
     constant = constant_value(right)

@@ -23,7 +23,7 @@ def matches(kernel: Kernel, target: Target) -> bool:
     if len(main.spatial) != 4 or len(main.reduction) != 2 or len(main.reads) != 1 or len(main.writes) != 1:
         return False
     source, result = main.reads[0], main.writes[0]
-    same_type = source.dtype == result.dtype == "float32"
+    same_type = source.dtype == result.dtype and result.dtype in ("float32", "float16")
     positions = math.prod(main.spatial[1:3])
     return same_type and len(source.shape) == 4 and source.shape[3] == main.spatial[3] and positions > 1
 
@@ -31,7 +31,7 @@ def matches(kernel: Kernel, target: Target) -> bool:
 def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     """Return the number of registers of channels that are reduced together."""
     assert kernel.main is not None
-    lanes = channel_lanes(kernel.main.spatial[3], target)
+    lanes = channel_lanes(kernel.main.spatial[3], target, kernel.main.writes[0].dtype)
     most = next(count for count in (4, 2, 1) if count == 1 or kernel.main.spatial[3] % (count * lanes) == 0)
     return (Knob("registers", most, (1, 2, 4)),)
 
@@ -46,7 +46,7 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     last = sch.get_sblock(kernel.last.name) if kernel.epilogue else sch.cache_write(block, 0, "global")
     block = sch.get_sblock(main.name)
     channels = main.spatial[3]
-    lanes = channel_lanes(channels, target) * choice["registers"]
+    lanes = channel_lanes(channels, target, main.writes[0].dtype) * choice["registers"]
     *outer, _, c = sch.get_loops(last)
     vector, lane = sch.split(c, [None, lanes])
     sch.compute_at(block, vector, preserve_unit_loops=True)

@@ -11,13 +11,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+
 from tvmbuild.target import Target
 
-#: Reduction indices that are unrolled together where a vector of inputs is loaded at once (128-bit NEON, by lane).
+#: Reduction indices that are unrolled together where a vector of inputs is loaded at once (128-bit NEON, by lane), of
+#: float32; of float16 twice as many where the depth allows.
 LANE_STEP = 4
 
 #: Columns of a tile, at most; more would not fit any register file here.
 _MAX_COLUMNS = 16
+
+#: The same where a multiply-add takes lanes of halves: it can take them from 16 of the 32 registers alone, which LLVM
+#: also gives to accumulators; with 11 columns it spills, with 9 it does not.
+_MAX_COLUMNS_OF_HALVES = 9
 
 #: Bytes that TVM keeps on the stack for one buffer, at most (kMaxStackAlloca, exclusive); a larger tile would be
 #: allocated anew in every call and could not become registers.
@@ -32,7 +39,8 @@ class Core:
     """What the rule needs to know of a core.
 
     Attributes:
-        lanes: fp32 elements of a vector register.
+        lanes: elements of a vector register.
+        element_bytes: bytes of an element.
         registers: vector registers.
         fma_per_cycle: vector multiply-adds issued in a cycle.
         fma_latency: cycles until a multiply-add's sum can be added to again.
@@ -45,6 +53,7 @@ class Core:
     """
 
     lanes: int
+    element_bytes: int
     registers: int
     fma_per_cycle: int
     fma_latency: int
@@ -53,6 +62,11 @@ class Core:
     load_uops: float
     by_lane: bool
     memory_line: float
+
+    @property
+    def most_columns(self) -> int:
+        """Columns of a tile, at most."""
+        return _MAX_COLUMNS_OF_HALVES if self.by_lane and self.element_bytes == 2 else _MAX_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -63,22 +77,30 @@ class RegisterTile:
     channels: int
 
 
-def core_of(target: Target) -> Core:
-    """Return the core's limits.
+def core_of(target: Target, dtype: str = "float32") -> Core:
+    """Return the core's limits for elements of a type ("float32" or "float16").
 
     The Arm figures are from Arm's software optimization guides for Cortex-A72 and Cortex-A76, the load figure of the
     latter from LLVM's Neoverse N1 model, by which the product predicts it.
     """
-    lanes = target.vector_bits // 32
+    size = element_bytes(dtype)
+    lanes = target.vector_bits // (8 * size)
     if target.arch == "x86_64":
-        return Core(lanes, target.vector_registers, 2, 4, 6, 2, 1.0, by_lane=False, memory_line=16)
+        return Core(lanes, size, target.vector_registers, 2, 4, 6, 2, 1.0, by_lane=False, memory_line=16)
     if target.cpu in ("cortex-a76", "neoverse-n1", "cortex-a77", "cortex-a78"):
-        return Core(lanes, 32, 2, 4, 3, 2, 1.75, by_lane=True, memory_line=17)
-    return Core(lanes, 32, 1, 7, 3, 1, 1.0, by_lane=True, memory_line=32)
+        return Core(lanes, size, 32, 2, 4, 3, 2, 1.75, by_lane=True, memory_line=17)
+    return Core(lanes, size, 32, 1, 7, 3, 1, 1.0, by_lane=True, memory_line=32)
+
+
+def element_bytes(dtype: str) -> int:
+    """Return the bytes of an element ("float16": 2)."""
+    return int(np.dtype(dtype).itemsize)
 
 
 @lru_cache(maxsize=4096)
-def choose_tile(columns: int, channels: int, target: Target, exact_columns: bool = False) -> RegisterTile:
+def choose_tile(
+    columns: int, channels: int, target: Target, exact_columns: bool = False, dtype: str = "float32"
+) -> RegisterTile:
     """Choose the tile for a kernel of ``columns`` positions in a row by ``channels`` outputs.
 
     Args:
@@ -86,13 +108,14 @@ def choose_tile(columns: int, channels: int, target: Target, exact_columns: bool
         channels: output channels of one group.
         target: the board.
         exact_columns: whether the tile's columns must divide ``columns``.
+        dtype: type of the factors and the accumulators.
     """
-    core = core_of(target)
+    core = core_of(target, dtype)
     best: tuple[float, int, RegisterTile] | None = None
     for vectors in range(1, core.registers // 2):
         if vectors > 1 and (vectors - 1) * core.lanes >= channels:
             break
-        for width in range(1, min(columns, _MAX_COLUMNS) + 1):
+        for width in range(1, min(columns, core.most_columns) + 1):
             if not _fits(width, vectors, core) or (exact_columns and columns % width):
                 continue
             tile = RegisterTile(width, vectors * core.lanes)
@@ -109,7 +132,7 @@ def tile_cost(tile: RegisterTile, columns: int, channels: int, core: Core) -> fl
     vectors = tile.channels // core.lanes
     tiles = -(-columns // tile.columns) * -(-channels // tile.channels)
     fma = tile.columns * vectors
-    loads = vectors + tile.columns / (LANE_STEP if core.by_lane else 1)
+    loads = vectors + tile.columns / (core.lanes if core.by_lane else 1)
     folded = 0 if core.by_lane else tile.columns
     cycles = max(
         fma / core.fma_per_cycle,
@@ -123,7 +146,7 @@ def tile_cost(tile: RegisterTile, columns: int, channels: int, core: Core) -> fl
 def _fits(columns: int, vectors: int, core: Core) -> bool:
     """Whether accumulators, the weights in use and the columns' values fit the registers."""
     accumulators = columns * vectors
-    if accumulators * core.lanes * 4 >= _STACK_BYTES:
+    if accumulators * core.lanes * core.element_bytes >= _STACK_BYTES:
         return False
     if core.by_lane:
         return accumulators + columns + 2 * vectors <= core.registers

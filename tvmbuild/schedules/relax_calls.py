@@ -34,6 +34,12 @@ def dtype_of(expression: Any) -> str:
     return str(expression.ty.dtype)
 
 
+def is_float(call: Any) -> bool:
+    """Whether arguments and result of a call are all float32 or all float16."""
+    dtypes = {dtype_of(call), *map(dtype_of, call.args)}
+    return dtypes in ({"float32"}, {"float16"})
+
+
 def stock_legalization(builder: Any, call: Any) -> Any:
     """Legalize a call as TVM does."""
     return call.op.get_attr("FLegalize")(builder, call)

@@ -14,22 +14,22 @@ from tvmbuild.target import Target
 _COPY_CYCLES = 0.6
 
 
-def plan_conv2d(geometry: Conv2dGeometry, target: Target) -> TilePlan:
+def plan_conv2d(geometry: Conv2dGeometry, target: Target, dtype: str = "float32") -> TilePlan:
     """Choose the tiles of a direct convolution."""
     g = geometry
     depth = padded_depth(g.group_in, g.groups, target)
     is_few = 1 < g.in_channels < LANE_STEP and g.groups == 1 and core_of(target).by_lane
     is_copied = g.is_padded or depth != g.group_in or is_few
     copied = 0 if is_copied else g.height * g.width * g.in_channels
-    plan = _plan(g.out_height, g.out_width, g.group_out, depth, math.prod(g.kernel), copied / g.groups, target)
+    plan = _plan(g.out_height, g.out_width, g.group_out, depth, math.prod(g.kernel), copied / g.groups, target, dtype)
     if is_few:
         return dataclasses.replace(plan, by_vector=True, channels=LANE_STEP)
     return plan
 
 
-def plan_matmul(rows: int, depth: int, columns: int, target: Target) -> TilePlan:
+def plan_matmul(rows: int, depth: int, columns: int, target: Target, dtype: str = "float32") -> TilePlan:
     """Choose the tiles of a matrix product (rows, depth) x (depth, columns)."""
-    return _plan(1, rows, columns, depth, 1, float(rows * depth), target)
+    return _plan(1, rows, columns, depth, 1, float(rows * depth), target, dtype)
 
 
 def padded_depth(channels: int, groups: int, target: Target) -> int:
@@ -39,22 +39,27 @@ def padded_depth(channels: int, groups: int, target: Target) -> int:
     return -(-channels // LANE_STEP) * LANE_STEP
 
 
-def lane_step(depth: int, target: Target) -> int:
-    """Return how many reduction indices to unroll together."""
+def lane_step(depth: int, target: Target, dtype: str = "float32") -> int:
+    """Return how many reduction indices to unroll together: a vector of inputs where the depth allows."""
+    lanes = core_of(target, dtype).lanes
+    if core_of(target).by_lane and depth % lanes == 0:
+        return lanes
     return max(step for step in range(1, LANE_STEP + 1) if depth % step == 0)
 
 
-def _plan(rows: int, columns: int, channels: int, depth: int, taps: int, copied: float, target: Target) -> TilePlan:
+def _plan(
+    rows: int, columns: int, channels: int, depth: int, taps: int, copied: float, target: Target, dtype: str
+) -> TilePlan:
     """Choose between tiles that divide the columns and tiles that reach beyond them, which may need a copied input."""
-    core = core_of(target)
-    exact = choose_tile(columns, channels, target, exact_columns=True)
-    rounded = choose_tile(columns, channels, target)
+    core = core_of(target, dtype)
+    exact = choose_tile(columns, channels, target, exact_columns=True, dtype=dtype)
+    rounded = choose_tile(columns, channels, target, dtype=dtype)
     tile = exact
     if columns % rounded.columns:
         gain = tile_cost(exact, columns, channels, core) - tile_cost(rounded, columns, channels, core)
         if gain * rows * depth * taps > copied * _COPY_CYCLES:
             tile = rounded
-    step = lane_step(depth, target)
+    step = lane_step(depth, target, dtype)
     whole = -(-columns // tile.columns) * tile.columns
-    by_vector = core.by_lane and step == LANE_STEP
+    by_vector = core.by_lane and step >= LANE_STEP
     return TilePlan(tile, whole, step, by_vector, channels=depth)

@@ -16,7 +16,8 @@ from tvmbuild.schedules import vector_loops
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
-from tvmbuild.schedules.register_tile import core_of
+from tvmbuild.schedules.partial_sums import mark_parts, part_count
+from tvmbuild.schedules.register_tile import core_of, element_bytes
 from tvmbuild.target import Target
 
 #: Multiply-accumulates below which starting other cores costs more than it saves.
@@ -27,6 +28,9 @@ _OWN_PRODUCERS = ("padded", "pack")
 
 #: Share of a cache that may be counted on.
 _CACHE_SHARE = 0.7
+
+#: Reduction indices in one trip of the innermost loop, at most: more would leave the instruction cache.
+_MOST_STEPS = 16
 
 #: Cost of a line from memory, in lines from the second level cache.
 _MEMORY_COST = 3
@@ -60,13 +64,14 @@ def traffic_of(main: Stage) -> Traffic:
     reduced = math.prod(main.reduction)
     depth = main.reduction[-1]
     taps = main.reduction[-2] if len(main.reduction) > 1 else 1
+    size = element_bytes(main.writes[0].dtype)
     return Traffic(
         rows=leading[-1] if len(leading) > 1 else 1,
         strips=width // columns,
         blocks=blocks,
-        weight_bytes=reduced * channels * 4,
-        row_bytes=width * depth * 4,
-        tile_bytes=columns * reduced * 4 // max(1, taps // 2),
+        weight_bytes=reduced * channels * size,
+        row_bytes=width * depth * size,
+        tile_bytes=columns * reduced * size // max(1, taps // 2),
     )
 
 
@@ -90,9 +95,12 @@ def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
 def repeat_knob(main: Stage, lane_step: int, by_vector: bool, target: Target) -> Knob:
     """Return the knob ``repeat``: steps of the innermost reduction axis that one trip of its loop takes."""
     steps = main.reduction[-1] // lane_step
-    repeats = tuple(count for count in (1, 2, 4) if steps % count == 0)
+    repeats = tuple(count for count in (1, 2, 4) if steps % count == 0 and count * lane_step <= _MOST_STEPS)
     worth = by_vector and core_of(target).fma_per_cycle > 1
-    return Knob("repeat", repeats[-1] if worth else 1, repeats)
+    # Of a reduction of a single trip LLVM hoists the weights out of the loop over tiles, and spills them.
+    trips = math.prod(main.reduction[:-1]) * steps
+    looping = [count for count in repeats if trips // count > 1]
+    return Knob("repeat", max(looping, default=1) if worth else 1, repeats)
 
 
 def _moved(traffic: Traffic, rows: int, weights_stay: int, target: Target) -> float:
@@ -115,7 +123,7 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     """Schedule a kernel whose main stage is a tiled one."""
     main = kernel.main
     assert main is not None
-    core = core_of(target)
+    core = core_of(target, main.writes[0].dtype)
     block = sch.get_sblock(main.name)
     parallel = kernel.macs >= _PARALLEL_MACS
     for stage in kernel.epilogue[:-1]:
@@ -194,9 +202,11 @@ def _tile(sch: Any, block: Any, main: Stage, lanes: int, choice: Choice, paralle
         leading = [*leading, sch.add_unit_loop(column)]
     *outermost, row = leading
     strip, in_tile = sch.split(column, [None, int(main.note("tile")[0])])
-    depth_outer, repeat, step = sch.split(depth, [None, choice["repeat"], int(main.note("lane_step"))])
+    step_count = int(main.note("lane_step"))
+    parts = part_count(main.reduction[-1], choice["repeat"] * step_count) if is_half(main) else 1
+    part, depth_outer, repeat, step = sch.split(depth, [parts, None, choice["repeat"], step_count])
     vectors, lane = sch.split(channel, [None, lanes])
-    inner = [*taps, depth_outer, repeat, step, in_tile, vectors, lane]
+    inner = [*taps, part, depth_outer, repeat, step, in_tile, vectors, lane]
     chunk, around_tile = sch.split(row, [None, choice["rows"]])
     around = [channel_block, chunk] if choice["weights_stay"] else [chunk, channel_block]
     sch.reorder(*outermost, *around, strip, around_tile, *inner)
@@ -204,7 +214,14 @@ def _tile(sch: Any, block: Any, main: Stage, lanes: int, choice: Choice, paralle
     if parallel:
         sch.parallel(shared)
     sch.vectorize(lane)
-    return _Loops(around_tile, taps[0] if taps else depth_outer, [repeat, step, in_tile, vectors])
+    if is_half(main):
+        mark_parts(sch, [*taps, part], math.prod(main.reduction))
+    return _Loops(around_tile, taps[0] if taps else part, [repeat, step, in_tile, vectors])
+
+
+def is_half(main: Stage) -> bool:
+    """Whether a stage accumulates in float16."""
+    return main.writes[0].dtype == "float16"
 
 
 def load_by_vector(sch: Any, loaded: Any, loop: Any) -> None:

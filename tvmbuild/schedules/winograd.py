@@ -6,8 +6,10 @@ from typing import Any
 
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
-from tvmbuild.schedules.register_tile import LANE_STEP, core_of
-from tvmbuild.schedules.tiled import load_by_vector, repeat_knob, schedule_producers, start_tile, store_tile
+from tvmbuild.schedules.partial_sums import mark_parts, part_count
+from tvmbuild.schedules.register_tile import core_of
+from tvmbuild.schedules.tile_plan import lane_step
+from tvmbuild.schedules.tiled import is_half, load_by_vector, repeat_knob, schedule_producers, start_tile, store_tile
 from tvmbuild.schedules.winograd_compute import KINDS
 from tvmbuild.target import Target
 
@@ -28,7 +30,9 @@ def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     ``chunk`` is how many rows of tiles pass all stages together; ``repeat`` as in ``tiled.knobs``.
     """
     main = _main(kernel)
-    repeat = repeat_knob(main, LANE_STEP, core_of(target).by_lane, target)
+    repeat = repeat_knob(
+        main, lane_step(main.reduction[-1], target, main.writes[0].dtype), core_of(target).by_lane, target
+    )
     chosen = int(main.note("chunk"))
     height = int(main.note("geometry")[1])
     rows = -(-(height + sum(int(v) for v in main.note("geometry")[11:14:2]) - 2) // int(main.note("m")))
@@ -43,7 +47,7 @@ def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
 def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     """Schedule a Winograd convolution."""
     main = _main(kernel)
-    lanes = core_of(target).lanes
+    lanes = core_of(target, main.writes[0].dtype).lanes
     chunk_loop, whole, split_parallel = _outputs(sch, kernel, main, target, choice["chunk"])
     products = sch.get_sblock(main.name)
     inputs = sch.get_sblock("inputs")
@@ -75,7 +79,7 @@ def _outputs(sch: Any, kernel: Kernel, main: Stage, target: Target, chunk: int) 
     batch, height, width, channel = sch.get_loops(last)
     chunk_loop, in_chunk, row = sch.split(height, [None, chunk, m])
     across, column = sch.split(width, [None, m])
-    width_vector = _vector(rest[-1].spatial[-1], core_of(target).lanes)
+    width_vector = _vector(rest[-1].spatial[-1], core_of(target, main.writes[0].dtype).lanes)
     vectors, lane = sch.split(channel, [None, width_vector])
     sch.reorder(batch, chunk_loop, in_chunk, across, vectors, row, column, lane)
     chunks = int(sch.get(chunk_loop).extent)
@@ -98,12 +102,14 @@ def _outputs(sch: Any, kernel: Kernel, main: Stage, target: Target, chunk: int) 
 
 def _products(sch: Any, block: Any, main: Stage, target: Target, repeat_count: int, parallel: bool) -> None:
     """Schedule the products: one position after the other, so that its inputs and a block of weights stay in cache."""
-    core = core_of(target)
+    core = core_of(target, main.writes[0].dtype)
     *_, tile, channel_block, position, channel, depth = sch.get_loops(block)
     tile_outer, in_tile = sch.split(tile, [None, int(main.note("tile")[0])])
-    depth_outer, repeat, step = sch.split(depth, [None, repeat_count, LANE_STEP])
+    step_count = lane_step(main.reduction[-1], target, main.writes[0].dtype)
+    parts = part_count(main.reduction[-1], repeat_count * step_count) if is_half(main) else 1
+    part, depth_outer, repeat, step = sch.split(depth, [parts, None, repeat_count, step_count])
     vectors, lane = sch.split(channel, [None, core.lanes])
-    sch.reorder(position, channel_block, tile_outer, depth_outer, repeat, step, in_tile, vectors, lane)
+    sch.reorder(position, channel_block, tile_outer, part, depth_outer, repeat, step, in_tile, vectors, lane)
     if parallel:
         sch.parallel(sch.fuse(position, channel_block))
     sch.vectorize(lane)
@@ -112,7 +118,9 @@ def _products(sch: Any, block: Any, main: Stage, target: Target, repeat_count: i
     for loop in (repeat, step, in_tile, vectors):
         sch.unroll(loop)
     store_tile(sch, block, tile_outer, core.lanes)
-    start_tile(sch, block, depth_outer)
+    if is_half(main):
+        mark_parts(sch, [part], main.reduction[-1])
+    start_tile(sch, block, part)
 
 
 def _inputs(sch: Any, block: Any, main: Stage, lanes: int, parallel: bool) -> None:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.schedules.register_tile import LANE_STEP, choose_tile, core_of, tile_cost
+from tvmbuild.schedules.register_tile import LANE_STEP, choose_tile, core_of, element_bytes, tile_cost
 from tvmbuild.schedules.tile_plan import plan_conv2d
 from tvmbuild.schedules.winograd_compute import WinogradPlan
 from tvmbuild.target import Target
 
-#: Largest error of a layer over its largest output, with float32 (``winograd_transform.relative_error``). Ten such
-#: layers in a row stay an order of magnitude under the 1e-4 that a model is held to.
-MAX_ERROR = 2e-5
+#: Largest error of a layer over its largest output, by dtype (``winograd_transform.relative_error``). Ten layers of
+#: float32's limit in a row stay an order of magnitude under the 1e-4 that a model is held to. In float16 ordinary
+#: layers of ResNet-50 and SqueezeNet measure 1e-3 to 6.1e-3, varying with the sample; the limit is above those and
+#: under the 1e-2 that a model is held to.
+MAX_ERROR: Mapping[str, float] = {"float32": 2e-5, "float16": 8e-3}
+
+#: Tiles that are tried. In float16 the transforms of F(4x4), whose terms are up to 100 times what they sum to, lose
+#: 2e-2 to 1e-1 of the largest output (ReLU inputs, He weights, 16 to 512 channels); F(2x2) loses 1e-3 to 5e-3, less
+#: than the 2e-3 to 1.2e-2 of a direct sum in float16, since it is nine times less deep.
+_TILES: Mapping[str, tuple[int, ...]] = {"float32": (4, 2), "float16": (2,)}
 
 #: Cycles of the transforms for one tile and one vector of channels on a core of one multiply-add a cycle, by m.
 _INPUT_CYCLES = {2: 70.0, 4: 170.0}
@@ -23,47 +32,47 @@ _TILE_CYCLES = 2.5
 _CACHE_SHARE = 0.5
 
 
-def candidates(geometry: Conv2dGeometry, target: Target) -> list[WinogradPlan]:
+def candidates(geometry: Conv2dGeometry, target: Target, dtype: str = "float32") -> list[WinogradPlan]:
     """Return the Winograd plans predicted to be faster than direct convolution, the fastest first."""
     g = geometry
     if g.kernel != (3, 3) or g.stride != (1, 1) or g.dilation != (1, 1) or g.groups != 1:
         return []
     if g.in_channels % LANE_STEP or g.out_channels % LANE_STEP or min(g.in_channels, g.out_channels) < 8:
         return []
-    limit = direct_cost(g, target)
-    plans = [plan_winograd(g, m, target) for m in (4, 2)]
-    priced = [(winograd_cost(g, plan, target), plan) for plan in plans]
+    limit = direct_cost(g, target, dtype)
+    plans = [plan_winograd(g, m, target, dtype) for m in _TILES[dtype]]
+    priced = [(winograd_cost(g, plan, target, dtype), plan) for plan in plans]
     return [plan for cost, plan in sorted(priced, key=lambda pair: pair[0]) if cost < limit]
 
 
-def plan_winograd(geometry: Conv2dGeometry, m: int, target: Target) -> WinogradPlan:
+def plan_winograd(geometry: Conv2dGeometry, m: int, target: Target, dtype: str = "float32") -> WinogradPlan:
     """Choose the tiles of F(m x m, 3 x 3)."""
     g = geometry
     high, wide = -(-g.out_height // m), -(-g.out_width // m)
-    row_bytes = wide * (m + 2) ** 2 * (g.in_channels + g.out_channels) * 4
+    row_bytes = wide * (m + 2) ** 2 * (g.in_channels + g.out_channels) * element_bytes(dtype)
     cache = target.l2_kib * 1024 * _CACHE_SHARE
     chunk = max([rows for rows in range(1, high + 1) if high % rows == 0 and rows * row_bytes <= cache], default=1)
     if chunk == high:
-        tile = choose_tile(high * wide, g.out_channels, target)
+        tile = choose_tile(high * wide, g.out_channels, target, dtype=dtype)
         tiles = -(-high * wide // tile.columns) * tile.columns
         return WinogradPlan(m, tile, tiles, chunk)
-    tile = choose_tile(chunk * wide, g.out_channels, target, exact_columns=True)
+    tile = choose_tile(chunk * wide, g.out_channels, target, exact_columns=True, dtype=dtype)
     return WinogradPlan(m, tile, high * wide, chunk)
 
 
-def direct_cost(geometry: Conv2dGeometry, target: Target) -> float:
+def direct_cost(geometry: Conv2dGeometry, target: Target, dtype: str = "float32") -> float:
     """Return predicted cycles of direct convolution."""
-    g = geometry
-    plan = plan_conv2d(g, target)
+    g, core = geometry, core_of(target, dtype)
+    plan = plan_conv2d(g, target, dtype)
     reduced = g.kernel[0] * g.kernel[1] * g.group_in
-    cost = tile_cost(plan.tile, g.out_width, g.group_out, core_of(target))
-    weights = reduced * g.out_channels * 4 / 64 * core_of(target).memory_line
+    cost = tile_cost(plan.tile, g.out_width, g.group_out, core)
+    weights = reduced * g.out_channels * core.element_bytes / 64 * core.memory_line
     return g.batch * g.out_height * g.groups * reduced * cost + weights
 
 
-def winograd_cost(geometry: Conv2dGeometry, plan: WinogradPlan, target: Target) -> float:
+def winograd_cost(geometry: Conv2dGeometry, plan: WinogradPlan, target: Target, dtype: str = "float32") -> float:
     """Return predicted cycles of a Winograd convolution."""
-    g, core = geometry, core_of(target)
+    g, core = geometry, core_of(target, dtype)
     positions = (plan.m + 2) ** 2
     vectors = -(-g.out_channels // plan.tile.channels) * plan.tile.channels / core.lanes
     products = positions * (
@@ -72,5 +81,5 @@ def winograd_cost(geometry: Conv2dGeometry, plan: WinogradPlan, target: Target) 
     )
     transforms = _INPUT_CYCLES[plan.m] * g.in_channels + _OUTPUT_CYCLES[plan.m] * g.out_channels
     transforms *= plan.tiles / core.lanes / core.fma_per_cycle
-    weights = positions * g.in_channels * g.out_channels * 4 / 64 * core.memory_line
+    weights = positions * g.in_channels * g.out_channels * core.element_bytes / 64 * core.memory_line
     return g.batch * (products + transforms) + weights

@@ -13,6 +13,10 @@ from typing import Any
 import numpy as np
 
 from tvmbuild.schedules.packing import Array
+from tvmbuild.schedules.partial_sums import MOST_TERMS
+
+#: Output channels of which the error in float16 is measured; its sums are done one channel after the other.
+_MEASURED = 32
 
 #: G by m.
 _G: dict[int, list[list[float]]] = {
@@ -93,22 +97,23 @@ def pack_kernel(kernel: Array, m: int, block: int) -> Array:
 
 
 def relative_error(kernel: Array, m: int, tiles: int = 4, seed: int = 0) -> float:
-    """Measure what float32 loses: the largest error of a few tiles, over the largest output.
+    """Measure what the kernel's dtype loses: the largest error of a few tiles, over the largest output.
 
     The inputs are standard normal; the reference is computed in float64 by the definition.
 
     Args:
-        kernel: OIHW with H = W = 3.
+        kernel: OIHW with H = W = 3, float32 or float16; of the latter the first channels are measured.
         m: outputs of a tile in a row.
         tiles: tiles to try.
         seed: of the inputs.
     """
-    a = m + 2
-    data = np.random.default_rng(seed).standard_normal((tiles, kernel.shape[1], a, a)).astype(np.float32)
+    a, is_half = m + 2, kernel.dtype == np.float16
+    kernel = kernel[:_MEASURED] if is_half else kernel.astype(np.float32)
+    data = np.random.default_rng(seed).standard_normal((tiles, kernel.shape[1], a, a)).astype(kernel.dtype)
     rows = np.stack(input_transform([data[..., i, :] for i in range(a)], m), axis=-2)
     values = np.stack(input_transform([rows[..., j] for j in range(a)], m), axis=-1)
-    weights = transform_kernel(kernel.astype(np.float32), m)
-    products = np.einsum("tcij,ocij->toij", values, weights)
+    weights = transform_kernel(kernel, m)
+    products = _half_products(values, weights) if is_half else np.einsum("tcij,ocij->toij", values, weights)
     columns = np.stack(output_transform([products[..., i, :] for i in range(a)], m), axis=-2)
     outputs = np.stack(output_transform([columns[..., j] for j in range(a)], m), axis=-1)
     exact = np.zeros(outputs.shape)
@@ -118,3 +123,14 @@ def relative_error(kernel: Array, m: int, tiles: int = 4, seed: int = 0) -> floa
             exact += np.einsum("tcij,oc->toij", window, kernel[..., i, j].astype(np.float64))
     scale = float(np.abs(exact).max())
     return float(np.abs(outputs - exact).max()) / scale if scale else 0.0
+
+
+def _half_products(values: Array, weights: Array) -> Array:
+    """Sum products over the channels as the kernel does: fused multiply-adds in float16, in parts."""
+    total = part = np.zeros((len(values), len(weights), *values.shape[2:]), np.float16)
+    for channel in range(values.shape[1]):
+        factor = values[:, None, channel].astype(np.float32)
+        part = (part + factor * weights[None, :, channel].astype(np.float32)).astype(np.float16)
+        if (channel + 1) % MOST_TERMS == 0:
+            total, part = total + part, np.zeros_like(part)
+    return np.asarray(total + part)
