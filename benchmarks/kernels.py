@@ -24,6 +24,7 @@ from benchmarks.models import PREDICTED, BenchModel, all_names, model
 from benchmarks.predicted import predict_model
 from tvmbuild.commands.console import Console
 from tvmbuild.errors import TvmbuildError
+from tvmbuild.target import HALF_PRECISION, load_target
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,7 +49,8 @@ def plan(parts: Sequence[str], models: Sequence[str] | None) -> Iterator[Work]:
     if "predicted" in parts:
         for target in TARGETS:
             for name in (name for name in PREDICTED if name in chosen):
-                yield "predicted", f"{name}-{target}-fp32", name, _predict_for(target)
+                for precision in ("fp32", "fp16") if load_target(target).has(HALF_PRECISION) else ("fp32",):
+                    yield "predicted", f"{name}-{target}-{precision}", name, _predict_for(target, precision == "fp16")
     if "build" in parts:
         for name in (name for name in PREDICTED if name in chosen):
             yield "build", f"{name}-{BUILD_TARGET}", name, _build
@@ -57,8 +59,8 @@ def plan(parts: Sequence[str], models: Sequence[str] | None) -> Iterator[Work]:
             yield "host", name, name, time_model
 
 
-def _predict_for(target: str) -> Callable[[BenchModel, Path], store.Result]:
-    return lambda subject, folder: predict_model(subject, target, folder)
+def _predict_for(target: str, fp16: bool) -> Callable[[BenchModel, Path], store.Result]:
+    return lambda subject, folder: predict_model(subject, target, folder, fp16=fp16)
 
 
 def _build(subject: BenchModel, folder: Path) -> store.Result:

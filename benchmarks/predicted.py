@@ -48,25 +48,28 @@ class RecordingSchedules:
         return scheduled, reports
 
 
-def predict_model(model: BenchModel, target_name: str, folder: Path) -> Result:
+def predict_model(model: BenchModel, target_name: str, folder: Path, *, fp16: bool = False) -> Result:
     """Build a model for a board and predict it.
 
     Args:
         model: what to build.
         target_name: the board.
         folder: receives the artifact.
+        fp16: build it in half precision.
 
     Raises:
         TvmbuildError: any stage failed.
     """
     target = load_target(target_name)
-    options = BuildOptions(shape=model.shapes, value=model.values, output=folder, name=f"{model.name}-{target_name}")
+    name = f"{model.name}-{target_name}" + ("-fp16" if fp16 else "")
+    options = BuildOptions(shape=model.shapes, value=model.values, output=folder, name=name, fp16=fp16)
     artifact = open_artifact(build(model.path, target, options).folder / f"{options.name}.json")
     sample = load_samples(artifact.manifest.inputs, None)[0]
     prediction = predict(artifact.library, target, [sample[spec.name] for spec in artifact.manifest.inputs])
-    scheduled, graph = schedule_reports(model, target)
+    scheduled, graph = schedule_reports(model, target, fp16=fp16)
     calls = {kernel.name: kernel.count for kernel in graph.kernels}
-    rate = core_model(target).float32_macs
+    core = core_model(target)
+    rate = core.float16_macs if fp16 else core.float32_macs
     return {
         "model": model.name,
         "target": target_name,
@@ -90,11 +93,13 @@ def predict_model(model: BenchModel, target_name: str, folder: Path) -> Result:
     }
 
 
-def schedule_reports(model: BenchModel, target: Target) -> tuple[dict[str, KernelReport], GraphReport]:
+def schedule_reports(
+    model: BenchModel, target: Target, *, fp16: bool = False
+) -> tuple[dict[str, KernelReport], GraphReport]:
     """Return how each kernel is scheduled, by name, and the graph's report; nothing is compiled."""
     prepared = prepare(model.path, parse_shapes(model.shapes), parse_values(model.values), compare=False)
     recorder = RecordingSchedules()
-    _, graph = optimize(to_relax(prepared), target, kernels=recorder)
+    _, graph = optimize(to_relax(prepared), target, kernels=recorder, fp16=fp16)
     return recorder.reports, graph
 
 

@@ -56,6 +56,7 @@ def test_the_plan_keeps_to_parts_and_models() -> None:
     assert work == [
         ("predicted", "squeezenet-rpi4-fp32"),
         ("predicted", "squeezenet-rpi5-fp32"),
+        ("predicted", "squeezenet-rpi5-fp16"),
         ("build", "squeezenet-rpi4"),
     ]
     assert [name for part, name, *_ in kernels.plan(("host",), None) if part == "host"] == all_names()
