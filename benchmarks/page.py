@@ -136,11 +136,11 @@ HOST_NOTE = """\
 Milliseconds of one inference on this machine, {threads} threads, batch 1, measured: the best of {runs} runs. ONNX
 Runtime runs in the same session, in turn with tvmbuild in {rounds} rounds, with its defaults. Each round of either is
 a process of its own: after a run ONNX Runtime's threads wait in a busy loop, which on few cores would take time from
-whoever is measured next, and turning that off would slow it down. Ratios are ONNX Runtime's time over tvmbuild's:
-above 1, tvmbuild is faster. The best runs are compared because other load disturbs them least; with fewer free cores
-than threads the medians suffer more for ONNX Runtime, whose threads wait for each other in busy loops (load average
-before these runs: {least_load:.1f} to {most_load:.1f} on {cores} cores). Peak memory is that of the process; ONNX
-Runtime's without what Python held before it had the model."""
+whoever is measured next, and turning that off would change what is measured. Ratios are ONNX Runtime's time over
+tvmbuild's: above 1, tvmbuild is faster. The best runs are compared because other load disturbs them least: without a
+free core for each thread, both programs' threads wait for each other, and medians swing by large factors from one
+session to the next (load average before these runs: {least_load:.1f} to {most_load:.1f} on {cores} cores). Peak
+memory is that of the process; ONNX Runtime's without what Python held before it had the model."""
 
 
 def host_section(host: Mapping[str, Result], limits: Mapping[str, float]) -> list[str]:

@@ -2,7 +2,7 @@
 
 tvmbuild's artifact is timed in such a process too (the runner). Neither program's threads are then alive while the
 other runs: after a run ONNX Runtime's threads by default wait in a busy loop for a while, and so would take the cores
-of whoever is timed next. Turning that default off would slow ONNX Runtime itself down.
+of whoever is timed next. Turning that default off would time another ONNX Runtime than people run.
 """
 
 from __future__ import annotations
