@@ -28,7 +28,7 @@ format: setup ## format the code in place
 models: setup ## fetch the real models and pictures that demo and tests use into build/
 	@$(RUN) -m tvmbuild.zoo
 
-bench-kernels: setup ## measure the kernels and write docs/performance.md: ten minutes
+bench-kernels: setup ## measure the kernels and write docs/performance.md: minutes
 	@$(RUN) benchmarks/kernels.py
 
 lock: setup ## resolve pyproject.toml into requirements.lock with hashes
