@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +28,7 @@ class Board:
 
 
 @pytest.fixture(scope="module", params=["rpi4", "rpi5"])
-def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
+def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Board:
     folder: Path = tmp_path_factory.mktemp("kernels")
     proto, arrays = make_model(CASES)
     onnx.save(proto, folder / "kernels.onnx")

@@ -30,6 +30,8 @@ _FIXED = {
     "layer_norm": OPAQUE,
     "split": OPAQUE,
     "resize2d": ANCHOR,
+    # Softplus (log, exp and more) in each element of a convolution's unrolled tile keeps LLVM busy for minutes.
+    "log": INJECTIVE,
 }
 
 #: Ending of the name of a kernel that spreads a small computed operand.

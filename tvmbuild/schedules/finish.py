@@ -7,17 +7,19 @@ from typing import Any
 from tvmbuild.schedules.access import flatten_views
 from tvmbuild.schedules.border import guard_updates, peel
 from tvmbuild.schedules.fast_math import expand
-from tvmbuild.schedules.nan_order import put_bounds_first
+from tvmbuild.schedules.nan_order import keep_nan
 from tvmbuild.schedules.partial_sums import sum_in_parts
 from tvmbuild.schedules.vector_loops import cut_vectors
 from tvmbuild.schedules.vector_reduction import cut_reductions
+from tvmbuild.target import Target
 
 
-def finish(func: Any) -> Any:
-    """Return a scheduled PrimFunc with deep sums in parts, borders peeled, whole vectors and functions expanded.
+def finish(func: Any, target: Target) -> Any:
+    """Return a scheduled PrimFunc for a board.
 
-    Constant bounds of ``max`` and ``min`` come first, for NaN.
+    Deep sums are cut into parts, borders peeled, views flat, vectors without masks, functions expanded, and bounds
+    keep NaN.
     """
     bordered = peel(guard_updates(sum_in_parts(func)))
     looped = cut_vectors(cut_reductions(flatten_views(bordered)))
-    return expand(put_bounds_first(looped))
+    return expand(keep_nan(looped, target))

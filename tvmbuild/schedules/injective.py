@@ -20,6 +20,9 @@ from tvmbuild.target import Target
 #: expanded exponential take LLVM and TVM's simplifier minutes.
 MAX_COPIES = 3
 
+#: Most elementary functions within each other: TVM's simplifier takes milliseconds for two, 24 s for three (Mish).
+MAX_NESTED = 2
+
 
 def lanes(access: Access, target: Target, registers: int) -> int:
     """Return the elements in so many registers."""
@@ -33,13 +36,29 @@ def inline_stages(sch: Any, kernel: Kernel) -> list[Stage]:
         The stages that remain, in order; the last writes the output.
     """
     copies = _copies(kernel)
+    nested = _too_nested(sch, kernel)
     kept = []
     for stage in kernel.stages:
         writes_parameter = any(ref.parameter for ref in stage.writes)
-        if stage is kernel.last or writes_parameter or stage.is_reduction or copies[stage.name] > MAX_COPIES:
+        stays = stage.is_reduction or copies[stage.name] > MAX_COPIES or stage.name in nested
+        if stage is kernel.last or writes_parameter or stays:
             kept.append(stage)
         else:
             sch.compute_inline(sch.get_sblock(stage.name))
+    return kept
+
+
+def _too_nested(sch: Any, kernel: Kernel) -> set[str]:
+    """Return the stages to keep in memory so that no more than ``MAX_NESTED`` functions come to stand in each other."""
+    writer = {ref.name: stage.name for stage in kernel.stages for ref in stage.writes}
+    depth: dict[str, int] = {}
+    kept: set[str] = set()
+    for stage in kernel.stages:
+        own = analyze_access(sch.get(sch.get_sblock(stage.name))).functions
+        sources = [writer[ref.name] for ref in stage.reads if writer.get(ref.name, stage.name) != stage.name]
+        if own:
+            kept |= {name for name in sources if depth[name] and depth[name] + own > MAX_NESTED}
+        depth[stage.name] = own + max((depth[name] for name in sources if name not in kept), default=0)
     return kept
 
 

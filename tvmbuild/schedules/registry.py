@@ -96,4 +96,4 @@ def schedule_function(name: str, func: Any, target: Target, choice: Choice | Non
         note = f"{module.KIND} failed: {str(error).strip().splitlines()[-1][:200]}"
         return func, KernelReport(name, NAIVE, kernel.macs, kernel.workload, note=note)
     report = KernelReport(name, module.KIND, kernel.macs, kernel.workload, values)
-    return finish(schedule.mod["main"]).with_attr("tirx.is_scheduled", True), report
+    return finish(schedule.mod["main"], target).with_attr("tirx.is_scheduled", True), report
