@@ -190,6 +190,24 @@ CASES: dict[str, Case] = {
 }
 
 
+#: Of every kind one that is large enough for several threads, with counts that four of them do not divide.
+LARGE_CASES: dict[str, Case] = {
+    "direct": _conv((1, 24, 27, 29), 36, (3, 3), strides=[2, 2], pads=[1] * 4),
+    "pointwise": _conv((1, 40, 27, 29), 52, (1, 1)),
+    "winograd": _winograd((1, 32, 30, 34), 36),
+    "depthwise": _conv((1, 37, 57, 55), 37, (3, 3), group=37, pads=[1] * 4),
+    "deconv": _deconv((1, 24, 27, 29), 20, (2, 2), strides=[2, 2]),
+    "matmul": _one("MatMul", (197, 64), constants=(normal(64, 100),)),
+    "batched": _one("MatMul", (5, 67, 32), (5, 32, 67)),
+    "pool": _one("MaxPool", (1, 33, 111, 113), kernel_shape=[3, 3], strides=[2, 2]),
+    "softmax": _one("Softmax", (7, 67, 67), axis=-1),
+    "norm": _one("LayerNormalization", (1, 197, 129), constants=(normal(129), normal(129)), axis=-1),
+    "chain": _then(_one("Sigmoid", (1, 33, 57, 55)), "Tanh"),
+    "resize": _resize((1, 33, 27, 29), (54, 58), mode="linear", coordinate_transformation_mode="half_pixel"),
+    "transpose": _one("Transpose", (33, 57, 131), perm=[2, 0, 1]),
+}
+
+
 def make_model(cases: Mapping[str, Case]) -> tuple[ModelProto, dict[str, Array]]:
     """Return a model with an output for each case, and its inputs."""
     nodes, weights, arrays = [], [], {}
