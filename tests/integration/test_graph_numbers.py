@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tvm import relax
 from tvm.relax.frontend.onnx import from_onnx
 
+from tvmbuild import schedules
 from tvmbuild.graph.pipeline import lower, optimize
 from tvmbuild.target import load_target
 
@@ -25,19 +26,19 @@ HOST = load_target("host")
 TOLERANCE = 1e-4
 
 
-def run(model: Any, data: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
-    """Compile an optimized model for this machine without schedules and run it."""
-    mod, _ = optimize(from_onnx(model), HOST)
+def run(model: Any, data: np.ndarray[Any, Any], kernels: Any = None) -> list[np.ndarray[Any, Any]]:
+    """Compile an optimized model for this machine, without schedules unless given them, and run it."""
+    mod, _ = optimize(from_onnx(model), HOST, kernels=kernels)
     executable = tvm.compile(lower(mod, HOST), HOST.to_tvm(), relax_pipeline=tvm.transform.Sequential([]))
     result = relax.VirtualMachine(executable, tvm.cpu())["main"](tvm.runtime.tensor(data))
     return [result.numpy()] if hasattr(result, "numpy") else [field.numpy() for field in result]
 
 
-def check(model: Any, shape: tuple[int, ...]) -> None:
+def check(model: Any, shape: tuple[int, ...], kernels: Any = None) -> None:
     data = np.random.default_rng(0).standard_normal(shape).astype("float32")
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     expected = session.run(None, {"x": data})
-    for actual, wanted in zip(run(model, data), expected, strict=True):
+    for actual, wanted in zip(run(model, data, kernels), expected, strict=True):
         assert actual.shape == wanted.shape
         np.testing.assert_allclose(actual, wanted, rtol=0, atol=TOLERANCE * max(1.0, float(np.abs(wanted).max())))
 
@@ -45,8 +46,9 @@ def check(model: Any, shape: tuple[int, ...]) -> None:
 class RandomNet:
     """Draws layers one after another; every tensor drawn may be read again."""
 
-    def __init__(self, draw: Any) -> None:
+    def __init__(self, draw: Any, widest: int) -> None:
         self.draw = draw
+        self.widest = widest
         self.rng = np.random.default_rng(draw(st.integers(0, 2**16)))
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
@@ -71,7 +73,7 @@ class RandomNet:
 def _conv(net: RandomNet, data: str, shape: tuple[int, int, int]) -> None:
     channels, height, width = shape
     groups = net.draw(st.sampled_from([count for count in (1, 2, channels) if channels % count == 0]))
-    out = groups * net.draw(st.integers(1, 3))
+    out = groups * net.draw(st.integers(1, net.widest if groups < channels else 2))
     kernel = net.draw(st.sampled_from([1, 3]))
     stride = net.draw(st.integers(1, 2))
     inputs = [data, net.weight(out, channels // groups, kernel, kernel)]
@@ -83,7 +85,7 @@ def _conv(net: RandomNet, data: str, shape: tuple[int, int, int]) -> None:
 
 def _transposed(net: RandomNet, data: str, shape: tuple[int, int, int]) -> None:
     channels, height, width = shape
-    out = net.draw(st.integers(1, 3))
+    out = net.draw(st.integers(1, net.widest))
     if height > 16:
         return
     net.op("ConvTranspose", [data, net.weight(channels, out, 2, 2)], (out, 2 * height, 2 * width), strides=[2, 2])
@@ -181,9 +183,9 @@ LAYERS = {
 
 
 @st.composite
-def nets(draw: Any) -> tuple[Any, tuple[int, ...]]:
-    net = RandomNet(draw)
-    shape = (draw(st.integers(1, 4)), draw(st.integers(1, 9)), draw(st.integers(1, 9)))
+def nets(draw: Any, widest: int = 3, largest: int = 9) -> tuple[Any, tuple[int, ...]]:
+    net = RandomNet(draw, widest)
+    shape = (draw(st.integers(1, 4)), draw(st.integers(1, largest)), draw(st.integers(1, largest)))
     net.tensors.append(("x", shape))
     _conv(net, "x", shape)
     for _ in range(draw(st.integers(1, 10))):
@@ -207,6 +209,12 @@ def nets(draw: Any) -> tuple[Any, tuple[int, ...]]:
 @given(nets())
 def test_random_nets_keep_their_numbers(case: tuple[Any, tuple[int, ...]]) -> None:
     check(*case)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(nets(widest=37, largest=23))
+def test_random_nets_keep_their_numbers_with_schedules(case: tuple[Any, tuple[int, ...]]) -> None:
+    check(*case, kernels=schedules)
 
 
 def model_of(nodes: list[Any], weights: dict[str, np.ndarray[Any, Any]], shape: tuple[int, ...], output: str) -> Any:
