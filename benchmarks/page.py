@@ -15,20 +15,21 @@ END = "<!-- bench-kernels: end -->"
 LISTED = 15
 
 
-def insert(page: str, body: str) -> str:
+def insert(page: str, body: str, markers: tuple[str, str] = (START, END)) -> str:
     """Return the page with what is between the markers replaced; they are appended when it has none."""
-    if START not in page or END not in page:
-        page = f"{page.rstrip()}\n\n{START}\n{END}\n"
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
-    return f"{before}{START}\n\n{body.strip()}\n\n{END}{after}"
+    start, end = markers
+    if start not in page or end not in page:
+        page = f"{page.rstrip()}\n\n{start}\n{end}\n"
+    before, _, rest = page.partition(start)
+    _, _, after = rest.partition(end)
+    return f"{before}{start}\n\n{body.strip()}\n\n{end}{after}"
 
 
-def write(path: Path, body: str) -> None:
+def write(path: Path, body: str, markers: tuple[str, str] = (START, END)) -> None:
     """Put the body into the page, aside and then in place."""
     page = path.read_text(encoding="utf-8") if path.is_file() else "# Performance\n"
     aside = path.with_suffix(".partial")
-    aside.write_text(insert(page, body), encoding="utf-8")
+    aside.write_text(insert(page, body, markers), encoding="utf-8")
     aside.replace(path)
 
 
