@@ -72,23 +72,6 @@ def tanh(x: Any) -> Any:
     return _bind(x, "x", body)
 
 
-def tanh_of_log(y: Any) -> Any:
-    """Return tanh(log(y)) = (y**2 - 1) / (y**2 + 1) for a float32 expression, NaN where y is negative.
-
-    It is the middle of Mish, x tanh(log(1 + e**x)).
-    """
-
-    def body(v: Any) -> Any:
-        from tvm import tirx
-
-        # From 1e5 on it is 1 in float32, long before the square overflows.
-        square = _bind(_at_most(v, 1e5), "bounded", lambda b: b * b)
-        ratio = _bind(square, "square", lambda s: (s - 1.0) / (s + 1.0))
-        return tirx.Select(v < _f32(0.0), _f32(float("nan")), ratio)
-
-    return _bind(y, "y", body)
-
-
 def erf(x: Any) -> Any:
     """Return the error function of a float32 expression."""
 
@@ -154,23 +137,11 @@ def expand(func: Any) -> Any:
     import tvm_ffi
     from tvm import ir
 
-    def merged(call: Any) -> Any:
-        if not _is_call(call, "tirx.tanh") or not _is_call(call.args[0], "tirx.log"):
-            return call
-        return _in_float32(tanh_of_log, call, call.args[0].args[0])
-
     def expanded(call: Any) -> Any:
         expansion = _EXPANSIONS.get(call.op.name) if isinstance(call.op, ir.Op) else None
         return call if expansion is None else _in_float32(expansion, call, call.args[0])
 
-    body = tvm_ffi.structural_map(func.body, (ir.Call, merged))
-    return func.with_body(tvm_ffi.structural_map(body, (ir.Call, expanded)))
-
-
-def _is_call(expression: Any, name: str) -> bool:
-    from tvm import ir
-
-    return isinstance(expression, ir.Call) and isinstance(expression.op, ir.Op) and expression.op.name == name
+    return func.with_body(tvm_ffi.structural_map(func.body, (ir.Call, expanded)))
 
 
 def _in_float32(expansion: Callable[[Any], Any], call: Any, argument: Any) -> Any:
