@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from onnx import NodeProto
+import numpy as np
+from onnx import NodeProto, helper, numpy_helper
 
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.facts import Facts
@@ -36,14 +37,18 @@ def explicit_pads(node: NodeProto, facts: Facts) -> Replacement | None:
     if ceil:
         missing = _missing(sizes, span, stride, pads)
         if includes and any(missing):
-            # Padding counts in the average, but what the last window takes beyond it does not.
-            return (
-                None
-                if auto_pad == "NOTSET"
-                else Replacement((changed(node, list(node.input), {"pads": pads}, ("auto_pad",)),))
-            )
+            return _padded_first(node, pads, missing)
         pads = pads[:rank] + [end + more for end, more in zip(pads[rank:], missing, strict=True)]
     return Replacement((changed(node, list(node.input), {"pads": pads}, ("auto_pad", "ceil_mode")),))
+
+
+def _padded_first(node: NodeProto, pads: list[int], missing: list[int]) -> Replacement:
+    """Return an average that counts its padding but not what the last window takes beyond it, as Pad and average."""
+    data, amounts, rank = f"{node.output[0]}__padded", f"{node.output[0]}__pads", len(missing)
+    pad = helper.make_node("Pad", [node.input[0], amounts], [data])
+    constant = numpy_helper.from_array(np.array([0, 0, *pads[:rank], 0, 0, *pads[rank:]], np.int64), amounts)
+    attributes = {"pads": [0] * rank + missing, "count_include_pad": 0}
+    return Replacement((pad, changed(node, [data], attributes, ("auto_pad", "ceil_mode"))), (constant,))
 
 
 def _same(sizes: list[int], span: list[int], stride: list[int], upper: bool) -> list[int]:
