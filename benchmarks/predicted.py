@@ -41,6 +41,14 @@ class RecordingSchedules:
         """See ``schedules.legalize_map``."""
         return schedules.legalize_map(target)
 
+    def emit_conv2d(self, builder: Any, data: Any, weight: Any, **attributes: Any) -> Any:
+        """See ``schedules.emit_conv2d``."""
+        return schedules.emit_conv2d(builder, data, weight, **attributes)
+
+    def emit_matmul(self, builder: Any, data: Any, weight: Any, *, target: Target) -> Any:
+        """See ``schedules.emit_matmul``."""
+        return schedules.emit_matmul(builder, data, weight, target=target)
+
     def schedule_module(self, mod: Any, target: Target) -> tuple[Any, tuple[KernelReport, ...]]:
         """See ``schedules.schedule_module``."""
         scheduled, reports = schedules.schedule_module(mod, target)

@@ -159,8 +159,32 @@ def _take(call: Call, data: Array, indices: Array) -> Array | None:
     return np.take(data, indices, axis=int(axis), mode="wrap")
 
 
+def _along(parameter: Array, data: Array, call: Call) -> Array:
+    """Return a scale or zero point so that it broadcasts along its axis of ``data``."""
+    shape = [1] * data.ndim
+    if parameter.size > 1:
+        shape[int(call.attrs.axis)] = -1
+    return parameter.reshape(shape)
+
+
+def _quantize(call: Call, data: Array, scale: Array, zero: Array) -> Array | None:
+    """Weights that a model stores as floats become the integers that it computes with."""
+    ends = np.iinfo(dtype_of(call)) if dtype_of(call).lstrip("u").startswith("int") else None
+    steps = np.rint(data / _along(scale, data, call)) + _along(zero, data, call)
+    return np.clip(steps, ends.min, ends.max) if ends and np.isfinite(steps).all() else None
+
+
+def _dequantize(call: Call, data: Array, scale: Array, zero: Array) -> Array | None:
+    """A bias becomes real numbers; weights stay the integers that they are."""
+    if data.dtype != np.int32:
+        return None
+    return (data - _along(zero, data, call)).astype(np.float32) * _along(scale, data, call)
+
+
 _STRUCTURAL: dict[str, Callable[..., Array | None]] = {
     "divide": _divide,
+    "quantize": _quantize,
+    "dequantize": _dequantize,
     "permute_dims": _permute,
     "reshape": _to_result_shape,
     "expand_dims": _to_result_shape,

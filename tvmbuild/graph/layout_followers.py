@@ -88,6 +88,18 @@ def _prelu(rewriter: Rewriter, call: Call) -> Expr | None:
     return see(rewriter.emit(result, "prelu"), view.axes)
 
 
+def _quantization(rewriter: Rewriter, call: Call) -> Expr | None:
+    """The axis of scale and zero point moves along."""
+    view = view_of(rewriter, call.args[0])
+    if view is None:
+        return None
+    operator = getattr(relax.op, op_name(call))
+    result = operator(
+        view.source, *call.args[1:], axis=view.map_axis(int(call.attrs.axis)), out_dtype=call.attrs.out_dtype
+    )
+    return see(rewriter.emit(result, op_name(call)), view.axes)
+
+
 def _softmax(rewriter: Rewriter, call: Call) -> Expr | None:
     view = view_of(rewriter, call.args[0])
     if view is None:
@@ -208,6 +220,8 @@ FOLLOWER_RULES: dict[str, Callable[[Rewriter, Call], Expr | None]] = {
     **dict.fromkeys(_UNARY + _BINARY, _elementwise),
     **dict.fromkeys(_REDUCTIONS, _reduction),
     "nn.prelu": _prelu,
+    "quantize": _quantization,
+    "dequantize": _quantization,
     "nn.softmax": _softmax,
     "nn.log_softmax": _softmax,
     "concat": _concat,

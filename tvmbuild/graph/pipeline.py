@@ -22,7 +22,9 @@ from tvmbuild.graph.layer_norm import recognize_layer_norm
 from tvmbuild.graph.layout import to_channels_last
 from tvmbuild.graph.legalize import fallback_legalizations
 from tvmbuild.graph.memory import read_plan
-from tvmbuild.graph.report import FusedKernel, GraphReport, Kept, MemoryPlan, PassReport
+from tvmbuild.graph.quantize import is_quantized, quantize
+from tvmbuild.graph.quantize_products import IntegerKernels
+from tvmbuild.graph.report import NOT_QUANTIZED, FusedKernel, GraphReport, Kept, MacShare, MemoryPlan, PassReport
 from tvmbuild.graph.rewriter import IRModule
 from tvmbuild.graph.simplify import simplify
 from tvmbuild.graph.sink_reshapes import sink_reshapes
@@ -33,8 +35,8 @@ from tvmbuild.target import Target
 Pass = Callable[[IRModule], tuple[IRModule, "PassReport | None"]]
 
 
-class KernelLibrary(Protocol):
-    """What the graph needs of the schedules: computes for operators, and loops for kernels."""
+class KernelLibrary(IntegerKernels, Protocol):
+    """What the graph needs of the schedules: computes for operators, integer products, and loops for kernels."""
 
     def legalize_map(self, target: Target) -> Mapping[str, Any]:
         """Return legalizations by operator name ("relax.nn.conv2d")."""
@@ -56,6 +58,7 @@ class _State:
     fused: tuple[FusedKernel, ...] = ()
     unfused: tuple[Kept, ...] = ()
     schedules: tuple[Any, ...] = ()
+    macs: MacShare = NOT_QUANTIZED
     phase: int = 0
 
 
@@ -88,7 +91,8 @@ def optimize(
             step.detail = _detail(state, before)
         _dump(state, name)
     plan = plan_memory(state.mod, target)
-    return state.mod, GraphReport(_merged(state.passes), state.fused, state.unfused, plan, state.schedules)
+    report = GraphReport(_merged(state.passes), state.fused, state.unfused, plan, state.schedules, state.macs)
+    return state.mod, report
 
 
 def lower(mod: IRModule, target: Target, *, dump_ir: Path | None = None) -> IRModule:
@@ -159,6 +163,13 @@ def _layout(state: _State) -> None:
     _run(state, [sink_reshapes, simplify, _relax(relax.transform.EliminateCommonSubexpr())])
 
 
+def _quantize(state: _State) -> None:
+    if state.kernels is not None and is_quantized(state.mod):
+        state.mod, report, state.macs = quantize(state.mod, state.kernels, state.target)
+        state.passes += (report,)
+        _run(state, [fold_constants])
+
+
 def _precision(state: _State) -> None:
     if state.fp16:
         _run(state, [to_float16, _relax(relax.transform.EliminateCommonSubexpr())])
@@ -189,6 +200,7 @@ PHASES: dict[str, Callable[[_State], None]] = {
     "simplify": _simplify,
     "fold": _fold,
     "layout": _layout,
+    "quantize": _quantize,
     "precision": _precision,
     "legalize": _legalize,
     "fuse": _fuse,

@@ -45,6 +45,27 @@ class PassReport:
 
 
 @dataclass(frozen=True)
+class MacShare:
+    """Multiply-accumulates of the model's convolutions and matrix products.
+
+    Attributes:
+        int8: those of int8 operands.
+        total: all of them; 0 where nothing is quantized.
+    """
+
+    int8: int = 0
+    total: int = 0
+
+    @property
+    def share(self) -> float:
+        """The part in int8."""
+        return self.int8 / self.total if self.total else 0.0
+
+
+NOT_QUANTIZED = MacShare()
+
+
+@dataclass(frozen=True)
 class FusedKernel:
     """One kernel of the library.
 
@@ -90,6 +111,7 @@ class GraphReport:
         unfused: element-wise operators that stayed kernels of their own, with reasons.
         plan: planned memory.
         schedules: what the kernel library says of each kernel, as it gave it; empty without a library.
+        macs: the share of the work in int8.
     """
 
     passes: tuple[PassReport, ...]
@@ -97,6 +119,7 @@ class GraphReport:
     unfused: tuple[Kept, ...]
     plan: MemoryPlan
     schedules: tuple[KernelReport, ...] = ()
+    macs: MacShare = NOT_QUANTIZED
 
     def groups(self) -> Counter[str]:
         """Count the calls of each group of fused operators ("conv2d+bias+relu": 20)."""
@@ -135,6 +158,7 @@ class GraphReport:
                 for kernel, report, share in self.scheduled()
             ],
             "unfused": [asdict(kept) for kept in self.unfused],
+            "int8": {**asdict(self.macs), "share": round(self.macs.share, 6)},
         }
 
     def scheduled(self) -> list[tuple[FusedKernel, KernelReport | None, float]]:
@@ -165,6 +189,8 @@ class GraphReport:
             if report.total:
                 lines.append(str(report))
                 lines += _reasons(report.kept, verbose)
+        if self.macs.total:
+            lines.append(f"{self.macs.share:.1%} of the multiply-accumulates in int8")
         calls = sum(kernel.count for kernel in self.kernels)
         fused = sum(kernel.count for kernel in self.kernels if len(kernel.ops) > 1)
         lines.append(f"{calls} kernel calls, {fused} of them with fused operators")

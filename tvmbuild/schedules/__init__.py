@@ -1,9 +1,11 @@
 """Kernels: computes with weights packed at build time, and a schedule for every PrimFunc.
 
-``legalize_map`` turns Relax operators into our computes, ``schedule_module`` schedules what fusion made of them.
+``legalize_map`` turns Relax operators into our computes, ``emit_conv2d`` and ``emit_matmul`` give integer ones, and
+``schedule_module`` schedules what fusion made of them.
 """
 
 from tvmbuild.schedules.legalize import legalize_map
+from tvmbuild.schedules.legalize_int8 import emit_conv2d, emit_matmul
 from tvmbuild.schedules.registry import KernelReport, schedule_function, schedule_module
 
-__all__ = ["KernelReport", "legalize_map", "schedule_function", "schedule_module"]
+__all__ = ["KernelReport", "emit_conv2d", "emit_matmul", "legalize_map", "schedule_function", "schedule_module"]
