@@ -137,5 +137,19 @@ class CheckFailedError(TvmbuildError):
     meaning = "doctor found a problem"
 
 
+class CalibrationError(TvmbuildError):
+    """Calibration samples cannot be read or used, or a calibration table does not fit the model."""
+
+    exit_code = 22
+    meaning = "calibration samples or a calibration table cannot be used"
+
+
+class AccuracyError(TvmbuildError):
+    """The quantized model misses the accuracy that was asked for, even with every layer left in float."""
+
+    exit_code = 23
+    meaning = "a quantized model misses the accuracy asked for"
+
+
 #: Exit code after Ctrl-C, as shells have it (128 + SIGINT).
 INTERRUPTED = 130

@@ -42,6 +42,8 @@ class BuildOptions:
         compare: run the prepared model against the original in ONNX Runtime before compiling.
         seed: seed of the inputs of that comparison.
         fp16: compute in float16 where that is safe; the artifact's inputs and outputs keep their types.
+        int8: quantize the float model first; the other options of that are in ``QuantizeOptions``.
+        calibrate: samples for ``int8``, or None to use a calibration table alone.
         dump_ir: folder for the module after each phase, or None.
     """
 
@@ -54,7 +56,50 @@ class BuildOptions:
     compare: bool = True
     seed: int = 0
     fp16: bool = False
+    int8: bool = False
+    calibrate: Path | None = None
     dump_ir: Path | None = None
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How to turn a float model into an int8 one.
+
+    Attributes:
+        shape: input shapes as given ("x=1,3,224,224"), one an input.
+        value: inputs frozen to a constant ("sr=16000").
+        calibrate_mode: how activations get their ranges: "kl_divergence", "percentile", "mse" or "max".
+        weight_scale: how weights get their scales: "max" or "mse".
+        percentile: percent of the elements inside the range, for "percentile".
+        symmetric: activations have the zero point 0.
+        power2: scales are powers of two.
+        images: how pictures become inputs: a preset's name or a TOML file.
+        table: calibration table; read when the file is there, else written.
+        keep_fp32: patterns ("conv2d_4*") of layers that stay in float.
+        budget: accuracy to reach by leaving layers in float ("sqnr>=30"), or "".
+        metric: measure of a model's outputs ("module:function" or a command), or "".
+        held_out: share of the samples that judge the result and do not calibrate.
+        seed: of the division into calibration and held-out samples.
+        min_samples: the fewest to calibrate with.
+        compare: check in ONNX Runtime that preparing the model does not change it.
+    """
+
+    shape: tuple[str, ...] = ()
+    value: tuple[str, ...] = ()
+    calibrate_mode: str = "kl_divergence"
+    weight_scale: str = "max"
+    percentile: float = 99.99
+    symmetric: bool = False
+    power2: bool = False
+    images: str = "plain"
+    table: Path | None = None
+    keep_fp32: tuple[str, ...] = ()
+    budget: str = ""
+    metric: str = ""
+    held_out: float = 0.2
+    seed: int = 0
+    min_samples: int = 8
+    compare: bool = True
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from types import FrameType
 import typer
 
 import tvmbuild
-from tvmbuild.commands import bench, build, doctor, inspect, targets, verify
+from tvmbuild.commands import bench, build, doctor, inspect, quantize, targets, verify
 from tvmbuild.commands.console import Console, plain
 from tvmbuild.errors import INTERRUPTED, TvmbuildError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(build.build)
+app.command()(quantize.quantize)
 app.command()(verify.verify)
 app.command()(inspect.inspect)
 app.command()(bench.bench)

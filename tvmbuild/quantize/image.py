@@ -1,0 +1,158 @@
+"""Pictures as model inputs: how to resize and normalize them, from a preset or a TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvmbuild.errors import CalibrationError, OptionError
+from tvmbuild.suggest import did_you_mean
+from tvmbuild.tensor import TensorSpec
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RESIZES = ("stretch", "crop", "pad")
+
+
+@dataclass(frozen=True)
+class ImageRecipe:
+    """How a picture becomes an input: (pixel * scale - mean) / std.
+
+    Attributes:
+        about: what it is for.
+        mean: per channel, in the order of ``channels``.
+        std: likewise.
+        scale: factor of the pixels, which are 0..255.
+        channels: "RGB" or "BGR"; a model with one channel gets luminance.
+        resize: "stretch", "crop" or "pad".
+        crop: share of the shorter side that the cropped middle has; for "crop".
+        layout: "NCHW", "NHWC", or "" to tell by the input's shape.
+    """
+
+    about: str = ""
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    scale: float = 1.0 / 255.0
+    channels: str = "RGB"
+    resize: str = "stretch"
+    crop: float = 1.0
+    layout: str = ""
+
+
+def load_presets() -> dict[str, ImageRecipe]:
+    """Return the built-in recipes by name."""
+    text = Path(__file__).with_name("presets.toml").read_text(encoding="utf-8")
+    return {name: _recipe(name, table) for name, table in tomllib.loads(text).items()}
+
+
+def load_recipe(name: str) -> ImageRecipe:
+    """Return a preset by name, or the recipe in a TOML file (keys as in presets.toml, no table).
+
+    Raises:
+        OptionError: neither, or a file with unknown or wrong values.
+    """
+    presets = load_presets()
+    if name in presets:
+        return presets[name]
+    path = Path(name)
+    if path.suffix != ".toml":
+        raise OptionError(f"There is no image preset '{name}'.", did_you_mean(name, presets) + " Or give a .toml file.")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise OptionError(f"The image recipe {path} cannot be read: {error}.", "Mend the file.") from error
+    return _recipe(name, table)
+
+
+def _recipe(name: str, table: dict[str, Any]) -> ImageRecipe:
+    known = {item.name for item in dataclasses.fields(ImageRecipe)}
+    for key in table:
+        if key not in known:
+            raise OptionError(f"The image recipe '{name}' has an unknown key '{key}'.", did_you_mean(key, known))
+    hint = 'Write mean = [0.5, 0.5, 0.5], std = [...], scale = 0.0039, channels = "RGB", resize = "crop".'
+    try:
+        lists: dict[str, Any] = {key: tuple(float(v) for v in table[key]) for key in ("mean", "std") if key in table}
+        numbers: dict[str, Any] = {key: float(table[key]) for key in ("scale", "crop") if key in table}
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"The image recipe '{name}' has a value that is no number: {error}.", hint) from error
+    values: dict[str, Any] = {**table, **lists, **numbers}
+    recipe = ImageRecipe(**values)
+    wrong = (
+        (recipe.resize not in RESIZES and f"resize = {recipe.resize!r}")
+        or (recipe.channels not in ("RGB", "BGR") and f"channels = {recipe.channels!r}")
+        or (recipe.layout not in ("", "NCHW", "NHWC") and f"layout = {recipe.layout!r}")
+        or (not 0.0 < recipe.crop <= 1.0 and f"crop = {recipe.crop}")
+        or (any(value <= 0 for value in recipe.std) and f"std = {list(recipe.std)}")
+        or (any(len(each) not in (1, 3) for each in (recipe.mean, recipe.std)) and "a mean or std not of 3 numbers")
+    )
+    if wrong:
+        raise OptionError(f"The image recipe '{name}' has {wrong}.", hint)
+    return recipe
+
+
+def read_image(path: Path, spec: TensorSpec, recipe: ImageRecipe) -> np.ndarray:
+    """Return a picture as an input of the model, float32 in the input's shape.
+
+    Raises:
+        CalibrationError: the file is truncated or no picture, or the input does not take one.
+    """
+    height, width, depth, channels_first = _geometry(path, spec, recipe)
+    pixels = _pixels(path, (width, height), depth, recipe) * np.float32(recipe.scale)
+    mean, std = (np.asarray(each, np.float32)[:depth] for each in (recipe.mean, recipe.std))
+    pixels = (pixels - mean) / std
+    return np.ascontiguousarray((pixels.transpose(2, 0, 1) if channels_first else pixels)[np.newaxis], np.float32)
+
+
+def _geometry(path: Path, spec: TensorSpec, recipe: ImageRecipe) -> tuple[int, int, int, bool]:
+    shape = spec.shape
+    first = len(shape) == 4 and shape[1] in (1, 3) and recipe.layout != "NHWC"
+    last = len(shape) == 4 and shape[3] in (1, 3) and recipe.layout != "NCHW"
+    if not (first or last) or shape[0] != 1 or spec.dtype != "float32":
+        raise CalibrationError(
+            f"{path} is a picture; the model's input {spec} does not take one.",
+            "Give .npy or .npz files of that shape, or build with batch 1.",
+        )
+    return (shape[2], shape[3], shape[1], True) if first else (shape[1], shape[2], shape[3], False)
+
+
+def _pixels(path: Path, size: tuple[int, int], depth: int, recipe: ImageRecipe) -> np.ndarray:
+    """Return pixels 0..255, float32[height, width, depth]."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            fitted = _fitted(image.convert("RGB" if depth == 3 else "L"), size, recipe)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+        raise CalibrationError(
+            f"The picture {path} cannot be read: {error}.", "Remove it from the folder, or save it again."
+        ) from error
+    pixels = np.asarray(fitted, np.float32).reshape(size[1], size[0], depth)
+    return pixels[:, :, ::-1] if recipe.channels == "BGR" else pixels
+
+
+def _fitted(image: Any, size: tuple[int, int], recipe: ImageRecipe) -> Any:
+    from PIL import Image, ImageOps
+
+    width, height = size
+    if recipe.resize == "stretch":
+        return image.resize(size, Image.Resampling.BILINEAR)
+    if recipe.resize == "crop":
+        enlarged = (max(round(width / recipe.crop), width), max(round(height / recipe.crop), height))
+        whole = ImageOps.fit(image, enlarged, Image.Resampling.BILINEAR)
+        left, top = (enlarged[0] - width) // 2, (enlarged[1] - height) // 2
+        return whole.crop((left, top, left + width, top + height))
+    share = min(width / image.width, height / image.height)
+    scaled = image.resize(
+        (max(1, round(image.width * share)), max(1, round(image.height * share))), Image.Resampling.BILINEAR
+    )
+    canvas = Image.new(image.mode, size)
+    canvas.paste(scaled, (0, 0))
+    return canvas

@@ -1,0 +1,195 @@
+"""quantize(): the order of the steps, from a float model and samples to a QDQ model."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from tvmbuild import progress
+from tvmbuild.artifact.staging import staged, write_whole
+from tvmbuild.errors import CalibrationError, OptionError
+from tvmbuild.options import QuantizeOptions
+from tvmbuild.quantize.calibrate import calibrate_table
+from tvmbuild.quantize.float_model import FloatModel, open_float_model
+from tvmbuild.quantize.image import load_recipe
+from tvmbuild.quantize.judge import Judge
+from tvmbuild.quantize.parameters import tensor_params
+from tvmbuild.quantize.placement import Layer, Placement, place
+from tvmbuild.quantize.qdq import WeightRule, write_qdq
+from tvmbuild.quantize.report import QuantizationReport
+from tvmbuild.quantize.sample_set import SampleSet, split_samples
+from tvmbuild.quantize.sources import find_samples, spool_folder, spool_samples
+from tvmbuild.quantize.table import CalibrationTable, read_table
+from tvmbuild.suggest import did_you_mean
+
+#: Tells of a layer why it should stay in float on the target, or "" to quantize it.
+Decision = Callable[[Layer], str]
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A quantized model.
+
+    Attributes:
+        proto: the QDQ model.
+        table: the ranges that were used.
+        report: what was quantized and how close it is to the float model.
+    """
+
+    proto: onnx.ModelProto
+    table: CalibrationTable
+    report: QuantizationReport
+
+    def save(self, path: Path | str) -> None:
+        """Write the model, whole or not at all.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        path = Path(path)
+        with staged(path.parent) as aside:
+            (aside / path.name).write_bytes(self.proto.SerializeToString(deterministic=True))
+
+
+def quantize(
+    model: Path | str,
+    calibrate: Path | str | Iterable[Any] | None = None,
+    options: QuantizeOptions | None = None,
+    *,
+    decide: Decision | None = None,
+    **changes: Any,
+) -> Quantized:
+    """Quantize a float ONNX model to int8.
+
+    Args:
+        model: the ONNX file.
+        calibrate: a folder or file of samples, or an iterable of arrays (of dictionaries of arrays by input's name for
+            a model with several inputs); None when ``table`` names a calibration table.
+        options: see ``QuantizeOptions``.
+        decide: tells for each layer why it should stay in float, or "".
+        changes: single options by name (``calibrate_mode="kl_divergence"``, ``weight_scale="max"``).
+
+    Raises:
+        CalibrationError: samples or table cannot be used.
+        AccuracyError: the budget cannot be met.
+        OptionError: an option is unknown or wrong.
+        TvmbuildError: the model cannot be read or prepared.
+    """
+    options = _with(options or QuantizeOptions(), changes)
+    recipe = load_recipe(options.images)
+    float_model = open_float_model(Path(model), options)
+    specs = float_model.prepared.inputs
+    with contextlib.ExitStack() as stack:
+        refs = []
+        if isinstance(calibrate, str | Path):
+            refs = find_samples(Path(calibrate), specs, recipe)
+        elif calibrate is not None:
+            refs = spool_samples(calibrate, specs, Path(stack.enter_context(spool_folder())))
+        samples = _split(refs, options) if refs else None
+        table = _table(float_model, samples, options)
+        return _quantize(float_model, table, samples, options, decide)
+
+
+def _with(options: QuantizeOptions, changes: dict[str, Any]) -> QuantizeOptions:
+    known = {item.name for item in dataclasses.fields(QuantizeOptions)}
+    for name in changes:
+        if name not in known:
+            raise OptionError(f"There is no option '{name}'.", did_you_mean(name, known))
+    return dataclasses.replace(options, **changes)
+
+
+def _split(refs: list[Any], options: QuantizeOptions) -> SampleSet:
+    if not 0.0 <= options.held_out < 1.0:
+        raise OptionError(f"The share of held-out samples is {options.held_out:g}.", "Give 0 up to below 1.")
+    return split_samples(refs, held_out=options.held_out, seed=options.seed, fewest=options.min_samples)
+
+
+def _table(float_model: FloatModel, samples: SampleSet | None, options: QuantizeOptions) -> CalibrationTable:
+    """Read the table where there is one; else calibrate, and write it where one is asked for."""
+    if options.table is not None and options.table.is_file():
+        return read_table(options.table)
+    if samples is None:
+        named = f"The calibration table {options.table} does not exist, and there" if options.table else "There"
+        raise CalibrationError(f"{named} are no samples to calibrate with.", "Give --calibrate DIR.")
+    table = calibrate_table(float_model, samples, options)
+    if options.table is not None:
+        write_whole(options.table, table.to_json())
+    return table
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the QDQ model for any choice of layers."""
+
+    model: FloatModel
+    table: CalibrationTable
+    options: QuantizeOptions
+
+    def write(self, keep: Collection[str]) -> tuple[onnx.ModelProto, Placement, tuple[str, ...]]:
+        placement = place(self.model.proto, keep)
+        params = tensor_params(self.table, placement, symmetric=self.options.symmetric, power2=self.options.power2)
+        rule = WeightRule(self.options.weight_scale, self.options.power2)
+        proto, notes = write_qdq(self.model.proto, placement, params, rule)
+        return proto, placement, notes
+
+
+def _quantize(
+    model: FloatModel,
+    table: CalibrationTable,
+    samples: SampleSet | None,
+    options: QuantizeOptions,
+    decide: Decision | None,
+) -> Quantized:
+    writer = _Writer(model, table, options)
+    kept = _kept(model, options.keep_fp32, decide)
+    judge = Judge(model, samples, writer.write, options) if samples is not None else None
+    found = None
+    if options.budget:
+        if judge is None:
+            raise CalibrationError("A budget needs samples to measure with.", "Give --calibrate DIR.")
+        found = judge.search(kept)
+        kept |= dict.fromkeys(found.keep, f"left in float to reach {options.budget}")
+    with progress.stage("write QDQ model") as step:
+        proto, placement, notes = writer.write(kept)
+        onnx.checker.check_model(proto, full_check=True)
+        step.detail = f"{len(placement.layers)} of {len(model.placement.layers)} layers in int8"
+    report = QuantizationReport(
+        model=model.prepared.path.name,
+        layers=tuple(layer.name for layer in placement.layers),
+        kept=kept,
+        notes=(*table.notes, *notes),
+        mode=table.mode,
+        samples=table.samples,
+        accuracy=judge.accuracy(proto, placement) if judge is not None else None,
+        search=found,
+    )
+    return Quantized(proto, table, report)
+
+
+def _kept(model: FloatModel, patterns: Iterable[str], decide: Decision | None) -> dict[str, str]:
+    """Return the layers that stay in float before any search, with the reason of each."""
+    kept: dict[str, str] = {}
+    layers = model.placement.layers
+    for pattern in patterns:
+        matched = [layer.name for layer in layers if _matches(layer, pattern)]
+        if not matched:
+            raise OptionError(
+                f"No layer matches --keep-fp32 '{pattern}'.", did_you_mean(pattern, (layer.name for layer in layers))
+            )
+        kept |= dict.fromkeys(matched, f"asked for by --keep-fp32 {pattern}")
+    for layer in layers:
+        reason = decide(layer) if decide is not None and layer.name not in kept else ""
+        if reason:
+            kept[layer.name] = reason
+    return kept
+
+
+def _matches(layer: Layer, pattern: str) -> bool:
+    return any(fnmatchcase(name, pattern) for name in (layer.name, layer.output, layer.operator))
