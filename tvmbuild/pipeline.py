@@ -18,7 +18,8 @@ from tvmbuild.link import export_objects, link_library, write_library_tar
 from tvmbuild.onnx_model.prepare import PreparedModel, prepare
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.onnx_model.to_relax import to_relax
-from tvmbuild.options import BuildOptions
+from tvmbuild.options import BuildOptions, QuantizeOptions
+from tvmbuild.quantize.quantizer import Quantized, quantize
 from tvmbuild.target import Target, require_fp16
 from tvmbuild.toolchain import Toolchain, find_toolchain
 from tvmbuild.versions import llvm_version, package_versions
@@ -26,11 +27,46 @@ from tvmbuild.versions import llvm_version, package_versions
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What a build wrote, and what it found out on the way."""
+    """What a build wrote, and what it found out on the way.
+
+    Attributes:
+        manifest: of the artifact.
+        folder: where it lies.
+        graph: what the graph's passes did.
+        model: the model that was compiled: the QDQ model in ``folder`` for an int8 build of a float model.
+        quantized: how that was made, or None.
+    """
 
     manifest: Manifest
     folder: Path
     graph: GraphReport
+    model: Path
+    quantized: Quantized | None = None
+
+
+def build_int8(model: Path, target: Target, options: BuildOptions, quantization: QuantizeOptions) -> BuildResult:
+    """Quantize a float model, then build the artifact of the result.
+
+    Writes the QDQ model ``<model>.int8.onnx`` into ``options.output``, beside the artifact that ``build`` makes of it:
+    it is what ``verify`` compares the artifact with.
+
+    Raises:
+        CalibrationError: the samples or the calibration table cannot be used.
+        AccuracyError: the budget cannot be met.
+        TvmbuildError: like ``build``.
+    """
+    quantized = quantize(
+        model,
+        options.calibrate,
+        dataclasses.replace(
+            quantization, shape=options.shape, value=options.value, compare=options.compare, seed=options.seed
+        ),
+    )
+    path = options.output / f"{model.stem}.int8.onnx"
+    quantized.save(path)
+    # Shapes and frozen inputs are in the QDQ model.
+    result = build(path, target, dataclasses.replace(options, shape=(), value=()))
+    return dataclasses.replace(result, quantized=quantized)
 
 
 def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
@@ -69,7 +105,7 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
         files = tuple(file_entry(aside / f"{name}{ending}") for ending in (".so", ".tar"))
         manifest = dataclasses.replace(manifest, files=files)
         (aside / f"{name}.json").write_text(manifest.to_json(), encoding="utf-8")
-    return BuildResult(manifest, options.output, report)
+    return BuildResult(manifest, options.output, report, model)
 
 
 def _manifest(

@@ -29,6 +29,15 @@ def build(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of that check's inputs. [0]")] = None,
     fp16: Annotated[bool | None, typer.Option("--fp16/--fp32", help="Compute in half precision (rpi5). [fp32]")] = None,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8", help="Quantize to int8 first. Options: 'tvmbuild quantize', [quantize] in the project file."
+        ),
+    ] = False,
+    calibrate: Annotated[Path | None, typer.Option(help="Samples for --int8: a folder or file.")] = None,
+    images: Annotated[str | None, typer.Option(help="How pictures become inputs, for --int8. [plain]")] = None,
+    table: Annotated[Path | None, typer.Option(help="Calibration table for --int8.")] = None,
     dump_ir: Annotated[Path | None, typer.Option(help="Folder for the module after each phase.")] = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -43,9 +52,11 @@ def build(
       tvmbuild build mobilenet.onnx -t rpi4
       tvmbuild build det.onnx -t rpi5 --shape x=1,3,640,640 -o build/
       tvmbuild build mobilenet.onnx -t rpi5 --fp16
+      tvmbuild build mobilenet.onnx -t rpi4 --int8 --calibrate photos/ --images imagenet
       tvmbuild build vad.onnx --value sr=16000 --dump-ir /tmp/ir
     """
-    from tvmbuild.options import BuildOptions, read_project_file, resolve
+    from tvmbuild.errors import OptionError
+    from tvmbuild.options import BuildOptions, QuantizeOptions, read_project_file, resolve
     from tvmbuild.target import load_target
 
     console = Console(as_json, verbose, quiet)
@@ -59,21 +70,32 @@ def build(
         "compare": compare,
         "seed": seed,
         "fp16": fp16,
+        "int8": int8 or None,
+        "calibrate": calibrate,
         "dump_ir": dump_ir,
     }
     resolved = resolve(BuildOptions, flags, project=read_project_file("build"))
+    if not resolved.options.int8 and (calibrate or images or table):
+        raise OptionError("--calibrate, --images and --table are for --int8.", "Add --int8.")
     board = load_target(resolved.options.target)
     console.text(f"building {model} for {board.name}: {board.description}")
     for line in resolved.lines():
         console.text(f"  {line}")
     with console.stages():
-        from tvmbuild.pipeline import build as run_build
+        from tvmbuild import pipeline
 
-        result = run_build(model, board, resolved.options)
+        if resolved.options.int8:
+            given = {"images": images, "table": table}
+            quantization = resolve(QuantizeOptions, given, project=read_project_file("quantize"))
+            result = pipeline.build_int8(model, board, resolved.options, quantization.options)
+        else:
+            result = pipeline.build(model, board, resolved.options)
     console.result(result.manifest)
+    for line in result.quantized.report.lines(verbose=verbose) if result.quantized else ():
+        console.text(f"  {line}")
     for line in result.graph.lines(verbose=verbose):
         console.text(f"  {line}")
     for entry in result.manifest.files:
         console.text(f"wrote {result.folder / entry.name}  {size_text(entry.bytes)}")
     stem = result.folder / result.manifest.name
-    console.text(f"next: tvmbuild verify {stem}.so --model {model}")
+    console.text(f"next: tvmbuild verify {stem}.so --model {result.model}")
