@@ -23,6 +23,8 @@ SYMMETRIC_STEPS = 254
 _STRIDE = 8
 #: The smallest candidate, in bins: below it a level would hold less than one.
 _FIRST = 128
+#: Share of the elements that "kl_divergence" may leave outside.
+MOST_CLIPPED = 1e-4
 #: What an empty bin gets instead of nothing when two distributions are compared.
 _SMOOTHING = 1e-4
 
@@ -101,9 +103,13 @@ def _kl_divergence(histogram: Histogram, rule: RangeRule) -> tuple[float, float]
 
     After S. Migacz, "8-bit Inference with TensorRT", GTC 2017: the reference P is the histogram with what lies outside
     added to its outermost bins; Q has each level's count spread evenly over the level's non-empty bins; the interval
-    with the smallest KL(P || Q) wins. Zeros are left out on both sides, since every candidate represents them exactly.
+    with the smallest KL(P || Q) wins.
+
+    Two things differ from the talk. Zeros are left out on both sides, since every candidate represents them exactly.
+    And at most ``MOST_CLIPPED`` of the elements may lie outside: where a constant background puts much into single
+    bins, spreading these costs so much that the divergence alone would clip a whole mode (see docs/int8.md).
     """
-    return _best(histogram, rule, _divergence)
+    return _best(histogram, rule, _divergence, MOST_CLIPPED)
 
 
 def _mse(histogram: Histogram, rule: RangeRule) -> tuple[float, float]:
@@ -121,10 +127,14 @@ MODES: dict[str, Callable[[Histogram, RangeRule], tuple[float, float]]] = {
 
 
 def _best(
-    histogram: Histogram, rule: RangeRule, loss: Callable[[np.ndarray, _Candidate], float]
+    histogram: Histogram, rule: RangeRule, loss: Callable[[np.ndarray, _Candidate], float], most_clipped: float = 1.0
 ) -> tuple[float, float]:
     best, found = np.inf, None
+    within = np.concatenate([[0], np.cumsum(histogram.counts)])
+    fewest = within[-1] - most_clipped * histogram.total
     for candidate in _candidates(histogram.counts, rule.symmetric):
+        if within[candidate.last] - within[candidate.first] < fewest:
+            continue
         value = loss(histogram.counts, candidate)
         # Of equals the widest wins: nothing is clipped without a gain.
         if value <= best:
