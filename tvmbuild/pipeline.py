@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tvmbuild import progress, schedules
+from tvmbuild.artifact.embedded import write_manifest_object
 from tvmbuild.artifact.manifest import Manifest, file_entry
 from tvmbuild.artifact.staging import staged
 from tvmbuild.compile import compile_module
@@ -98,10 +99,11 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
     with tempfile.TemporaryDirectory(prefix="tvmbuild-") as scratch, staged(options.output, f"{name}.json") as aside:
         with progress.stage("generate machine code"):
             objects = export_objects(executable, Path(scratch))
+        manifest = _manifest(name, prepared, target, toolchain, report, options)
+        objects.append(write_manifest_object(manifest.to_json(), beside=objects[0]))
         with progress.stage(f"link with {toolchain.name}"):
             write_library_tar(objects, aside / f"{name}.tar")
             link_library(objects, aside / f"{name}.so", target, toolchain)
-        manifest = _manifest(name, prepared, target, toolchain, report, options)
         files = tuple(file_entry(aside / f"{name}{ending}") for ending in (".so", ".tar"))
         manifest = dataclasses.replace(manifest, files=files)
         (aside / f"{name}.json").write_text(manifest.to_json(), encoding="utf-8")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tvm
 from onnx import TensorProto, helper, numpy_helper
 
 from tvmbuild import errors
@@ -88,6 +89,22 @@ def test_inspect_shows_an_artifact_and_a_model(net: Path, capsys: pytest.Capture
     shown = capsys.readouterr().out
     assert "1 of 1 BatchNorm folded" in shown
     assert "the open batch of 'input.1' is taken as 1" in shown
+
+
+def test_a_lone_library_says_what_it_is_and_is_verified(
+    net: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = built(net, "host", capsys)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for ending in (".so", ".tar"):
+        lone = (net.parent / "dist" / f"net-host{ending}").rename(alone / f"renamed{ending}")
+        assert run(["inspect", str(lone), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {**manifest, "files": []}
+    assert run(["verify", str(alone / "renamed.so"), "--model", str(net)]) == 0
+    # The object with the manifest hinders no linker, TVM's own included.
+    loaded = tvm.runtime.load_module(str(alone / "renamed.tar"))
+    assert loaded.implements_function("vm_load_executable")
 
 
 def test_a_wrong_library_fails_verification_and_is_bisected(net: Path, capsys: pytest.CaptureFixture[str]) -> None:

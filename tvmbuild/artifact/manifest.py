@@ -1,7 +1,7 @@
 """The manifest: what an artifact says of itself.
 
-A JSON file beside the libraries. It holds nothing of when, where or by whom it was built, so that the same inputs give
-the same bytes.
+A JSON file beside the libraries, and the same without checksums inside each of them. It holds nothing of when, where or
+by whom it was built, so that the same inputs give the same bytes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Manifest:
         target: the target's description, whole.
         toolchain: name and version of what linked it.
         packages: versions of the packages that shaped it.
-        files: the libraries.
+        files: the libraries; empty in the manifest inside a library, which cannot hold its own checksum.
         fusion: counts of each graph pass, kernels with their fused operators, what stayed alone and why.
         memory: planned and naive bytes of intermediate tensors.
         options: what the build was told.
@@ -76,12 +76,23 @@ def read_manifest(path: Path) -> Manifest:
         ArtifactError: missing, not ours, damaged, or made by a newer tvmbuild.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise ArtifactError(
-            f"The manifest {path} does not exist.", "Keep the .json beside the libraries, or build the artifact again."
-        ) from error
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"The manifest {path} does not exist.", "Check the path, or build the artifact.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"The manifest {path} cannot be read: {error}.", _AGAIN) from error
+    return parse_manifest(text, str(path))
+
+
+def parse_manifest(text: str, path: str) -> Manifest:
+    """Return the manifest of which this is the text; ``path`` says in errors where it is from.
+
+    Raises:
+        ArtifactError: not ours, damaged, or made by a newer tvmbuild.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"The manifest {path} cannot be read: {error}.", _AGAIN) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ArtifactError(f"{path} is not a manifest of tvmbuild.", "Give the .json, .so or .tar that 'build' wrote.")

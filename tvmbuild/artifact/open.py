@@ -1,12 +1,15 @@
-"""Find and check the files of an artifact from any one of them."""
+"""Open an artifact by any one of its files: each library carries the manifest."""
 
 from __future__ import annotations
 
+import io
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from tvmbuild.artifact.digest import sha256_of
-from tvmbuild.artifact.manifest import Manifest, read_manifest
+from tvmbuild.artifact.embedded import LARGEST, OBJECT_NAME, read_embedded
+from tvmbuild.artifact.manifest import Manifest, parse_manifest, read_manifest
 from tvmbuild.errors import ArtifactError
 
 #: The files of an artifact, by their ending.
@@ -15,20 +18,27 @@ ENDINGS = (".json", ".so", ".tar")
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact on disk whose files have the checksums that its manifest says."""
+    """An artifact on disk whose files have the checksums that its manifest says.
+
+    Attributes:
+        folder: where its files lie.
+        manifest: what it says of itself.
+        stem: stem of its files; "" for the manifest's name.
+    """
 
     folder: Path
     manifest: Manifest
+    stem: str = ""
 
     @property
     def library(self) -> Path:
-        """The shared library."""
-        return self.folder / f"{self.manifest.name}.so"
+        """The shared library; without the .json it may be missing."""
+        return self.folder / f"{self.stem or self.manifest.name}.so"
 
     @property
     def archive(self) -> Path:
-        """The .tar that ``tvm.runtime.load_module`` links on the board."""
-        return self.folder / f"{self.manifest.name}.tar"
+        """The .tar that ``tvm.runtime.load_module`` links on the board; without the .json it may be missing."""
+        return self.folder / f"{self.stem or self.manifest.name}.tar"
 
 
 def looks_like_artifact(path: Path) -> bool:
@@ -39,21 +49,46 @@ def looks_like_artifact(path: Path) -> bool:
 def open_artifact(path: Path) -> Artifact:
     """Open an artifact by its .json, .so or .tar, or by the stem of the three.
 
+    With the .json beside it each file's checksum is compared. A .so or .tar on its own tells what it is by the manifest
+    inside.
+
     Raises:
-        ArtifactError: a file is missing, or its bytes are not those that the manifest names.
+        ArtifactError: a file is missing, its bytes are not those that the manifest names, or it carries no manifest.
     """
     stem = path.with_suffix("") if looks_like_artifact(path) else path
-    manifest_path = stem.parent / f"{stem.name}.json"
-    manifest = read_manifest(manifest_path)
+    side = stem.parent / f"{stem.name}.json"
+    if path.suffix in (".so", ".tar") and not side.exists():
+        manifest = parse_manifest(_embedded(path), f"inside {path}")
+        return Artifact(path.parent, manifest, stem.name)
+    manifest = read_manifest(side)
     for entry in manifest.files:
         if Path(entry.name).name != entry.name:
-            raise ArtifactError(f"{manifest_path} names a file outside its folder ({entry.name!r}).", _AGAIN)
-        file = manifest_path.parent / entry.name
+            raise ArtifactError(f"{side} names a file outside its folder ({entry.name!r}).", _AGAIN)
+        file = side.parent / entry.name
         if not file.is_file():
-            raise ArtifactError(f"{file} is missing; {manifest_path.name} lists it.", _AGAIN)
+            raise ArtifactError(f"{file} is missing; {side.name} lists it.", _AGAIN)
         if sha256_of(file) != entry.sha256:
-            raise ArtifactError(f"{file} is damaged: its SHA-256 is not the one in {manifest_path.name}.", _AGAIN)
-    return Artifact(manifest_path.parent, manifest)
+            raise ArtifactError(f"{file} is damaged: its SHA-256 is not the one in {side.name}.", _AGAIN)
+    return Artifact(side.parent, manifest)
 
 
 _AGAIN = "Copy the artifact again, or build it again with 'tvmbuild build'."
+
+
+def _embedded(path: Path) -> str:
+    """Return the text of the manifest inside a .so or .tar."""
+    try:
+        if path.suffix == ".so":
+            with path.open("rb") as stream:
+                return read_embedded(stream, str(path))
+        with tarfile.open(path, "r:") as archive:
+            member = archive.getmember(OBJECT_NAME)
+            content = archive.extractfile(member) if 0 < member.size <= LARGEST else None
+            if content is None:
+                raise ArtifactError(f"{path} is damaged: its {OBJECT_NAME} is no file of a possible size.", _AGAIN)
+            return read_embedded(io.BytesIO(content.read()), f"{OBJECT_NAME} in {path}")
+    except KeyError as error:
+        raise ArtifactError(f"{path} carries no manifest of tvmbuild.", "Build it with 'tvmbuild build'.") from error
+    except (OSError, EOFError, tarfile.TarError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ArtifactError(f"{path} cannot be read: {reason}.", _AGAIN) from error
