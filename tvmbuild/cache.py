@@ -24,7 +24,7 @@ def cache_root() -> Path:
     return root / "tvmbuild"
 
 
-def cached_folder(name: str, make: Callable[[Path], None]) -> Path:
+def cached_folder(name: str, make: Callable[[Path], object]) -> Path:
     """Return the cached folder ``name``, made by ``make`` if it is not there yet.
 
     ``make`` fills an empty folder that gets its name only when it is whole. Of several processes that want the same
@@ -49,7 +49,7 @@ def cached_folder(name: str, make: Callable[[Path], None]) -> Path:
     return folder
 
 
-def _make_aside(folder: Path, make: Callable[[Path], None]) -> None:
+def _make_aside(folder: Path, make: Callable[[Path], object]) -> None:
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         make(aside)

@@ -1,4 +1,4 @@
-"""Open an artifact by any one of its files: each library carries the manifest."""
+"""Open an artifact by any one of its files, or a bundle: each library carries the manifest."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tvmbuild.artifact.archive import extract_archive
+from tvmbuild.artifact.checksums import SUMS_NAME, check_sums
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.embedded import LARGEST, OBJECT_NAME, read_embedded
 from tvmbuild.artifact.manifest import Manifest, parse_manifest, read_manifest
+from tvmbuild.cache import cached_folder
 from tvmbuild.errors import ArtifactError
 
 #: The files of an artifact, by their ending.
 ENDINGS = (".json", ".so", ".tar")
+BUNDLE_ENDING = ".tar.gz"
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,12 @@ class Artifact:
 
 
 def looks_like_artifact(path: Path) -> bool:
-    """Whether a path names a file of an artifact by its ending."""
-    return path.suffix in ENDINGS
+    """Whether a path names a file of an artifact by its ending, a bundle or the folder of an unpacked one."""
+    return path.suffix in ENDINGS or path.name.endswith(BUNDLE_ENDING) or (path / SUMS_NAME).is_file()
 
 
 def open_artifact(path: Path) -> Artifact:
-    """Open an artifact by its .json, .so or .tar, or by the stem of the three.
+    """Open an artifact by its .json, .so or .tar, by the stem of the three, or by its bundle.
 
     With the .json beside it each file's checksum is compared. A .so or .tar on its own tells what it is by the manifest
     inside.
@@ -55,7 +59,11 @@ def open_artifact(path: Path) -> Artifact:
     Raises:
         ArtifactError: a file is missing, its bytes are not those that the manifest names, or it carries no manifest.
     """
-    stem = path.with_suffix("") if looks_like_artifact(path) else path
+    if path.name.endswith(BUNDLE_ENDING):
+        return _open_bundle(_unpacked(path))
+    if (path / SUMS_NAME).is_file():
+        return _open_bundle(path)
+    stem = path.with_suffix("") if path.suffix in ENDINGS else path
     side = stem.parent / f"{stem.name}.json"
     if path.suffix in (".so", ".tar") and not side.exists():
         manifest = parse_manifest(_embedded(path), f"inside {path}")
@@ -73,6 +81,25 @@ def open_artifact(path: Path) -> Artifact:
 
 
 _AGAIN = "Copy the artifact again, or build it again with 'tvmbuild build'."
+
+
+def _unpacked(archive: Path) -> Path:
+    """Return the folder of a bundle's files, in the cache by the archive's checksum."""
+    try:
+        digest = sha256_of(archive)
+    except OSError as error:
+        raise ArtifactError(f"The bundle {archive} cannot be read: {error.strerror}.", "Check the path.") from error
+    folder = cached_folder(f"bundle-{digest[:16]}", lambda made: check_sums(made / extract_archive(archive, made)))
+    return next(path for path in folder.iterdir() if path.is_dir())
+
+
+def _open_bundle(folder: Path) -> Artifact:
+    """Open an unpacked bundle: it has one .json, that of its model."""
+    check_sums(folder)
+    manifests = list(folder.glob("*.json"))
+    if len(manifests) != 1:
+        raise ArtifactError(f"The bundle {folder} has {len(manifests)} manifests where it should have one.", _AGAIN)
+    return open_artifact(manifests[0])
 
 
 def _embedded(path: Path) -> str:

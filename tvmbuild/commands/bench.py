@@ -17,7 +17,9 @@ LISTED = 15
 
 
 def bench(
-    artifact: Annotated[Path, typer.Argument(help="The .so, .tar or .json of an artifact.", metavar="ARTIFACT")],
+    artifact: Annotated[
+        Path, typer.Argument(help="The .so, .tar or .json of an artifact, or a bundle.", metavar="ARTIFACT")
+    ],
     on: Annotated[str | None, typer.Option(help="Device: auto, local, emulated or rpc. [auto]")] = None,
     predict: Annotated[
         bool, typer.Option("--predict", help="Predict cycles on the target's core, kernel by kernel (one thread).")

@@ -11,7 +11,7 @@ from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="An ONNX file, or the .so, .tar or .json of an artifact.")],
+    path: Annotated[Path, typer.Argument(help="An ONNX file, the .so, .tar or .json of an artifact, or a bundle.")],
     shape: Annotated[list[str] | None, typer.Option("--shape", help="Input shape, NAME=1,3,224,224.")] = None,
     value: Annotated[list[str] | None, typer.Option("--value", help="Freeze an input, NAME=16000.")] = None,
     target: Annotated[str | None, typer.Option("-t", "--target", help="Board to plan for. [rpi4]")] = None,

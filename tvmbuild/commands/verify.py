@@ -11,7 +11,9 @@ from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
 
 
 def verify(
-    artifact: Annotated[Path, typer.Argument(help="The .so, .tar or .json of an artifact.", metavar="ARTIFACT")],
+    artifact: Annotated[
+        Path, typer.Argument(help="The .so, .tar or .json of an artifact, or a bundle.", metavar="ARTIFACT")
+    ],
     model: Annotated[Path, typer.Option("--model", help="The ONNX file it was built from.")],
     on: Annotated[str | None, typer.Option(help="Device: auto, local, emulated or rpc. [auto]")] = None,
     inputs: Annotated[

@@ -1,0 +1,222 @@
+"""Bundles on the emulated board: each passes its selftest on its own core; what does not fit is refused plainly."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from test_commands_build import small_net
+
+from tvmbuild.artifact.archive import extract_archive
+from tvmbuild.artifact.checksums import SUMS_NAME, sums_text
+from tvmbuild.artifact.open import open_artifact
+from tvmbuild.commands.app import run as main
+from tvmbuild.device.check_build import CHECK_NAME, check_sources
+from tvmbuild.device.emulator import find_emulator
+from tvmbuild.errors import ArtifactError
+from tvmbuild.options import BuildOptions
+from tvmbuild.pipeline import build
+from tvmbuild.release.bundle import BundleOptions, write_bundle
+from tvmbuild.release.signing import load_signer, new_keys
+from tvmbuild.runtime_libs import runtime_libraries
+from tvmbuild.target import load_target
+from tvmbuild.toolchain import find_toolchain
+
+TOP = Path(__file__).parents[2]
+BOARDS = ("rpi3", "rpizero2w", "rpi4", "rpi5", "generic-aarch64")
+#: "Under 12 MB plus the weights": all that is not the model's.
+OWN_BYTES = 12e6
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bundles of a small net for every target, signed, each unpacked into an empty folder."""
+    folder = tmp_path_factory.mktemp("bundles")
+    net = small_net(folder / "net.onnx")
+    private, _ = new_keys(folder / "keys")
+    for name in (*BOARDS, "host"):
+        result = build(net, load_target(name), BuildOptions(shape=("input.1=1,3,12,10",), output=folder / "dist"))
+        artifact = open_artifact(folder / "dist" / f"{result.manifest.name}.so")
+        archive = write_bundle(artifact, BundleOptions("1.0", folder), load_signer(private))
+        with tarfile.open(archive) as plain:
+            plain.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture
+def copy_of(made: Path, tmp_path: Path) -> object:
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(made / f"net-{name}-1.0", tmp_path / name))
+
+    return copy
+
+
+def run(bundle: Path, *arguments: str, cpu: str = "") -> tuple[int, str]:
+    """Run run.sh, on an emulated core if one is named; returns exit code and all that it said."""
+    emulator = find_emulator()
+    prefix = f"{emulator.program} -cpu {cpu} -L {emulator.sysroot}" if cpu else ""
+    done = subprocess.run(
+        ["sh", str(bundle / "run.sh"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "TVMBUILD_EMULATOR": prefix},
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def seal(bundle: Path) -> None:
+    """Write SHA256SUMS anew, as one does who changes a bundle on purpose."""
+    files = {str(path.relative_to(bundle)): path for path in bundle.rglob("*") if path.is_file()}
+    for name in (SUMS_NAME, f"{SUMS_NAME}.sig"):
+        del files[name]
+    (bundle / SUMS_NAME).write_text(sums_text(files))
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_a_bundle_passes_its_selftest_on_its_own_core(name: str, made: Path) -> None:
+    code, said = run(made / f"net-{name}-1.0", "--selftest", cpu=load_target(name).qemu_cpu)
+    assert code == 0, said
+    assert said.endswith("selftest passed\n")
+
+
+def test_a_bundle_is_small(made: Path) -> None:
+    for name in BOARDS:
+        assert (made / f"net-{name}-1.0.tar.gz").stat().st_size < OWN_BYTES
+
+
+def test_a_bundle_for_a_newer_core_is_refused_in_plain_words(made: Path) -> None:
+    for arguments in (("--selftest",), ("--input", "golden/input_0.npy")):
+        code, said = run(made / "net-rpi5-1.0", *arguments, cpu="cortex-a72")
+        assert code == 1
+        assert said == "refused: built for cortex-a76 with dotprod and fullfp16; this is a Cortex-A72\n" or (
+            arguments == ("--selftest",) and "with dotprod and fullfp16; this is a Cortex-A72\n" in said
+        )
+
+
+def test_another_architecture_is_refused(made: Path) -> None:
+    code, said = run(made / "net-rpi4-1.0", "--selftest")
+    assert (code, said) == (1, "refused: built for aarch64; this is x86_64\n")
+
+
+def test_a_newer_glibc_than_the_boards_is_refused(copy_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    bundle = copy_of("rpi4")
+    conf = bundle / "bundle.conf"
+    conf.write_text(
+        "\n".join("glibc 9.1" if line.startswith("glibc") else line for line in conf.read_text().splitlines())
+    )
+    seal(bundle)
+    code, said = run(bundle, "--selftest", cpu="cortex-a72")
+    assert code == 1
+    assert "needs glibc 9.1 or newer; this system has 2." in said
+
+
+def test_an_older_runtime_is_refused(copy_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    bundle = copy_of("rpi4")
+    source = tmp_path / "old.c"
+    source.write_text("void TVMFFIGetVersion(unsigned* v) { v[0] = 0; v[1] = 1; v[2] = 9; }\n")
+    toolchain = find_toolchain(load_target("rpi4"))
+    options = ["-shared", "-fPIC", "-Wl,-soname,libtvm_ffi.so", "-x", "c"]
+    subprocess.run([*toolchain.linker, *options, "-o", str(bundle / "libtvm_ffi.so"), str(source)], check=True)
+    code, said = run(bundle, "--selftest", cpu="cortex-a72")
+    assert code == 1
+    assert "libtvm_ffi.so is damaged or was replaced" in said
+    seal(bundle)
+    code, said = run(bundle, "--selftest", cpu="cortex-a72")
+    assert code == 1
+    assert "libtvm_ffi.so is version 0.1.9; this bundle needs 0.1.14" in said
+
+
+def test_a_wrong_signature_is_refused_and_the_right_one_runs(made: Path, copy_of) -> None:  # type: ignore[no-untyped-def]
+    """On this machine, whose libcrypto checks it; the emulated board has none."""
+    bundle, trusted = made / "net-host-1.0", made / "keys" / "release.pub"
+    _, other = new_keys(made / "other-keys")
+    golden = str(bundle / "golden" / "input_0.npy")
+    assert run(bundle, "--trust", str(trusted), "--selftest")[0] == 0
+    assert run(bundle, "--trust", str(trusted), "--input", golden)[0] == 0
+    for arguments in (("--selftest",), ("--input", golden)):
+        code, said = run(bundle, "--trust", str(other), *arguments)
+        assert code == 1
+        assert "is not a signature of SHA256SUMS by the key in" in said
+    changed = copy_of("host")
+    (changed / "README.txt").write_text("changed")
+    seal(changed)
+    code, said = run(changed, "--trust", str(trusted), "--selftest")
+    assert (code, "is not a signature" in said) == (1, True)
+    (changed / "SHA256SUMS.sig").unlink()
+    code, said = run(changed, "--trust", str(trusted), "--selftest")
+    assert (code, "SHA256SUMS.sig cannot be read" in said) == (1, True)
+
+
+def test_a_changed_file_of_each_kind_is_named_by_run_sh(copy_of) -> None:  # type: ignore[no-untyped-def]
+    bundle = copy_of("rpi4")
+    for name in ("libtvm_runtime.so", "net-rpi4.so", "golden/output_0.npy", "bundle.conf", "tvmbuild-check", "run.sh"):
+        path = bundle / name
+        before = path.read_bytes()
+        path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        code, said = run(bundle, "--selftest", cpu="cortex-a72")
+        path.write_bytes(before)
+        assert code != 0, name
+        assert Path(name).name in said
+
+
+@pytest.fixture(scope="module")
+def check_test(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The check's parts, compiled for this machine with their tests."""
+    target = load_target("host")
+    program = tmp_path_factory.mktemp("native") / "check_test"
+    sources = [path for path in check_sources() if path.name not in ("check.cc", "start.cc")]
+    native = sources[0].parent
+    options = ["-std=c++17", "-O2", f"-I{native}", f"-I{native.parent}", f"-I{runtime_libraries(target).include}"]
+    command = [*find_toolchain(target).cxx, *options, "-o", str(program), str(TOP / "tests/native/check_test.cc")]
+    subprocess.run([*command, *map(str, sources)], check=True)
+    return program
+
+
+def test_the_parts_of_the_check(check_test: Path) -> None:
+    subprocess.run([str(check_test)], check=True, timeout=60)
+
+
+def test_a_changed_byte_at_each_of_1000_places_is_refused_and_its_file_named(check_test: Path, copy_of) -> None:  # type: ignore[no-untyped-def]
+    subprocess.run([str(check_test), "corrupt", str(copy_of("rpi5")), "1000", "1"], check=True, timeout=600)
+
+
+def test_the_c_example_compiles_and_runs_on_the_board(copy_of) -> None:  # type: ignore[no-untyped-def]
+    bundle, target, emulator = copy_of("rpi4"), load_target("rpi4"), find_emulator()
+    options = ["-x", "c", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-Iinclude", "example.c", "-x", "none"]
+    libraries = ["-L.", "-Wl,--no-as-needed", "-ltvm_runtime", "-ltvm_ffi", "-Wl,-rpath,$ORIGIN", "-o", "example"]
+    subprocess.run([*find_toolchain(target).linker, *options, *libraries], check=True, cwd=bundle)
+    command = [emulator.program, "-cpu", target.qemu_cpu, "-L", str(emulator.sysroot), "./example"]
+    said = subprocess.run(command, check=True, cwd=bundle, capture_output=True, text=True).stdout
+    assert "output 0: 3840 bytes, first value " in said
+
+
+def test_tvmbuilds_own_unpacking_gives_what_tar_gives(made: Path, tmp_path: Path) -> None:
+    assert extract_archive(made / "net-rpi4-1.0.tar.gz", tmp_path) == "net-rpi4-1.0"
+    there = tmp_path / "net-rpi4-1.0"
+    names = sorted(str(path.relative_to(there)) for path in there.rglob("*"))
+    assert names == sorted(str(p.relative_to(made / "net-rpi4-1.0")) for p in (made / "net-rpi4-1.0").rglob("*"))
+    assert os.access(there / CHECK_NAME, os.X_OK)
+    assert run(there, "--selftest", cpu="cortex-a72")[0] == 0
+
+
+def test_a_bundle_is_inspected_and_verified_as_it_is(made: Path, copy_of, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+    archive = made / "net-rpi4-1.0.tar.gz"
+    assert main(["inspect", str(archive)]) == 0
+    assert "1 of 1 BatchNorm folded" in capsys.readouterr().out
+    assert main(["verify", str(archive), "--model", str(made / "net.onnx")]) == 0
+    unpacked = copy_of("rpi4")
+    assert main(["inspect", str(unpacked)]) == 0
+    (unpacked / "run.sh").write_text("exit 0\n")
+    assert main(["inspect", str(unpacked)]) == ArtifactError.exit_code
+    assert "run.sh differs" in capsys.readouterr().err
+    damaged = bytearray(archive.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (made / "damaged.tar.gz").write_bytes(damaged)
+    assert main(["inspect", str(made / "damaged.tar.gz")]) == ArtifactError.exit_code
+    assert "damaged.tar.gz" in capsys.readouterr().err

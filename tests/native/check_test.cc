@@ -1,0 +1,166 @@
+// Tests of tvmbuild-check's parts. "check_test" runs them all; "check_test corrupt BUNDLE COUNT SEED" changes one byte at
+// COUNT random places of a bundle, one after the other, and expects each to be refused with the file named.
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "board.h"
+#include "bundle_facts.h"
+#include "checksums.h"
+#include "golden.h"
+#include "refusal.h"
+#include "sha256.h"
+#include "text_file.h"
+
+namespace {
+
+using namespace tvmbuild;
+
+int failures = 0;
+
+void Expect(bool holds, const std::string& what) {
+  if (holds) return;
+  std::fprintf(stderr, "FAILED: %s\n", what.c_str());
+  ++failures;
+}
+
+template <typename Call>
+std::string RefusalOf(Call call) {
+  try {
+    call();
+  } catch (const Refusal& refusal) {
+    return refusal.what();
+  }
+  return "";
+}
+
+std::string Digest(const std::string& text, size_t piece) {
+  Sha256 digest;
+  for (size_t at = 0; at < text.size(); at += piece) digest.Update(text.data() + at, std::min(piece, text.size() - at));
+  return digest.Finish();
+}
+
+// Vectors of FIPS 180-4's examples (csrc.nist.gov), whole and in pieces that do not fit the blocks.
+void TestSha256() {
+  for (const size_t piece : {1, 7, 63, 64, 65, 1000000}) {
+    Expect(Digest("", piece) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "SHA-256 of nothing");
+    Expect(Digest("abc", piece) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "SHA-256 of abc");
+    Expect(Digest("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", piece) ==
+               "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
+           "SHA-256 of 56 bytes");
+    Expect(Digest(std::string(1000000, 'a'), piece) == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0",
+           "SHA-256 of a million bytes");
+  }
+}
+
+void TestChecksumLines() {
+  const std::string digest(64, 'a');
+  Expect(ParseChecksums(digest + "  a/b c\n" + digest + "  d\n").at(0).path == "a/b c", "a name with a space");
+  for (const std::string& bad :
+       {std::string(), digest, digest + "  ", digest + "  /etc/passwd", digest + "  a/../../b", digest + "  a//b", digest + " *a",
+        std::string(64, 'A') + "  a", digest + "  .", std::string(64, 'a') + "  a\nrest"}) {
+    Expect(!RefusalOf([&] { ParseChecksums(bad); }).empty(), "refuse the checksum line '" + bad + "'");
+  }
+}
+
+void TestFacts() {
+  const std::string good =
+      "tvmbuild-bundle 1\nname n\narch aarch64\ncpu cortex-a76\nfeature dotprod\nglibc 2.31\ntvm-ffi 0.1.14\n"
+      "output golden/output_0.npy 0.0001\n";
+  const BundleFacts facts = ParseBundleFacts(good);
+  Expect(facts.features == std::vector<std::string>{"dotprod"} && facts.glibc == std::vector<int>{2, 31}, "facts");
+  Expect(facts.outputs.at(0).tolerance > 0.99e-4 && facts.outputs.at(0).tolerance < 1.01e-4, "tolerance");
+  for (const std::string& bad :
+       {std::string(), std::string("tvmbuild-bundle 2\n"), good + "colour red\n", good + "word\n", good + "glibc 2..3\n",
+        good + "glibc 99999999999\n", good + "output golden/../x 0\n", good + "output /x 0\n", good + "output golden/x 1e9\n",
+        good + "output golden/x\n", good.substr(0, 60)}) {
+    Expect(!RefusalOf([&] { ParseBundleFacts(bad); }).empty(), "refuse the facts '" + bad + "'");
+  }
+}
+
+NpyArray Floats(const std::vector<float>& values) {
+  NpyArray array;
+  array.dtype = {kDLFloat, 32, 1};
+  array.shape = {static_cast<int64_t>(values.size())};
+  array.bytes = values.size() * sizeof(float);
+  array.data.reset(std::malloc(array.bytes + 1));
+  std::memcpy(array.data.get(), values.data(), array.bytes);
+  return array;
+}
+
+void TestDifference() {
+  const float nan = NAN, infinite = INFINITY;
+  Expect(RelativeDifference(Floats({nan, infinite, 2, -4}), Floats({nan, infinite, 2, -4})) == 0, "NaN is as NaN");
+  Expect(RelativeDifference(Floats({1, -4}), Floats({1, -5})) == 0.25, "relative to the largest");
+  Expect(std::isinf(RelativeDifference(Floats({1, 2}), Floats({1, nan}))), "NaN is no number");
+  Expect(std::isinf(RelativeDifference(Floats({infinite}), Floats({-infinite}))), "the other infinity");
+  Expect(!RefusalOf([] { RelativeDifference(Floats({1}), Floats({1, 2})); }).empty(), "another shape");
+}
+
+// A feature that no core has is missing everywhere.
+void TestBoard() { Expect(MissingFeatures({"no-such-feature"}).size() == 1, "an unknown feature is missing"); }
+
+int Corrupt(const std::string& bundle, int count, unsigned seed) {
+  std::vector<Checksum> entries = ParseChecksums(ReadTextFile(bundle + "/SHA256SUMS"));
+  entries.push_back({"", "SHA256SUMS"});
+  struct Place {
+    std::string path;
+    long size;
+  };
+  std::vector<Place> files;
+  long total = 0;
+  for (const Checksum& entry : entries) {
+    std::FILE* file = std::fopen((bundle + "/" + entry.path).c_str(), "rb");
+    std::fseek(file, 0, SEEK_END);
+    files.push_back({entry.path, std::ftell(file)});
+    total += files.back().size;
+    std::fclose(file);
+  }
+  std::mt19937 random(seed);
+  for (int i = 0; i < count; ++i) {
+    // Every other place is in a file taken evenly, so that small files get their share.
+    long at = std::uniform_int_distribution<long>(0, total - 1)(random);
+    size_t chosen = 0;
+    while (at >= files[chosen].size) at -= files[chosen++].size;
+    if (i % 2 == 1) {
+      chosen = std::uniform_int_distribution<size_t>(0, files.size() - 1)(random);
+      at = std::uniform_int_distribution<long>(0, files[chosen].size - 1)(random);
+    }
+    std::FILE* file = std::fopen((bundle + "/" + files[chosen].path).c_str(), "r+b");
+    std::fseek(file, at, SEEK_SET);
+    const int before = std::fgetc(file);
+    const int after = before ^ (1 << (random() % 8));
+    std::fseek(file, at, SEEK_SET);
+    std::fputc(after, file);
+    std::fflush(file);
+    const std::string words = RefusalOf([&] { CheckChecksums(bundle); });
+    // A damaged SHA256SUMS may say that another file differs: it is named with it.
+    Expect(words.find(files[chosen].path) != std::string::npos, files[chosen].path + " at " + std::to_string(at) + ": " + words);
+    std::fseek(file, at, SEEK_SET);
+    std::fputc(before, file);
+    std::fclose(file);
+  }
+  Expect(RefusalOf([&] { CheckChecksums(bundle); }).empty(), "the bundle is whole again");
+  std::printf("%d places\n", count);
+  return failures;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc == 5 && std::strcmp(argv[1], "corrupt") == 0) {
+    return Corrupt(argv[2], std::atoi(argv[3]), static_cast<unsigned>(std::atoi(argv[4]))) == 0 ? 0 : 1;
+  }
+  TestSha256();
+  TestChecksumLines();
+  TestFacts();
+  TestDifference();
+  TestBoard();
+  std::printf("%d failures\n", failures);
+  return failures == 0 ? 0 : 1;
+}

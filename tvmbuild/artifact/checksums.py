@@ -1,0 +1,62 @@
+"""SHA256SUMS: the file that ``sha256sum -c`` reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from tvmbuild.artifact.digest import sha256_of
+from tvmbuild.errors import ArtifactError
+
+SUMS_NAME = "SHA256SUMS"
+SIGNATURE_NAME = f"{SUMS_NAME}.sig"
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+_LARGEST = 1 << 20
+_AGAIN = "Copy the files again, or build them again."
+
+
+def sums_text(files: Mapping[str, Path]) -> str:
+    """Return the text for these files, by the paths that it names them with."""
+    return "".join(f"{sha256_of(files[name])}  {name}\n" for name in sorted(files))
+
+
+def check_sums(folder: Path) -> list[str]:
+    """Compare every file of a folder with its SHA256SUMS.
+
+    Returns:
+        The names in it.
+
+    Raises:
+        ArtifactError: files differ, are missing or are not listed (all are named), or SHA256SUMS itself is damaged.
+    """
+    sums = folder / SUMS_NAME
+    entries = _parse(sums)
+    present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
+    problems = [f"{name} is missing" for name in sorted(entries.keys() - present)]
+    problems += [f"{name} is not listed" for name in sorted(present - entries.keys() - {SUMS_NAME, SIGNATURE_NAME})]
+    for name in sorted(entries.keys() & present):
+        path = folder / name
+        if path.is_symlink() or not path.is_file() or sha256_of(path) != entries[name]:
+            problems.append(f"{name} differs")
+    if problems:
+        raise ArtifactError(f"{folder} is not what its {SUMS_NAME} says: {'; '.join(problems)}.", _AGAIN)
+    return sorted(entries)
+
+
+def _parse(path: Path) -> dict[str, str]:
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise ArtifactError(f"{path} is larger than any real one.", _AGAIN)
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}.", _AGAIN) from error
+    found = [_LINE.fullmatch(line) for line in lines]
+    names = {match[2]: match[1] for match in found if match}
+    if not names or len(names) != len(lines) or any(_leaves(name) for name in names):
+        raise ArtifactError(f"{path} is damaged.", _AGAIN)
+    return names
+
+
+def _leaves(name: str) -> bool:
+    return any(part in ("", ".", "..") for part in name.split("/"))

@@ -1,0 +1,44 @@
+"""``tvmbuild bundle``: an artifact and all that a bare board needs to run it, in one archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
+
+
+def bundle(
+    artifact: Annotated[Path, typer.Argument(help="The .so, .tar or .json of an artifact.", metavar="ARTIFACT")],
+    version: Annotated[str, typer.Option("--version", help="Version, part of the name. [0]")] = "0",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder. [the artifact's]")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the golden inputs. [0]")] = 0,
+    model_license: Annotated[Path | None, typer.Option(help="File with the model's licence, to include.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Private key to sign with ('tvmbuild keys new').")] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pack a model with its runtime, runner, examples, licences and golden inputs for a bare board.
+
+    On the board, `./run.sh --selftest` checks files, CPU, glibc and runtime, and replays the golden inputs.
+
+    \b
+    Examples:
+      tvmbuild bundle dist/det-rpi4.so --version 1.2.0
+      tvmbuild bundle dist/det-rpi4.so --key release.key
+    """
+    from tvmbuild.artifact.open import open_artifact
+    from tvmbuild.release.bundle import BundleOptions, write_bundle
+    from tvmbuild.release.signing import load_signer
+
+    console = Console(as_json, verbose, quiet)
+    opened = open_artifact(artifact)
+    options = BundleOptions(version, output or opened.folder, seed, model_license)
+    with console.stages():
+        archive = write_bundle(opened, options, load_signer(key) if key else None)
+    size = archive.stat().st_size
+    console.result({"bundle": archive, "bytes": size})
+    console.text(f"wrote {archive}  {size_text(size)}")

@@ -1,0 +1,23 @@
+// What the board is and whether a bundle fits it.
+#ifndef TVMBUILD_BOARD_H_
+#define TVMBUILD_BOARD_H_
+
+#include <string>
+#include <vector>
+
+#include "bundle_facts.h"
+
+namespace tvmbuild {
+
+// Name of this core for people ("Cortex-A72").
+std::string CoreName();
+
+// Of the features (LLVM's names) those that this core lacks, in their order.
+std::vector<std::string> MissingFeatures(const std::vector<std::string>& features);
+
+// Returns one line on the board. Throws Refusal when the bundle is for another architecture, core or glibc.
+std::string CheckBoard(const BundleFacts& facts);
+
+}  // namespace tvmbuild
+
+#endif  // TVMBUILD_BOARD_H_

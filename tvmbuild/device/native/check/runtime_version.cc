@@ -1,0 +1,26 @@
+#include "runtime_version.h"
+
+#include <tvm/ffi/c_api.h>
+
+#include "bundle_facts.h"
+#include "refusal.h"
+#include "shared_library.h"
+
+namespace tvmbuild {
+
+std::vector<int> CheckRuntimeVersion(const std::string& folder, const std::vector<int>& needed) {
+  const SharedLibrary library(folder + "/libtvm_ffi.so");
+  if (!library.is_open()) throw Refusal("libtvm_ffi.so does not load on this system");
+  auto* get_version = library.Find<decltype(TVMFFIGetVersion)>("TVMFFIGetVersion");
+  if (get_version == nullptr) throw Refusal("libtvm_ffi.so does not tell its version");
+  TVMFFIVersion found{};
+  get_version(&found);
+  const std::vector<int> version{static_cast<int>(found.major), static_cast<int>(found.minor), static_cast<int>(found.patch)};
+  const bool same_series = needed.size() == 3 && version[0] == needed[0] && version[1] == needed[1];
+  if (!same_series || version < needed) {
+    throw Refusal("libtvm_ffi.so is version " + VersionText(version) + "; this bundle needs " + VersionText(needed));
+  }
+  return version;
+}
+
+}  // namespace tvmbuild

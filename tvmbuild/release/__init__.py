@@ -1,0 +1,1 @@
+"""What CI publishes: bundles, checksums, signatures, bills of materials and notes."""

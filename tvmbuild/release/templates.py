@@ -1,0 +1,69 @@
+"""The texts of a bundle that depend on its model: placeholders (``@NAME@``) in ``files/`` filled in."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tvmbuild.artifact.manifest import Manifest
+from tvmbuild.errors import OptionError
+from tvmbuild.runtime_libs import pinned_versions
+from tvmbuild.tensor import TensorSpec
+
+_FILES = Path(__file__).with_name("files")
+#: What may be in a bundle's name: it stands in a shell script, in file names and in C strings.
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+#: DLPack's codes of kinds of numbers.
+_DLPACK_CODES = {"int": "kDLInt", "uint": "kDLUInt", "float": "kDLFloat", "bool": "kDLBool"}
+
+
+def check_name(name: str, what: str) -> None:
+    """Check that a name can stand in file names and scripts.
+
+    Raises:
+        OptionError: it has other characters than letters, digits and ``. _ + -``, or starts with one of those.
+    """
+    if not _SAFE_NAME.fullmatch(name):
+        raise OptionError(
+            f"The {what} {name!r} cannot be part of a bundle's name.", "Use letters, digits and . _ + - in it."
+        )
+
+
+def fill(name: str, manifest: Manifest, version: str, model_license: str = "") -> str:
+    """Return one of the texts in ``files/`` for a model.
+
+    Args:
+        name: of the file ("run.sh").
+        manifest: of the artifact.
+        version: the release's.
+        model_license: path of the model's licence in the bundle, or "".
+    """
+    tvm, ffi = pinned_versions()
+    count = len(manifest.inputs)
+    values = {
+        "NAME": manifest.name,
+        "VERSION": version,
+        "DESCRIPTION": str(manifest.target.get("description", manifest.target.get("name", ""))),
+        "ARCH": str(manifest.target["triple"]).partition("-")[0],
+        "GOLDEN_INPUTS": " ".join(f"golden/input_{index}.npy" for index in range(count)),
+        "INPUTS": str(count),
+        "PACKAGES": f"numpy apache-tvm=={tvm} apache-tvm-ffi=={ffi}",
+        "MODEL_LICENSE": f": {model_license}" if model_license else "",
+        "SHAPES": "\n".join(_shape_line(index, spec) for index, spec in enumerate(manifest.inputs)),
+        "TENSORS": "\n".join(_tensor_line(index, spec) for index, spec in enumerate(manifest.inputs)),
+    }
+    text = (_FILES / f"{name}.in").read_text(encoding="utf-8")
+    return re.sub(r"@([A-Z_]+)@", lambda match: values[match[1]], text)
+
+
+def _shape_line(index: int, spec: TensorSpec) -> str:
+    # C has no arrays without elements.
+    sizes = ", ".join(map(str, spec.shape)) or "1"
+    return f"static int64_t shape_{index}[] = {{{sizes}}};"
+
+
+def _tensor_line(index: int, spec: TensorSpec) -> str:
+    kind = spec.dtype.rstrip("0123456789")
+    code, bits = _DLPACK_CODES.get(kind, "kDLFloat"), int(spec.dtype[len(kind) :] or 8)
+    fields = f".device = {{kDLCPU, 0}}, .ndim = {len(spec.shape)}, .dtype = {{{code}, {bits}, 1}}"
+    return f"    {{{fields}, .shape = shape_{index}}},"
