@@ -1,4 +1,4 @@
-"""Our thresholds against ONNX Runtime's entropy calibrator; it takes seconds for each, hence not among the unit tests."""
+"""Our thresholds against ONNX Runtime's entropy calibrator, which takes seconds for each: no unit test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LEVELS = SYMMETRIC_STEPS + 1
 def onnxruntime_threshold(seen: Histogram) -> tuple[float, float]:
     """Return the threshold of ONNX Runtime's entropy calibrator, and the distance of those that it can choose well.
 
-    It divides n bins among the levels by n // levels, and what is left over goes to the last level, where Q has nothing.
+    It divides n bins among the levels by n // levels; what is left over goes to the last level, where Q has nothing.
     Thresholds at which something is left over lose by that, so that it chooses among multiples of the levels.
     """
     from onnxruntime.quantization.calibrate import HistogramCollector
