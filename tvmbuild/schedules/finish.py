@@ -7,6 +7,7 @@ from typing import Any
 from tvmbuild.schedules.access import flatten_views
 from tvmbuild.schedules.border import guard_updates, peel
 from tvmbuild.schedules.fast_math import expand
+from tvmbuild.schedules.int8_multiply import multiply
 from tvmbuild.schedules.nan_order import keep_nan
 from tvmbuild.schedules.partial_sums import sum_in_parts
 from tvmbuild.schedules.vector_loops import cut_vectors
@@ -20,6 +21,6 @@ def finish(func: Any, target: Target) -> Any:
     Deep sums are cut into parts, borders peeled, views flat, vectors without masks, functions expanded, and bounds
     keep NaN.
     """
-    bordered = peel(guard_updates(sum_in_parts(func)))
+    bordered = multiply(peel(guard_updates(sum_in_parts(func))))
     looped = cut_vectors(cut_reductions(flatten_views(bordered)))
     return expand(keep_nan(looped, target))

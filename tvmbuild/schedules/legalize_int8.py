@@ -1,13 +1,16 @@
-"""Integer convolutions and matrix products: int8 times int8 constants, accumulated in int32."""
+"""Emits integer convolutions and matrix products, with the weights packed now."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from tvmbuild.schedules import int8_compute, int8_packing
 from tvmbuild.schedules.geometry import Conv2dGeometry
+from tvmbuild.schedules.int8_form import Int8Form, int8_form
+from tvmbuild.schedules.int8_plan import plan_conv2d, plan_matmul
+from tvmbuild.schedules.packing import Array
 from tvmbuild.schedules.relax_calls import call_compute, constant_value, static_shape
 from tvmbuild.target import Target
 
@@ -17,106 +20,92 @@ def emit_conv2d(
     data: Any,
     weight: Any,
     *,
-    strides: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
+    strides: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
     groups: int,
     pad_value: int,
     target: Target,
 ) -> Any:
-    """Return the call of an integer convolution.
+    """Return a call that convolves int8 with int8 to int32, exactly.
 
     Args:
-        builder: the ``relax.BlockBuilder`` that takes the kernel.
-        data: int8, NHWC.
-        weight: constant int8, OIHW.
+        builder: the ``relax.BlockBuilder``.
+        data: int8 NHWC of static shape.
+        weight: int8 OIHW constant.
         strides: step in rows and columns.
-        padding: added at the top, left, bottom and right.
+        padding: at the top, left, bottom and right.
         dilation: distance between taps in rows and columns.
-        groups: number of groups.
-        pad_value: what the border is filled with, the code of zero.
+        groups: groups of channels.
+        pad_value: what the padding holds, the zero point of ``data``.
         target: the board.
 
     Returns:
-        int32, NHWC; sums of products without any offset.
+        A ``relax.Call``, int32 NHWC.
     """
     from tvm import relax
 
-    kernel = constant_value(weight)
-    shape = static_shape(data)
-    assert kernel is not None
-    assert shape is not None
+    kernel = _constant(weight)
+    batch, height, width, channels = _shape(data)
     geometry = Conv2dGeometry(
-        batch=shape[0],
-        height=shape[1],
-        width=shape[2],
-        in_channels=shape[3],
-        out_channels=kernel.shape[0],
+        *(batch, height, width, channels, kernel.shape[0]),
         kernel=(kernel.shape[2], kernel.shape[3]),
-        stride=(strides[0], strides[1]),
-        dilation=(dilation[0], dilation[1]),
-        padding=(padding[0], padding[1], padding[2], padding[3]),
-        groups=groups,
+        stride=(int(strides[0]), int(strides[1])),
+        dilation=(int(dilation[0]), int(dilation[1])),
+        padding=(int(padding[0]), int(padding[1]), int(padding[2]), int(padding[3])),
+        groups=int(groups),
     )
-    packed = relax.const(np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)))
-    return call_compute(builder, lambda x, w: _conv2d(x, w, geometry, pad_value), data, packed, name="int8_conv2d")
+    form = _form_for(kernel, target)
+    plan = plan_conv2d(geometry, form)
+    if plan.windows:
+        packed = int8_packing.pack_windows(kernel, plan.channels, plan.run)
+    else:
+        packed = int8_packing.pack_conv2d(kernel, plan.channels, plan.run, geometry.groups)
+
+    def compute(x: Any, w: Any) -> Any:
+        return int8_compute.conv2d(x, w, geometry, plan, pad_value)
+
+    return call_compute(builder, compute, data, relax.const(packed.astype(form.element)), name="conv2d_int8")
 
 
 def emit_matmul(builder: Any, data: Any, weight: Any, *, target: Target) -> Any:
-    """Return the call of an integer matrix product.
+    """Return a call that multiplies int8 (..., M, K) by an int8 constant (K, N) to int32 (..., M, N), exactly.
 
     Args:
-        builder: the ``relax.BlockBuilder`` that takes the kernel.
-        data: int8, [..., M, K].
-        weight: constant int8, [K, N].
+        builder: the ``relax.BlockBuilder``.
+        data: int8 of static shape.
+        weight: int8 constant.
         target: the board.
-
-    Returns:
-        int32, [..., M, N].
     """
-    return call_compute(builder, _matmul, data, weight, name="int8_matmul")
+    from tvm import relax
+
+    matrix = _constant(weight)
+    depth, columns = matrix.shape
+    form = _form_for(matrix, target)
+    plan = plan_matmul(int(np.prod(_shape(data)[:-1])), depth, columns, form)
+    packed = int8_packing.pack_matrix(matrix, plan.channels, plan.run)
+
+    def compute(x: Any, w: Any) -> Any:
+        return int8_compute.matmul(x, w, columns, plan)
+
+    return call_compute(builder, compute, data, relax.const(packed.astype(form.element)), name="matmul_int8")
 
 
-def _conv2d(data: Any, weight: Any, geometry: Conv2dGeometry, pad_value: int) -> Any:
-    from tvm import te, tirx
-
-    g = geometry
-    top, left, bottom, right = g.padding
-
-    def source(n: Any, y: Any, x: Any, c: Any) -> Any:
-        inside = tirx.all(y >= top, y < g.height + top, x >= left, x < g.width + left)
-        return tirx.if_then_else(inside, data[n, y - top, x - left, c], tirx.const(pad_value, "int8"))
-
-    if g.is_padded:
-        shape = (g.batch, g.height + top + bottom, g.width + left + right, g.in_channels)
-        data_padded = te.compute(shape, source, name="padded")
-    else:
-        data_padded = data
-    row, column, depth = (
-        te.reduce_axis((0, extent), name=name)
-        for extent, name in zip((*g.kernel, g.group_in), ("ry", "rx", "rc"), strict=True)
-    )
-
-    def product(n: Any, y: Any, x: Any, c: Any) -> Any:
-        value = data_padded[
-            n,
-            y * g.stride[0] + row * g.dilation[0],
-            x * g.stride[1] + column * g.dilation[1],
-            (c // g.group_out) * g.group_in + depth,
-        ]
-        return te.sum(value.astype("int32") * weight[row, column, depth, c].astype("int32"), axis=[row, column, depth])
-
-    shape = (g.batch, g.out_height, g.out_width, g.out_channels)
-    return te.compute(shape, product, name="int8_conv2d")
+def _form_for(weight: Array, target: Target) -> Int8Form:
+    """Return the form for weights: two products with -128 * -128 among them do not fit 16 bits."""
+    form = int8_form(target)
+    return form.safe if (weight == -128).any() else form
 
 
-def _matmul(data: Any, weight: Any) -> Any:
-    from tvm import te
+def _constant(expression: Any) -> Array:
+    value = constant_value(expression)
+    if value is None or str(value.dtype) != "int8":
+        raise ValueError("integer kernels take int8 constants as weights")
+    return value
 
-    depth = te.reduce_axis((0, weight.shape[0]), name="k")
 
-    def product(*index: Any) -> Any:
-        left = data(*index[:-1], depth).astype("int32")
-        return te.sum(left * weight[depth, index[-1]].astype("int32"), axis=depth)
-
-    return te.compute((*data.shape[:-1], weight.shape[1]), product, name="int8_matmul")
+def _shape(expression: Any) -> tuple[int, ...]:
+    shape = static_shape(expression)
+    if shape is None:
+        raise ValueError("integer kernels take inputs of static shape")
+    return shape

@@ -7,6 +7,7 @@ from tvmbuild.schedules import (
     data_movement,
     depthwise,
     elementwise,
+    int8_tiled,
     matmul,
     pool,
     reduction,
@@ -17,6 +18,7 @@ from tvmbuild.schedules.module import ScheduleModule
 SCHEDULES: tuple[ScheduleModule, ...] = (
     winograd,
     conv2d_direct,
+    int8_tiled,
     matmul,
     depthwise,
     pool,
