@@ -56,7 +56,7 @@ def guard_updates(func: Any) -> Any:
 
     def on_loop(loop: Any, mutator: Any) -> Any:
         loop = mutator.default_mutate(loop)
-        decided = [condition for condition in pending if _uses(condition, loop.loop_var)]
+        decided = [condition for condition in pending if uses(condition, loop.loop_var)]
         if not decided:
             return loop
         pending[:] = [condition for condition in pending if not any(condition is other for other in decided)]
@@ -95,7 +95,8 @@ def _split(condition: Any, parts: list[Any]) -> None:
         parts.append(condition)
 
 
-def _uses(expression: Any, variable: Any) -> bool:
+def uses(expression: Any, variable: Any) -> bool:
+    """Whether a variable stands in an expression or statement (imports tvm)."""
     import tvm_ffi
     from tvm import tirx
 
@@ -117,7 +118,7 @@ def peel(func: Any) -> Any:
     changed = False
 
     def copy(stmt: Any) -> Any:
-        for buffer in [b for b in buffers if _uses(stmt, b)]:
+        for buffer in [b for b in buffers if uses(stmt, b)]:
             twin = tirx.decl_buffer(buffer.shape, buffer.dtype, str(buffer.name))
             buffers.append(twin)
             stmt = substitute(stmt, buffer, twin)
@@ -151,7 +152,7 @@ def peel(func: Any) -> Any:
     body = tvm_ffi.structural_mutate(root.body, (tirx.For, on_loop))
     if not changed:
         return func
-    used = [buffer for buffer in buffers if _uses(body, buffer)]
+    used = [buffer for buffer in buffers if uses(body, buffer)]
     block = s_tir.SBlock(
         *(root.iter_vars, root.reads, root.writes, root.name_hint, body),
         *(root.init, used, root.match_buffers, root.annotations),

@@ -10,6 +10,7 @@ from tvmbuild.schedules.fast_math import expand
 from tvmbuild.schedules.int8_multiply import multiply
 from tvmbuild.schedules.nan_order import keep_nan
 from tvmbuild.schedules.partial_sums import sum_in_parts
+from tvmbuild.schedules.requantize import narrow_codes
 from tvmbuild.schedules.vector_loops import cut_vectors
 from tvmbuild.schedules.vector_reduction import cut_reductions
 from tvmbuild.target import Target
@@ -23,4 +24,4 @@ def finish(func: Any, target: Target) -> Any:
     """
     bordered = multiply(peel(guard_updates(sum_in_parts(func))))
     looped = cut_vectors(cut_reductions(flatten_views(bordered)))
-    return expand(keep_nan(looped, target))
+    return expand(keep_nan(narrow_codes(looped, target), target))

@@ -80,6 +80,8 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: Int8Plan, pad
 
     positions = g.batch * g.out_height * g.out_width
     notes = _notes(CONV2D, plan, g.macs, f"{g.workload} int8")
+    if plan.windows:
+        notes[PREFIX + "window"] = [g.kernel[0], g.kernel[1] * g.in_channels]
     if g.groups > 1:
         notes[PREFIX + "groups"] = [g.groups, g.group_out]
     products = _tiled(value, packed, positions, plan, notes)

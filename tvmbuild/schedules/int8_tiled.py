@@ -52,7 +52,7 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
         sch.compute_inline(sch.get_sblock(stage.name))
     last = sch.get_sblock(kernel.last.name)
     for stage in kernel.producers:
-        _schedule_producer(sch, stage, target)
+        _schedule_producer(sch, stage, main, target)
     around, reduction, step = _tile(sch, block, main, target, choice)
     joins = _epilogue_joins(main)
     if joins:
@@ -142,8 +142,17 @@ def _vectorize(sch: Any, block: Any) -> None:
     sch.vectorize(lane)
 
 
-def _schedule_producer(sch: Any, stage: Stage, target: Target) -> None:
+def _schedule_producer(sch: Any, stage: Stage, main: Stage, target: Target) -> None:
+    """Copy inputs in the longest vectors that lie in a row, whole windows or the whole padded image."""
     if stage.name != WINDOWS:
         schedule_block(sch, stage.name, target, 1)
         return
-    schedule_block(sch, stage.name, target, 1)
+    block = sch.get_sblock(stage.name)
+    sch.annotate(block, FLAT, 1)
+    rows, row = (int(number) for number in main.note("window"))
+    (index,) = sch.get_loops(block)
+    position, kernel_row, column = sch.split(index, [None, rows, row])
+    sch.unroll(kernel_row)
+    if thread_count(stage.iterations / 4, target) > 1:
+        sch.parallel(position)
+    mark(sch, column, 16)
