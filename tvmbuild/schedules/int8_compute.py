@@ -259,6 +259,7 @@ def _notes(kind: str, plan: Int8Plan, macs: int, workload: str) -> dict[str, Any
         PREFIX + "form": plan.form,
         PREFIX + "tile": [plan.positions, plan.channels],
         PREFIX + "vectors": plan.vectors,
+        PREFIX + "partial": plan.partial,
         PREFIX + "macs": macs,
         PREFIX + "workload": workload,
     }

@@ -1,30 +1,33 @@
 """The register-tiled schedule of integer convolutions and matrix products (see ``int8_compute``).
 
-A tile of int32 sums stays in registers over the whole reduction, and the epilogue requantizes it before it is stored.
-Around the tiles, positions are cut into chunks: either a block of weights stays in cache while all chunks pass, or a
-chunk of inputs stays while all blocks pass.
+A tile of int32 sums stays in registers over the whole reduction. The sums of neighbouring blocks of channels are put side
+by side on the stack, so that the epilogue requantizes and stores vectors of up to 16 channels. Around the tiles,
+positions are cut into chunks: either blocks of weights stay in cache while all chunks pass, or a chunk of inputs stays
+while all blocks pass.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from tvmbuild.schedules import int8_compute, int8_multiply
 from tvmbuild.schedules.access import FLAT
 from tvmbuild.schedules.injective import schedule_block
 from tvmbuild.schedules.int8_compute import LANE_SUMS, WINDOWS
+from tvmbuild.schedules.int8_form import int8_form
+from tvmbuild.schedules.int8_traffic import traffic_of
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.threads import thread_count
-from tvmbuild.target import Target
 from tvmbuild.schedules.vector_loops import mark
-from tvmbuild.schedules.int8_form import int8_form
+from tvmbuild.target import Target
 
-KIND = "int8"
+KIND = "product.int8"
 
-#: Share of a cache that may be counted on.
-_CACHE_SHARE = 0.7
+#: Channels that one vector of the epilogue stores.
+_STORED = 16
 
 
 def matches(kernel: Kernel, target: Target) -> bool:
@@ -33,12 +36,31 @@ def matches(kernel: Kernel, target: Target) -> bool:
 
 
 def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
-    """Return the open numbers: tiles of a chunk, and whether the weights of a block stay while chunks pass."""
+    """Return the open numbers: what is computed together and what stays in cache.
+
+    ``tiles`` is the length of a chunk in tiles of positions; ``blocks`` is how many blocks of channels a tile passes
+    before its epilogue; ``weights_stay`` is 1 when blocks of weights are the outer loop.
+    """
     assert kernel.main is not None
-    main = kernel.main
-    tiles = main.spatial[0] // int(main.note("tile")[0])
-    candidates = tuple(size for size in range(1, tiles + 1) if tiles % size == 0)
-    return (Knob("tiles", tiles, candidates), Knob("weights_stay", 1, (0, 1)))
+    traffic = traffic_of(kernel)
+    chunks = tuple(size for size in range(1, traffic.tiles + 1) if traffic.tiles % size == 0)
+    channels = int(kernel.main.note("tile")[1])
+    joins = _epilogue_joins(kernel.main)
+    together = tuple(
+        count
+        for count in range(1, max(1, _STORED // channels) + 1)
+        if traffic.blocks % count == 0 and (count == 1 or joins)
+    )
+    # Whole sums in lanes fill vectors by themselves; of two blocks LLVM keeps the weights in registers, and spills.
+    worth = together if int(kernel.main.note("partial")) > 1 else (1,)
+    priced = [
+        (traffic.moved(tiles, count, bool(stay), target) / math.sqrt(count), tiles, count, stay)
+        for tiles in chunks
+        for count in worth
+        for stay in (0, 1)
+    ]
+    _, tiles, blocks, stay = min(priced)
+    return (Knob("tiles", tiles, chunks), Knob("blocks", blocks, together), Knob("weights_stay", stay, (0, 1)))
 
 
 def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
@@ -46,48 +68,47 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     main = kernel.main
     assert main is not None
     block = sch.get_sblock(main.name)
-    sums = [stage for stage in kernel.epilogue if stage.name == LANE_SUMS]
-    others = kernel.epilogue[len(sums) :]
-    for stage in others[:-1]:
+    sums = kernel.epilogue[0].name if kernel.epilogue[0].name == LANE_SUMS else None
+    for stage in kernel.epilogue[1 if sums else 0 : -1]:
         sch.compute_inline(sch.get_sblock(stage.name))
     last = sch.get_sblock(kernel.last.name)
     for stage in kernel.producers:
         _schedule_producer(sch, stage, main, target)
-    around, reduction, step = _tile(sch, block, main, target, choice)
+    loops = _tile(sch, block, main, target, choice)
     joins = _epilogue_joins(main)
     if joins:
-        _flatten_positions(sch, last, main)
-    for stage in sums:
-        sch.reverse_compute_at(sch.get_sblock(stage.name), around, preserve_unit_loops=True)
+        _flatten_positions(sch, last)
+    stored = sch.get_sblock(sums) if sums else None
+    if stored is None and (choice["blocks"] > 1 or not joins):
+        stored = sch.cache_write(block, 0, "global")
+    if stored is not None:
+        sch.reverse_compute_at(stored, loops.block, preserve_unit_loops=True)
     if joins:
-        sch.reverse_compute_at(last, around, preserve_unit_loops=True)
+        sch.reverse_compute_at(last, loops.tile, preserve_unit_loops=True)
         _vectorize(sch, last)
     else:
-        _epilogue_apart(sch, block if not sums else None, around, kernel, target)
-    int8_multiply.mark(sch, step, str(main.note("form")))
-    _start(sch, block, reduction)
-    for stage in sums:
-        *_, in_tile, _, _, _ = sch.get_loops(sch.get_sblock(stage.name))
+        schedule_block(sch, kernel.last.name, target, 1)
+    int8_multiply.mark(sch, loops.step, str(main.note("form")))
+    _start(sch, block, loops.reduction)
+    if sums:
+        *_, in_tile, _, _, _ = sch.get_loops(stored)
         int8_multiply.mark_lane_sums(sch, in_tile)
+    elif stored is not None:
+        _vectorize(sch, stored)
 
 
-def _epilogue_joins(main: Stage) -> bool:
-    """Whether the epilogue can run tile by tile: unless a group's last block of channels is only partly used."""
-    _, group_out = (int(number) for number in main.note("groups", (1, 0)))
-    return bool(group_out % int(main.note("tile")[1]) == 0)
+@dataclass(frozen=True)
+class _Loops:
+    """Loops around a tile of positions, a block of channels in it, its reduction, and one step of that."""
+
+    tile: Any
+    block: Any
+    reduction: Any
+    step: Any
 
 
-def _epilogue_apart(sch: Any, stored: Any, tile: Any, kernel: Kernel, target: Target) -> None:
-    """Run the epilogue after all tiles, whose sums are stored."""
-    if stored is not None:
-        copy = sch.cache_write(stored, 0, "global")
-        sch.reverse_compute_at(copy, tile, preserve_unit_loops=True)
-        _vectorize(sch, copy)
-    schedule_block(sch, kernel.last.name, target, 1)
-
-
-def _tile(sch: Any, block: Any, main: Stage, target: Target, choice: Choice) -> tuple[Any, Any, Any]:
-    """Cut and order the loops: return those around a tile, around its reduction, and around one step of it."""
+def _tile(sch: Any, block: Any, main: Stage, target: Target, choice: Choice) -> _Loops:
+    """Cut and order the loops of the tiled stage."""
     count = len(main.spatial)
     loops = sch.get_loops(block)
     position, channel_block, channel, *parts = loops[:count]
@@ -99,12 +120,19 @@ def _tile(sch: Any, block: Any, main: Stage, target: Target, choice: Choice) -> 
     else:
         vectors, lane = sch.split(channel, [None, int8_form(target).lanes])
     chunk, within = sch.split(tile, [None, choice["tiles"]])
-    order = [channel_block, chunk] if choice["weights_stay"] else [chunk, channel_block]
-    sch.reorder(*order, within, *taps, outer, step, in_tile, vectors, lane, product)
+    blocks, together = sch.split(channel_block, [None, choice["blocks"]])
+    order = [blocks, chunk] if choice["weights_stay"] else [chunk, blocks]
+    sch.reorder(*order, within, together, *taps, outer, step, in_tile, vectors, lane, product)
     shared = sch.fuse(*order)
     if thread_count(math.prod(main.spatial) * math.prod(main.reduction) / 8, target) > 1:
         sch.parallel(shared)
-    return within, (taps[0] if taps else outer), step
+    return _Loops(within, together, taps[0] if taps else outer, step)
+
+
+def _epilogue_joins(main: Stage) -> bool:
+    """Whether the epilogue can run tile by tile: unless a group's last block of channels is only partly used."""
+    _, group_out = (int(number) for number in main.note("groups", (1, 0)))
+    return group_out % int(main.note("tile")[1]) == 0
 
 
 def _start(sch: Any, block: Any, loop: Any) -> None:
@@ -116,7 +144,7 @@ def _start(sch: Any, block: Any, loop: Any) -> None:
     sch.vectorize(lane)
 
 
-def _flatten_positions(sch: Any, last: Any, main: Stage) -> None:
+def _flatten_positions(sch: Any, last: Any) -> None:
     """Make the positions of the last stage one axis, as those of the tiles are."""
     from tvm.tirx import IndexMap
 
@@ -136,14 +164,13 @@ def _vectorize(sch: Any, block: Any) -> None:
     """Vectorize the epilogue of a tile."""
     *_, position, channel = sch.get_loops(block)
     sch.unroll(position)
-    extent = int(sch.get(channel).extent.value)
-    vectors, lane = sch.split(channel, [None, math.gcd(extent, 16)])
+    vectors, lane = sch.split(channel, [None, math.gcd(int(sch.get(channel).extent.value), _STORED)])
     sch.unroll(vectors)
     sch.vectorize(lane)
 
 
 def _schedule_producer(sch: Any, stage: Stage, main: Stage, target: Target) -> None:
-    """Copy inputs in the longest vectors that lie in a row, whole windows or the whole padded image."""
+    """Copy inputs in the longest vectors that lie in a row: a row of a window, or rows of the image."""
     if stage.name != WINDOWS:
         schedule_block(sch, stage.name, target, 1)
         return
@@ -155,4 +182,4 @@ def _schedule_producer(sch: Any, stage: Stage, main: Stage, target: Target) -> N
     sch.unroll(kernel_row)
     if thread_count(stage.iterations / 4, target) > 1:
         sch.parallel(position)
-    mark(sch, column, 16)
+    mark(sch, column, _STORED)
