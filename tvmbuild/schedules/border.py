@@ -105,6 +105,17 @@ def uses(expression: Any, variable: Any) -> bool:
     return bool(found)
 
 
+def _writes(stmt: Any, buffer: Any) -> bool:
+    import tvm_ffi
+    from tvm import tirx
+
+    found: list[Any] = []
+    tvm_ffi.structural_walk(
+        stmt, (tirx.BufferStore, lambda store: found.append(store) if store.buffer.same_as(buffer) else None)
+    )
+    return bool(found)
+
+
 def peel(func: Any) -> Any:
     """Write out the first and last iterations of the loops marked by ``mark_peel`` (imports tvm).
 
@@ -118,7 +129,7 @@ def peel(func: Any) -> Any:
     changed = False
 
     def copy(stmt: Any) -> Any:
-        for buffer in [b for b in buffers if uses(stmt, b)]:
+        for buffer in [b for b in buffers if _writes(stmt, b)]:
             twin = tirx.decl_buffer(buffer.shape, buffer.dtype, str(buffer.name))
             buffers.append(twin)
             stmt = substitute(stmt, buffer, twin)

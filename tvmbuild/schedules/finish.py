@@ -8,6 +8,7 @@ from tvmbuild.schedules.access import flatten_views
 from tvmbuild.schedules.border import guard_updates, peel
 from tvmbuild.schedules.fast_math import expand
 from tvmbuild.schedules.int8_multiply import multiply
+from tvmbuild.schedules.int8_taps import add_taps
 from tvmbuild.schedules.nan_order import keep_nan
 from tvmbuild.schedules.partial_sums import sum_in_parts
 from tvmbuild.schedules.requantize import narrow_codes
@@ -22,6 +23,6 @@ def finish(func: Any, target: Target) -> Any:
     Deep sums are cut into parts, borders peeled, views flat, vectors without masks, functions expanded, and bounds
     keep NaN.
     """
-    bordered = multiply(peel(guard_updates(sum_in_parts(func))))
+    bordered = add_taps(multiply(peel(guard_updates(sum_in_parts(func)))))
     looped = cut_vectors(cut_reductions(flatten_views(bordered)))
     return expand(keep_nan(narrow_codes(looped, target), target))

@@ -13,11 +13,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from tvmbuild.schedules.access import address
 from tvmbuild.schedules.kernel import PREFIX
 from tvmbuild.schedules.vector_loops import substitute
+
+#: A buffer and an address in it.
+_Place: TypeAlias = tuple[Any, Any]
+#: ``(run within the step, sums, inputs, weights, step) -> sums with the products added``.
+_Multiply: TypeAlias = "Callable[[int, Any, _Place, _Place, _Step], Any]"
 
 _FORM = PREFIX + "multiply"
 _LANE_SUMS = PREFIX + "lane_sums"
@@ -79,13 +84,22 @@ class _Step:
         self.sums, self.indices = store.buffer, store.indices
         self.inputs, self.weights = _loaded(product.a), _loaded(product.b)
 
-    def statements(self, form: Callable[[_Step, int, Any, Any, Any], Any]) -> Any:
+    @property
+    def size(self) -> int:
+        """Weights that one instruction (or a pair for the halves of a vector) takes."""
+        return int(self.loops[-2].extent.value) * int(self.loops[-1].extent.value)
+
+    @property
+    def runs(self) -> int:
+        """Runs of inputs in one step."""
+        return int(self.loops[0].extent.value)
+
+    def statements(self, form: _Multiply) -> Any:
         """Return the step with every loop written out but those over lanes and products."""
         from tvm import tirx
 
-        *outer, lanes, products = self.loops
+        *outer, lanes, _ = self.loops
         width = int(lanes.extent.value)
-        size = width * int(products.extent.value)
         inputs, weights = self._flat(self.inputs), self._flat(self.weights)
         written = []
         for values in itertools.product(*(range(int(loop.extent.value)) for loop in outer)):
@@ -100,7 +114,7 @@ class _Step:
             index[-1] = tirx.Ramp(index[-1], tirx.const(1, index[-1].ty.dtype), width)
             total = tirx.BufferLoad(self.sums, index)
             first = at(inputs[1], run=0)
-            value = form(self, run, total, (inputs[0], first), (weights[0], at(weights[1]), size))
+            value = form(run, total, (inputs[0], first), (weights[0], at(weights[1])), self)
             written.append(tirx.BufferStore(self.sums, value, index))
         return _in_sequence(written)
 
@@ -188,18 +202,19 @@ def _loaded(expression: Any) -> Any:
     return expression.value if isinstance(expression, tirx.Cast) else expression
 
 
-def _vector(buffer: Any, first: Any, lanes: int) -> Any:
+def _vector(place: _Place, lanes: int) -> Any:
     from tvm import tirx
 
+    buffer, first = place
     return tirx.BufferLoad(buffer, [tirx.Ramp(first, tirx.const(1, first.ty.dtype), lanes)])
 
 
-def _smull(step: _Step, run: int, total: Any, inputs: Any, weights: Any, *, single: bool = False) -> Any:
+def _smull(run: int, total: Any, inputs: _Place, weights: _Place, step: _Step, *, single: bool = False) -> Any:
     """Add 8 or 16 products to four lanes: two products fit the 16 bits between."""
     from tvm import tirx
 
-    size = weights[2]
-    x, w = _vector(*inputs, size), _vector(*weights)
+    size = step.size
+    x, w = _vector(inputs, size), _vector(weights, size)
 
     def long(a: Any, b: Any) -> Any:
         return tirx.call_llvm_pure_intrin("int16x8", "llvm.aarch64.neon.smull", a, b)
@@ -214,33 +229,33 @@ def _smull(step: _Step, run: int, total: Any, inputs: Any, weights: Any, *, sing
     return total + paired(low) + paired(high) if single else total + paired(low + high)
 
 
-def _smull_single(step: _Step, run: int, total: Any, inputs: Any, weights: Any) -> Any:
-    return _smull(step, run, total, inputs, weights, single=True)
+def _smull_single(run: int, total: Any, inputs: _Place, weights: _Place, step: _Step) -> Any:
+    return _smull(run, total, inputs, weights, step, single=True)
 
 
-def _sdot(step: _Step, run: int, total: Any, inputs: Any, weights: Any) -> Any:
+def _sdot(run: int, total: Any, inputs: _Place, weights: _Place, step: _Step) -> Any:
     """Add four products to each of four lanes; the inputs are one lane of a vector."""
     from tvm import tirx
 
-    runs = int(step.loops[0].extent.value)
-    words = tirx.reinterpret(f"int32x{runs}" if runs > 1 else "int32", _vector(*inputs, 4 * runs))
+    size, runs = step.size, step.runs
+    words = tirx.reinterpret(f"int32x{runs}" if runs > 1 else "int32", _vector(inputs, 4 * runs))
     word = tirx.Shuffle([words], [tirx.const(run, "int32")]) if runs > 1 else words
     x = tirx.reinterpret("int8x16", tirx.Broadcast(word, 4))
-    return tirx.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.sdot", total, _vector(*weights), x)
+    return tirx.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.sdot", total, _vector(weights, size), x)
 
 
-def _madd(step: _Step, run: int, total: Any, inputs: Any, weights: Any) -> Any:
+def _madd(run: int, total: Any, inputs: _Place, weights: _Place, step: _Step) -> Any:
     """Add pairs of products of int16 to lanes of int32."""
     from tvm import tirx
 
-    size = weights[2]
-    pair = tirx.reinterpret("int32", _vector(*inputs, 2))
+    size = step.size
+    pair = tirx.reinterpret("int32", _vector(inputs, 2))
     x = tirx.reinterpret(f"int16x{size}", tirx.Broadcast(pair, size // 2))
     name = {32: "llvm.x86.avx512.pmaddw.d.512", 16: "llvm.x86.avx2.pmadd.wd", 8: "llvm.x86.sse2.pmadd.wd"}[size]
-    return total + tirx.call_llvm_pure_intrin(f"int32x{size // 2}", name, x, _vector(*weights))
+    return total + tirx.call_llvm_pure_intrin(f"int32x{size // 2}", name, x, _vector(weights, size))
 
 
-_FORMS: dict[str, Callable[[_Step, int, Any, Any, Any], Any]] = {
+_FORMS: dict[str, _Multiply] = {
     "smull": _smull,
     "smull_single": _smull_single,
     "sdot": _sdot,

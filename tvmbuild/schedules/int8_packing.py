@@ -45,6 +45,18 @@ def pack_windows(weight: Array, block: int, run: int) -> Array:
     return pack_conv2d(flat, block, run)
 
 
+def pack_depthwise(weight: Array, lanes: int) -> Array:
+    """Pack the weights of a depthwise convolution, shape (channels, 1, kernel_h, kernel_w).
+
+    Returns:
+        Shape (kernel_h, kernel_w, ceil(channels / lanes), lanes), zeros beyond the last channel.
+    """
+    channels, _, kernel_h, kernel_w = weight.shape
+    padded = np.zeros((-(-channels // lanes) * lanes, kernel_h, kernel_w), weight.dtype)
+    padded[:channels] = weight[:, 0]
+    return np.ascontiguousarray(padded.transpose(1, 2, 0).reshape(kernel_h, kernel_w, -1, lanes))
+
+
 def pack_matrix(matrix: Array, block: int, run: int) -> Array:
     """Pack the right factor of a matrix product, shape (depth, columns).
 

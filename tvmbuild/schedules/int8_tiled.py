@@ -1,9 +1,9 @@
 """The register-tiled schedule of integer convolutions and matrix products (see ``int8_compute``).
 
-A tile of int32 sums stays in registers over the whole reduction. The sums of neighbouring blocks of channels are put side
-by side on the stack, so that the epilogue requantizes and stores vectors of up to 16 channels. Around the tiles,
-positions are cut into chunks: either blocks of weights stay in cache while all chunks pass, or a chunk of inputs stays
-while all blocks pass.
+A tile of int32 sums stays in registers over the whole reduction. The sums of neighbouring blocks of channels are put
+side by side on the stack, so that the epilogue requantizes and stores vectors of up to 16 channels. Around the tiles,
+positions are cut into chunks: either blocks of weights stay in cache while all chunks pass, or a chunk of inputs
+stays while all blocks pass.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tvmbuild.schedules import int8_compute, int8_packing
+from tvmbuild.schedules import int8_compute, int8_depthwise, int8_packing
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.int8_form import Int8Form, int8_form
 from tvmbuild.schedules.int8_plan import plan_conv2d, plan_matmul
@@ -56,6 +56,8 @@ def emit_conv2d(
         groups=int(groups),
     )
     form = _form_for(kernel, target)
+    if geometry.is_depthwise:
+        return _depthwise(builder, data, kernel, geometry, pad_value)
     plan = plan_conv2d(geometry, form)
     if plan.windows:
         packed = int8_packing.pack_windows(kernel, plan.channels, plan.run)
@@ -66,6 +68,18 @@ def emit_conv2d(
         return int8_compute.conv2d(x, w, geometry, plan, pad_value)
 
     return call_compute(builder, compute, data, relax.const(packed.astype(form.element)), name="conv2d_int8")
+
+
+def _depthwise(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, pad_value: int) -> Any:
+    from tvm import relax
+
+    pairs = not _has_least(kernel)
+    packed = int8_packing.pack_depthwise(kernel, int8_depthwise.lanes_of(geometry.out_channels))
+
+    def compute(x: Any, w: Any) -> Any:
+        return int8_depthwise.compute(x, w, geometry, pad_value, pairs)
+
+    return call_compute(builder, compute, data, relax.const(packed), name="depthwise_int8")
 
 
 def emit_matmul(builder: Any, data: Any, weight: Any, *, target: Target) -> Any:
@@ -94,7 +108,11 @@ def emit_matmul(builder: Any, data: Any, weight: Any, *, target: Target) -> Any:
 def _form_for(weight: Array, target: Target) -> Int8Form:
     """Return the form for weights: two products with -128 * -128 among them do not fit 16 bits."""
     form = int8_form(target)
-    return form.safe if (weight == -128).any() else form
+    return form.safe if _has_least(weight) else form
+
+
+def _has_least(weight: Array) -> bool:
+    return bool((weight == np.iinfo(np.int8).min).any())
 
 
 def _constant(expression: Any) -> Array:

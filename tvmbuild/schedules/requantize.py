@@ -1,9 +1,9 @@
 """Rounding to int8 with the instructions that AArch64 has for it.
 
-An epilogue clips a real number, rounds it to nearest even, makes it an integer, adds the zero point and narrows it: seven
-operations on vectors of float32 or int32. FCVTNS rounds and converts at once and saturates; SQXTN narrows and saturates, so
-that clipping to the range of int8 is done by narrowing, and the zero point is added to 16 bits. LLVM finds none of
-this by itself: bounds that are whole numbers may be applied after rounding as well as before.
+An epilogue clips a real number, rounds it to nearest even, makes it an integer, adds the zero point and narrows it:
+seven operations on vectors of float32 or int32. FCVTNS rounds and converts at once and saturates; SQXTN narrows and
+saturates, so that clipping to the range of int8 is done by narrowing, and the zero point is added to 16 bits. LLVM
+finds none of this by itself: bounds that are whole numbers may be applied after rounding as well as before.
 
 Source: Arm Architecture Reference Manual (DDI 0487), FCVTNS (vector), SQXTN, SQADD.
 """
@@ -100,7 +100,7 @@ def _match(value: Any) -> _Codes | None:
         return None
     real, low, high = _unclipped(rounded.args[0])
     low, high = low + zero, high + zero
-    return _Codes(real, zero, low, high) if _LOW <= low and high <= _HIGH else None
+    return _Codes(real, zero, low, high) if low >= _LOW and high <= _HIGH else None
 
 
 def _unclipped(real: Any) -> tuple[Any, int, int]:
