@@ -25,6 +25,9 @@ MATMUL = "matmul.int8"
 #: Stages of these computes that move inputs.
 PADDED, WINDOWS = "padded", "windows"
 
+#: Bytes of inputs that one load brings, at most.
+_VECTOR = 16
+
 #: The stage that adds the lanes of a sum.
 LANE_SUMS = "lane_sums"
 
@@ -38,6 +41,7 @@ class Int8Plan:
         positions: positions of a tile.
         channels: channels of a tile and of a block of packed weights.
         run: neighbouring reduction indices that lie together in the packed weights, for each channel.
+        runs: runs of a tap, of zeros where the channels do not fill them.
         partial: parts of a sum, in lanes of their own.
         vectors: runs for which inputs are loaded as one vector.
         windows: whether inputs are copied window by window.
@@ -48,6 +52,7 @@ class Int8Plan:
     positions: int
     channels: int
     run: int
+    runs: int
     partial: int
     vectors: int
     windows: bool
@@ -200,7 +205,7 @@ def _windows(data: Any, packed: Any, g: Conv2dGeometry, plan: Int8Plan, pad_valu
     outputs = (g.batch, g.out_height, g.out_width)
     row_size = g.kernel[1] * g.in_channels
     size = g.kernel[0] * row_size
-    reach = int(packed.shape[3]) * plan.run
+    reach = -(-int(packed.shape[3]) * plan.run // _VECTOR) * _VECTOR
     count = plan.whole(math.prod(outputs)) + -(-reach // size) - 1
 
     def copied(index: Any) -> Any:

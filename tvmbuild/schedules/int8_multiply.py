@@ -19,6 +19,9 @@ from tvmbuild.schedules.access import address
 from tvmbuild.schedules.kernel import PREFIX
 from tvmbuild.schedules.vector_loops import substitute
 
+#: Runs of four bytes in a vector register.
+_WORDS = 4
+
 #: A buffer and an address in it.
 _Place: TypeAlias = tuple[Any, Any]
 #: ``(run within the step, sums, inputs, weights, step) -> sums with the products added``.
@@ -237,9 +240,13 @@ def _sdot(run: int, total: Any, inputs: _Place, weights: _Place, step: _Step) ->
     """Add four products to each of four lanes; the inputs are one lane of a vector."""
     from tvm import tirx
 
-    size, runs = step.size, step.runs
-    words = tirx.reinterpret(f"int32x{runs}" if runs > 1 else "int32", _vector(inputs, 4 * runs))
-    word = tirx.Shuffle([words], [tirx.const(run, "int32")]) if runs > 1 else words
+    size = step.size
+    loaded = min(step.runs, _WORDS)
+    loaded = loaded if loaded < 3 else _WORDS
+    buffer, first = inputs
+    start = first + tirx.const(run // _WORDS * 4 * _WORDS, first.ty.dtype)
+    words = tirx.reinterpret(f"int32x{loaded}" if loaded > 1 else "int32", _vector((buffer, start), 4 * loaded))
+    word = tirx.Shuffle([words], [tirx.const(run % _WORDS, "int32")]) if loaded > 1 else words
     x = tirx.reinterpret("int8x16", tirx.Broadcast(word, 4))
     return tirx.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.sdot", total, _vector(weights, size), x)
 

@@ -14,6 +14,9 @@ _VECTOR = 16
 #: Windows are copied where that leaves less than this share of the multiply-adds.
 _WINDOWS_GAIN = 0.8
 
+#: Bytes of a window that is multiplied in one step; nothing but windows may be read beyond its end.
+_WHOLE_WINDOW = 2 * _VECTOR
+
 #: Bytes that TVM keeps on the stack for one buffer, at most (kMaxStackAlloca, exclusive).
 _STACK_BYTES = 1024
 
@@ -25,7 +28,7 @@ def plan_conv2d(geometry: Conv2dGeometry, form: Int8Form) -> Int8Plan:
     window = math.prod(g.kernel) * g.group_in
     by_tap = math.prod(g.kernel) * rounded_depth(g.group_in, form)
     can_copy = g.groups == 1 and g.dilation == (1, 1) and math.prod(g.kernel) > 1
-    windows = can_copy and rounded_depth(window, form) < _WINDOWS_GAIN * by_tap
+    windows = can_copy and _copied_depth(window, form) < _WINDOWS_GAIN * by_tap
     return _plan(positions, g.group_out, window if windows else g.group_in, form, windows)
 
 
@@ -40,16 +43,24 @@ def rounded_depth(depth: int, form: Int8Form) -> int:
     return -(-depth // step) * step
 
 
+def _copied_depth(window: int, form: Int8Form) -> int:
+    """Return the size of a window that is copied, rounded up so that its inputs are loaded by whole vectors."""
+    step = _VECTOR if form.name == "sdot" and window > _WHOLE_WINDOW else 1
+    return rounded_depth(-(-window // step) * step, form)
+
+
 def _plan(positions: int, channels: int, depth: int, form: Int8Form, windows: bool) -> Int8Plan:
-    depth = rounded_depth(depth, form)
+    depth = _copied_depth(depth, form) if windows else rounded_depth(depth, form)
     if form.partial > 1:
         run = _VECTOR if depth % _VECTOR == 0 else _VECTOR // 2
         vectors = 1
     else:
         run = form.group
         vectors = math.gcd(depth // run, _VECTOR // run) if form.name == "sdot" else 1
+        if windows and depth <= _WHOLE_WINDOW and form.name == "sdot":
+            vectors = depth // run
     columns, block = _tile(positions, channels, form)
-    return Int8Plan(form.name, columns, block, run, form.partial, vectors, windows, form.element)
+    return Int8Plan(form.name, columns, block, run, depth // run, form.partial, vectors, windows, form.element)
 
 
 def _tile(positions: int, channels: int, form: Int8Form) -> tuple[int, int]:

@@ -60,9 +60,9 @@ def emit_conv2d(
         return _depthwise(builder, data, kernel, geometry, pad_value)
     plan = plan_conv2d(geometry, form)
     if plan.windows:
-        packed = int8_packing.pack_windows(kernel, plan.channels, plan.run)
+        packed = int8_packing.pack_windows(kernel, plan.channels, plan.run, plan.runs)
     else:
-        packed = int8_packing.pack_conv2d(kernel, plan.channels, plan.run, geometry.groups)
+        packed = int8_packing.pack_conv2d(kernel, plan.channels, plan.run, plan.runs, geometry.groups)
 
     def compute(x: Any, w: Any) -> Any:
         return int8_compute.conv2d(x, w, geometry, plan, pad_value)
@@ -97,7 +97,7 @@ def emit_matmul(builder: Any, data: Any, weight: Any, *, target: Target) -> Any:
     depth, columns = matrix.shape
     form = _form_for(matrix, target)
     plan = plan_matmul(int(np.prod(_shape(data)[:-1])), depth, columns, form)
-    packed = int8_packing.pack_matrix(matrix, plan.channels, plan.run)
+    packed = int8_packing.pack_matrix(matrix, plan.channels, plan.run, plan.runs)
 
     def compute(x: Any, w: Any) -> Any:
         return int8_compute.matmul(x, w, columns, plan)
