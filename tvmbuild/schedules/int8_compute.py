@@ -218,28 +218,34 @@ def _windows(data: Any, packed: Any, g: Conv2dGeometry, plan: Int8Plan, pad_valu
     return lambda position, group, taps, k: windows(position * size + k)
 
 
-def _padded(data: Any, g: Conv2dGeometry, depth: int, pad_value: int, element: str) -> Any:
-    """Return the input with its border, its channels rounded up group by group, in another type; or as it is."""
+def _padded(data: Any, g: Conv2dGeometry, depth: int, pad_value: int, element: str) -> Callable[..., Any]:
+    """Return how to read the input: itself, or a copy with its border, its channels rounded up group by group.
+
+    A copy of all channels has rows of (column, channel) as one axis, which is copied in vectors from border to border.
+    """
     from tvm import te, tirx
 
     top, left, bottom, right = g.padding
     if not g.is_padded and depth == g.group_in and element == "int8":
-        return data
+        return lambda n, h, w, c: data[n, h, w, c]
+    channels = g.groups * depth
 
-    def padded(n: Any, h: Any, w: Any, c: Any) -> Any:
+    def padded(n: Any, h: Any, x: Any) -> Any:
+        c = x % channels
         channel = c // depth * g.group_in + c % depth if g.groups > 1 else c
         inside = [
             *([h >= top] if top else []),
             *([h < g.height + top] if bottom else []),
-            *([w >= left] if left else []),
-            *([w < g.width + left] if right else []),
+            *([x >= left * channels] if left else []),
+            *([x < (g.width + left) * channels] if right else []),
             *([c % depth < g.group_in] if depth > g.group_in else []),
         ]
-        value = data[n, h - top, w - left, channel].astype(element)
+        value = data[n, h - top, x // channels - left, channel].astype(element)
         return te.if_then_else(te.all(*inside), value, tirx.const(pad_value, element)) if inside else value
 
-    shape = (g.batch, g.height + top + bottom, g.width + left + right, g.groups * depth)
-    return te.compute(shape, padded, name=PADDED)
+    shape = (g.batch, g.height + top + bottom, (g.width + left + right) * channels)
+    copy = te.compute(shape, padded, name=PADDED)
+    return lambda n, h, w, c: copy[n, h, w * channels + c]
 
 
 def _within(position: Any, positions: int, plan: Int8Plan) -> Any:

@@ -12,7 +12,7 @@ from tvmbuild.schedules.int8_form import Int8Form
 _VECTOR = 16
 
 #: Windows are copied where that leaves less than this share of the multiply-adds.
-_WINDOWS_GAIN = 0.8
+_WINDOWS_GAIN = 0.9
 
 #: Bytes of a window that is multiplied in one step; nothing but windows may be read beyond its end.
 _WHOLE_WINDOW = 2 * _VECTOR

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvmbuild.schedules import int8_compute, int8_multiply
-from tvmbuild.schedules.access import FLAT
+from tvmbuild.schedules.access import FLAT, analyze_access
 from tvmbuild.schedules.injective import schedule_block
 from tvmbuild.schedules.int8_compute import LANE_SUMS, WINDOWS
 from tvmbuild.schedules.int8_form import int8_form
@@ -170,16 +170,20 @@ def _vectorize(sch: Any, block: Any) -> None:
 
 
 def _schedule_producer(sch: Any, stage: Stage, main: Stage, target: Target) -> None:
-    """Copy inputs in the longest vectors that lie in a row: a row of a window, or rows of the image."""
-    if stage.name != WINDOWS:
+    """Copy inputs in the longest vectors that lie in a row: a row of a window, or of the image from border to border."""
+    block = sch.get_sblock(stage.name)
+    access = analyze_access(sch.get(block))
+    is_window = stage.name == WINDOWS
+    if not is_window and not access.contiguous:
         schedule_block(sch, stage.name, target, 1)
         return
-    block = sch.get_sblock(stage.name)
     sch.annotate(block, FLAT, 1)
-    rows, row = (int(number) for number in main.note("window"))
-    (index,) = sch.get_loops(block)
-    position, kernel_row, column = sch.split(index, [None, rows, row])
-    sch.unroll(kernel_row)
-    if thread_count(stage.iterations / 4, target) > 1:
-        sch.parallel(position)
-    mark(sch, column, _STORED)
+    *outer, inner = sch.get_loops(block)
+    if is_window:
+        rows, row = (int(number) for number in main.note("window"))
+        position, kernel_row, inner = sch.split(inner, [None, rows, row])
+        sch.unroll(kernel_row)
+        outer = [position]
+    if outer and thread_count(stage.iterations / 4, target) > 1:
+        sch.parallel(sch.fuse(*outer))
+    mark(sch, inner, _STORED, () if is_window else access.borders)
