@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from tvmbuild.schedules import int8_compute, int8_multiply
+from tvmbuild.schedules import int8_multiply
 from tvmbuild.schedules.access import FLAT, analyze_access
 from tvmbuild.schedules.injective import schedule_block
 from tvmbuild.schedules.int8_compute import LANE_SUMS, WINDOWS
@@ -24,15 +24,8 @@ from tvmbuild.schedules.threads import thread_count
 from tvmbuild.schedules.vector_loops import mark
 from tvmbuild.target import Target
 
-KIND = "product.int8"
-
 #: Channels that one vector of the epilogue stores.
 _STORED = 16
-
-
-def matches(kernel: Kernel, target: Target) -> bool:
-    """Whether the kernel is an integer product legalized by ours."""
-    return kernel.kind in (int8_compute.CONV2D, int8_compute.MATMUL)
 
 
 def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
@@ -170,7 +163,7 @@ def _vectorize(sch: Any, block: Any) -> None:
 
 
 def _schedule_producer(sch: Any, stage: Stage, main: Stage, target: Target) -> None:
-    """Copy inputs in the longest vectors that lie in a row: a row of a window, or of the image from border to border."""
+    """Copy inputs in vectors along a row of a window, or along a row of the image from border to border."""
     block = sch.get_sblock(stage.name)
     access = analyze_access(sch.get(block))
     is_window = stage.name == WINDOWS

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tvmbuild.schedules import int8_compute, int8_depthwise, int8_packing
+from tvmbuild.schedules import depthwise_int8, int8_compute, int8_packing
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.int8_form import Int8Form, int8_form
 from tvmbuild.schedules.int8_plan import plan_conv2d, plan_matmul
@@ -74,10 +74,10 @@ def _depthwise(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry,
     from tvm import relax
 
     pairs = not _has_least(kernel)
-    packed = int8_packing.pack_depthwise(kernel, int8_depthwise.lanes_of(geometry.out_channels))
+    packed = int8_packing.pack_depthwise(kernel, depthwise_int8.lanes_of(geometry.out_channels))
 
     def compute(x: Any, w: Any) -> Any:
-        return int8_depthwise.compute(x, w, geometry, pad_value, pairs)
+        return depthwise_int8.compute(x, w, geometry, pad_value, pairs)
 
     return call_compute(builder, compute, data, relax.const(packed), name="depthwise_int8")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from tvmbuild.schedules import (
     conv2d_direct,
+    conv2d_int8,
     data_movement,
     depthwise,
+    depthwise_int8,
     elementwise,
-    int8_depthwise,
-    int8_tiled,
     matmul,
+    matmul_int8,
     pool,
     reduction,
     winograd,
@@ -19,8 +20,9 @@ from tvmbuild.schedules.module import ScheduleModule
 SCHEDULES: tuple[ScheduleModule, ...] = (
     winograd,
     conv2d_direct,
-    int8_tiled,
-    int8_depthwise,
+    conv2d_int8,
+    matmul_int8,
+    depthwise_int8,
     matmul,
     depthwise,
     pool,
