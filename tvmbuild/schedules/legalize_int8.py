@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,9 @@ def emit_conv2d(
     data: Any,
     weight: Any,
     *,
-    strides: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    dilation: tuple[int, int],
+    strides: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
     groups: int,
     pad_value: int,
     target: Target,
@@ -67,7 +68,7 @@ def emit_conv2d(
     def compute(x: Any, w: Any) -> Any:
         return int8_compute.conv2d(x, w, geometry, plan, pad_value)
 
-    return call_compute(builder, compute, data, relax.const(packed.astype(form.element)), name="conv2d_int8")
+    return call_compute(builder, compute, data, relax.const(packed.astype(form.element)), name="int8_conv2d")
 
 
 def _depthwise(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, pad_value: int) -> Any:
@@ -79,7 +80,7 @@ def _depthwise(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry,
     def compute(x: Any, w: Any) -> Any:
         return depthwise_int8.compute(x, w, geometry, pad_value, pairs)
 
-    return call_compute(builder, compute, data, relax.const(packed), name="depthwise_int8")
+    return call_compute(builder, compute, data, relax.const(packed), name="int8_depthwise")
 
 
 def emit_matmul(builder: Any, data: Any, weight: Any, *, target: Target) -> Any:
@@ -102,7 +103,7 @@ def emit_matmul(builder: Any, data: Any, weight: Any, *, target: Target) -> Any:
     def compute(x: Any, w: Any) -> Any:
         return int8_compute.matmul(x, w, columns, plan)
 
-    return call_compute(builder, compute, data, relax.const(packed.astype(form.element)), name="matmul_int8")
+    return call_compute(builder, compute, data, relax.const(packed.astype(form.element)), name="int8_matmul")
 
 
 def _form_for(weight: Array, target: Target) -> Int8Form:
