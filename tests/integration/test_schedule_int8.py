@@ -12,6 +12,7 @@ from tvm import relax
 
 from tvmbuild.device import open_device
 from tvmbuild.link import export_objects, link_library
+from tvmbuild.schedules import legalize_map, schedule_module
 from tvmbuild.target import load_target
 from tvmbuild.toolchain import find_toolchain
 
@@ -94,3 +95,22 @@ def test_the_least_of_every_knob_computes_the_same(name: str) -> None:
         network = make_network([layer], target, {report.name: {knob: 1}})
         assert all(not kernel.note for kernel in network.reports)
         np.testing.assert_array_equal(run_here(network)[0], network.expected[0])
+
+
+def test_max_pooling_of_codes_is_vectorized_like_that_of_numbers() -> None:
+    target = load_target("host")
+    data = np.random.default_rng(0).integers(-128, 128, (1, 13, 13, 40)).astype(np.int8)
+    variable = relax.Var("x", relax.TensorType(data.shape, "int8"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [variable]):
+        with builder.dataflow():
+            pooled = relax.op.nn.max_pool2d(variable, (3, 3), (2, 2), (1, 1, 1, 1), layout="NHWC")
+            result = builder.emit_output(builder.normalize(pooled))
+        builder.emit_func_output(result)
+    legal = relax.transform.LegalizeOps(legalize_map(target))(builder.get())
+    network = Network(*schedule_module(legal, target), [data])
+    assert [report.kind for report in network.reports] == ["pool"]
+    padded = np.pad(data, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-128)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::2, ::2]
+    machine = relax.VirtualMachine(tvm.compile(network.module, target.to_tvm()), tvm.cpu())
+    np.testing.assert_array_equal(machine["main"](tvm.runtime.tensor(data)).numpy(), windows.max(axis=(4, 5)))

@@ -297,4 +297,7 @@ class _Quantizer:
         value = self.values.get(arg)
         if value is None or value.codes is None:
             return arg
-        return rewriter.emit(epilogues.dequantize(self.builder, value), "real")
+        real = rewriter.emit(epilogues.dequantize(self.builder, value), "real")
+        # Whoever rounds it again, behind a concat, goes back to the codes.
+        self.values[real] = value
+        return real

@@ -23,7 +23,7 @@ def matches(kernel: Kernel, target: Target) -> bool:
     if len(main.spatial) != 4 or len(main.reduction) != 2 or len(main.reads) != 1 or len(main.writes) != 1:
         return False
     source, result = main.reads[0], main.writes[0]
-    same_type = source.dtype == result.dtype and result.dtype in ("float32", "float16")
+    same_type = source.dtype == result.dtype and result.dtype in ("float32", "float16", "int8")
     positions = math.prod(main.spatial[1:3])
     return same_type and len(source.shape) == 4 and source.shape[3] == main.spatial[3] and positions > 1
 
