@@ -53,7 +53,10 @@ def _follows_linear(rewriter: Rewriter, expr: Expr) -> bool:
     value = rewriter.producer(expr)
     if op_name(value) == "add" and is_constant(value.args[1]):  # type: ignore[union-attr]
         value = rewriter.producer(value.args[0])  # type: ignore[union-attr]
-    return op_name(value) in LINEAR
+    if op_name(value) not in LINEAR:
+        return False
+    # What is added to a quantized product becomes part of its epilogue (quantize.py).
+    return all(rewriter.producer_of(arg, "dequantize") is None for arg in value.args)  # type: ignore[union-attr]
 
 
 def _fold(rewriter: Rewriter, value: Expr, operand: Expr) -> Expr | str | None:

@@ -18,14 +18,30 @@ from tvmbuild.reference import run_reference
 _TOLERANCE = 1e-5
 #: The same for tensors of half precision, which round at 5e-4.
 _HALF_TOLERANCE = 4e-3
+#: Allowed once integer operators were rewritten to QDQ: they round sums of integers where QDQ rounds real numbers, so
+#: that a tie becomes the next code and later layers round that again. Some 1e-2 in a classifier of 54 layers.
+REWRITTEN_TOLERANCE = 0.1
 #: Tensors computed in one run while searching: bounds the memory.
 _CHUNK = 32
 
 
 def check_same(
-    path: Path, original: onnx.ModelProto, folder: Path, prepared: onnx.ModelProto, inputs: Mapping[str, np.ndarray]
+    path: Path,
+    original: onnx.ModelProto,
+    folder: Path,
+    prepared: onnx.ModelProto,
+    inputs: Mapping[str, np.ndarray],
+    tolerance: float | None = None,
 ) -> dict[str, np.ndarray]:
     """Run both models on the same inputs and return the original's outputs.
+
+    Args:
+        path: the file, for messages.
+        original: as it was read.
+        folder: where its external data lies.
+        prepared: as it will be compiled.
+        inputs: by name.
+        tolerance: largest difference as a share of the largest value; None for that of rounding alone.
 
     Raises:
         PreparationError: ONNX Runtime cannot run the original, so that nothing can be compared; or the prepared model
@@ -36,7 +52,7 @@ def check_same(
         got = run_reference(prepared, inputs)
     except ModelError as error:
         raise PreparationError(f"{path} no longer runs after it was prepared. {error.message}") from error
-    wrong = [name for name in wanted if not same(wanted[name], got[name])]
+    wrong = [name for name in wanted if not same(wanted[name], got[name], tolerance)]
     if wrong:
         where = _first_difference(original, folder, prepared, inputs)
         raise PreparationError(
@@ -70,10 +86,12 @@ def _run_original(
     raise AssertionError("there is always one try")
 
 
-def same(wanted: np.ndarray, got: np.ndarray) -> bool:
-    """Whether two results of the same computation are equal up to rounding; NaN equals NaN."""
+def same(wanted: np.ndarray, got: np.ndarray, tolerance: float | None = None) -> bool:
+    """Whether two results of the same computation are equal up to rounding, or to a tolerance; NaN equals NaN."""
     if wanted.shape != got.shape or wanted.dtype != got.dtype:
         return False
+    if tolerance is not None:
+        return difference(wanted, got) <= tolerance
     if wanted.dtype.kind not in "fc":
         return bool(np.array_equal(wanted, got))
     return difference(wanted, got) <= (_HALF_TOLERANCE if wanted.dtype.itemsize == 2 else _TOLERANCE)

@@ -109,6 +109,10 @@ def _space_to_depth(node: NodeProto, facts: Facts) -> str:
 
 
 def _quantize(node: NodeProto, facts: Facts) -> str:
+    integers = node.input[0] if node.op_type == "DequantizeLinear" else node.output[0]
+    dtype = facts.dtypes.get(integers, "int8")
+    if dtype not in ("int8", "uint8", "int16", "uint16", "int32"):
+        return f"of {dtype}"
     return "in blocks" if _number(node, "block_size", 0) else ""
 
 

@@ -10,13 +10,15 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from tvmbuild.onnx_model.compare import check_same
+from tvmbuild.onnx_model.compare import REWRITTEN_TOLERANCE, check_same
 from tvmbuild.onnx_model.external import ExternalFile
 from tvmbuild.onnx_model.facts import gather_facts, opset_of
 from tvmbuild.onnx_model.fold import OLDEST_FOLDED, fold_constants
 from tvmbuild.onnx_model.open import load_external_data, open_model
 from tvmbuild.onnx_model.opset import update_opset
 from tvmbuild.onnx_model.outputs import output_specs
+from tvmbuild.onnx_model.qoperators import to_qdq
+from tvmbuild.onnx_model.quantization import check_quantization
 from tvmbuild.onnx_model.rewrite import rewrite_operators
 from tvmbuild.onnx_model.shapes import freeze_shapes, input_specs
 from tvmbuild.onnx_model.sizes import check_inferred_sizes
@@ -90,18 +92,21 @@ def prepare(
         proto = onnx.ModelProto()
         proto.CopyFrom(original)
         load_external_data(opened, proto)
+        rewritten = to_qdq(proto)
+        check_quantization(path, proto)
         # Folding comes first where it can, since old operators are rewritten by the rank of what they read.
         early = opset_of(proto) >= OLDEST_FOLDED
         proto, changes = update_opset(fold_constants(proto) if early else proto)
         proto = fold_constants(proto) if changes or not early else proto
-        changes += rewrite_operators(proto, gather_facts(proto, run=True))
+        changes = rewritten + changes + rewrite_operators(proto, gather_facts(proto, run=True))
         facts = gather_facts(proto, run=True)
         check_support(path, proto, facts)
         step.detail = f"{len(proto.graph.node)} nodes"
     inputs, outputs = input_specs(proto), output_specs(path, proto, facts)
     if compare:
         with stage("compare with the original"):
-            check_same(path, original, opened.folder, proto, random_inputs(inputs, seed))
+            tolerance = REWRITTEN_TOLERANCE if rewritten else None
+            check_same(path, original, opened.folder, proto, random_inputs(inputs, seed), tolerance)
     return PreparedModel(
         path=path,
         sha256=opened.sha256,

@@ -12,6 +12,7 @@ from tvmbuild.errors import UnsupportedOperatorError
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.facts import Facts
 from tvmbuild.onnx_model.limits import limit
+from tvmbuild.onnx_model.qoperators import is_qoperator
 
 _STANDARD = ("", "ai.onnx")
 #: Operators of com.microsoft that TVM's importer knows; it ignores domains, so the list must say which it may have.
@@ -27,9 +28,6 @@ _HINTS = {
     "RNN": "TVM has no recurrent operators; unroll it in the exporter, or run that part outside.",
     "Loop": "unroll it: export with fixed shapes and a fixed number of iterations.",
     "Scan": "unroll it: export with fixed shapes and a fixed number of iterations.",
-    "QLinearConv": "export the quantized model in the QDQ format (QuantizeLinear and DequantizeLinear).",
-    "QLinearMatMul": "export the quantized model in the QDQ format (QuantizeLinear and DequantizeLinear).",
-    "ConvInteger": "export the quantized model in the QDQ format (QuantizeLinear and DequantizeLinear).",
     "NonZero": "its output's size depends on the data; cut the model before it and do that part outside.",
     "NonMaxSuppression": "its output's size depends on the data; cut the model before it and do that part outside.",
     "Unique": "its output's size depends on the data; cut the model before it and do that part outside.",
@@ -122,6 +120,8 @@ def _search(
 
 def _problem(node: NodeProto, known: frozenset[str], facts: Facts | None) -> tuple[str, str] | None:
     """Return the operator and a hint if a node cannot be compiled."""
+    if is_qoperator(node):
+        return None
     if node.domain in _STANDARD:
         if node.op_type in known and node.op_type not in _NOT_STANDARD:
             reason = limit(node, facts) if facts else ""
