@@ -55,9 +55,9 @@ def net(tmp_path: Path) -> Path:
     return small_net(tmp_path / "net.onnx")
 
 
-def built(net: Path, target: str, capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+def built(net: Path, target: str, capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, object]:
     arguments = ["build", str(net), "-t", target, "--shape", "input.1=1,3,12,10", "-o", str(net.parent / "dist")]
-    assert run([*arguments, "--json"]) == 0
+    assert run([*arguments, *flags, "--json"]) == 0
     manifest: dict[str, object] = json.loads(capsys.readouterr().out)
     return manifest
 
@@ -211,3 +211,16 @@ def test_a_killed_build_leaves_the_old_artifact(
     assert process.returncode == expected[signal.Signals(signal_number)]
     assert "Traceback" not in said
     assert {name: content for name, content in before.items() if (dist / name).read_bytes() != content} == {}
+
+
+def test_an_int8_build_equals_its_qdq_model(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    data = net.parent / "samples.npy"
+    np.save(data, rng.standard_normal((20, 3, 12, 10)).astype(np.float32))
+    told = built(net, "rpi4", capsys, "--int8", "--calibrate", str(data))
+    assert told["model"]["file"] == "net.int8.onnx"  # type: ignore[index]
+    artifact = net.parent / "dist" / "net.int8-rpi4.so"
+    # Against ONNX Runtime on the QDQ model: rounding to the next integer is the most that they differ by.
+    tolerance = ["--tolerance", "0.02", "--inputs", str(net.parent / "one.npy")]
+    np.save(net.parent / "one.npy", np.load(data)[:1])
+    assert run(["verify", str(artifact), "--model", str(net.parent / "dist" / "net.int8.onnx"), *tolerance]) == 0
