@@ -137,16 +137,24 @@ def known_targets() -> list[str]:
     return sorted(path.stem for path in targets_folder().glob("*.toml"))
 
 
+def target_file(name_or_path: str) -> Path:
+    """Return the file of a built-in target or of a user's own; it may not exist."""
+    return Path(name_or_path) if _is_path(name_or_path) else targets_folder() / f"{name_or_path}.toml"
+
+
+def _is_path(name_or_path: str) -> bool:
+    return name_or_path.endswith(".toml") or os.sep in name_or_path
+
+
 def load_target(name_or_path: str) -> Target:
     """Load a built-in target by name or a user's TOML file by path.
 
     Raises:
         TargetError: unknown name, unreadable file, unknown or missing key, or a value of the wrong type.
     """
-    is_path = name_or_path.endswith(".toml") or os.sep in name_or_path
-    path = Path(name_or_path) if is_path else targets_folder() / f"{name_or_path}.toml"
+    path = target_file(name_or_path)
     if not path.is_file():
-        if is_path:
+        if _is_path(name_or_path):
             raise TargetError(
                 f"The target file {path} does not exist.", f"Built-in targets: {', '.join(known_targets())}."
             )

@@ -40,7 +40,9 @@ class Limits:
     bytes: int = 8 << 30
 
 
-def write_archive(output: Path, top: str, files: Mapping[str, Path], executables: frozenset[str]) -> None:
+def write_archive(
+    output: Path, top: str, files: Mapping[str, Path], executables: frozenset[str], epoch: int = 0
+) -> None:
     """Write a .tar.gz whose bytes depend on nothing but names, contents and which files are programs.
 
     Args:
@@ -48,6 +50,7 @@ def write_archive(output: Path, top: str, files: Mapping[str, Path], executables
         top: the folder that everything lies in.
         files: path inside ``top`` and source of each file.
         executables: paths of the programs among them.
+        epoch: time of every file, in seconds since 1970.
     """
     with output.open("wb") as raw:
         stored = _StoredGzip(raw)
@@ -56,6 +59,7 @@ def write_archive(output: Path, top: str, files: Mapping[str, Path], executables
                 member = tarfile.TarInfo(f"{top}/{name}")
                 member.size = files[name].stat().st_size
                 member.mode = 0o755 if name in executables else 0o644
+                member.mtime = epoch
                 with files[name].open("rb") as content:
                     archive.addfile(member, content)
         stored.finish()

@@ -60,7 +60,7 @@ def open_artifact(path: Path) -> Artifact:
         ArtifactError: a file is missing, its bytes are not those that the manifest names, or it carries no manifest.
     """
     if path.name.endswith(BUNDLE_ENDING):
-        return _open_bundle(_unpacked(path))
+        return _open_bundle(unpacked_bundle(path))
     if (path / SUMS_NAME).is_file():
         return _open_bundle(path)
     stem = path.with_suffix("") if path.suffix in ENDINGS else path
@@ -83,7 +83,7 @@ def open_artifact(path: Path) -> Artifact:
 _AGAIN = "Copy the artifact again, or build it again with 'tvmbuild build'."
 
 
-def _unpacked(archive: Path) -> Path:
+def unpacked_bundle(archive: Path) -> Path:
     """Return the folder of a bundle's files, in the cache by the archive's checksum."""
     try:
         digest = sha256_of(archive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
@@ -40,6 +41,61 @@ def staged(folder: Path, last: str = "") -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def staged_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; on success it takes the place of ``folder`` as a whole, else nothing changes.
+
+    The two trade places in one step where the file system can (``renameat2``, Linux 3.15), so that a kill at any moment
+    leaves one of them whole under the name; elsewhere the old one moves aside first.
+
+    Raises:
+        OutputError: as ``staged``.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise _output_error(folder, error) from error
+    try:
+        yield aside
+        for path in aside.rglob("*"):
+            _flush(path)
+        aside.chmod(0o777 & ~_umask())
+        _take_place(aside, folder)
+    except OSError as error:
+        if error.errno in _EXPLAINED:
+            raise _output_error(folder, error) from error
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _take_place(aside: Path, folder: Path) -> None:
+    """Rename ``aside`` to ``folder``; what was there is under the name ``aside`` afterwards."""
+    if not folder.exists():
+        aside.rename(folder)
+        return
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    names = os.fsencode(aside), os.fsencode(folder)
+    if renameat2 is not None and renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+        return
+    old = aside.with_name(f"{aside.name}.old")
+    folder.rename(old)
+    aside.rename(folder)
+    old.rename(aside)
+
+
+#: Of linux/fcntl.h and linux/fs.h.
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ from types import FrameType
 import typer
 
 import tvmbuild
-from tvmbuild.commands import bench, build, bundle, doctor, inspect, keys, quantize, targets, verify
+from tvmbuild.commands import bench, build, bundle, doctor, init, inspect, keys, quantize, release, targets, verify
 from tvmbuild.commands.console import Console, plain
 from tvmbuild.errors import INTERRUPTED, TvmbuildError
 
@@ -32,6 +32,8 @@ app.command()(verify.verify)
 app.command()(inspect.inspect)
 app.command()(bench.bench)
 app.command()(bundle.bundle)
+app.command()(release.release)
+app.command()(init.init)
 app.add_typer(keys.keys, name="keys")
 app.command()(targets.targets)
 app.command()(doctor.doctor)

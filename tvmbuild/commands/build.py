@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
+
+if TYPE_CHECKING:
+    from tvmbuild.options import BuildOptions
+    from tvmbuild.pipeline import BuildResult
 
 
 def build(
@@ -39,6 +43,9 @@ def build(
     images: Annotated[str | None, typer.Option(help="How pictures become inputs, for --int8. [plain]")] = None,
     table: Annotated[Path | None, typer.Option(help="Calibration table for --int8.")] = None,
     dump_ir: Annotated[Path | None, typer.Option(help="Folder for the module after each phase.")] = None,
+    depfile: Annotated[
+        bool, typer.Option("-MD", "--depfile", help="Write <name>.d, from which make knows when to build again.")
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -93,9 +100,24 @@ def build(
     console.result(result.manifest)
     for line in result.quantized.report.lines(verbose=verbose) if result.quantized else ():
         console.text(f"  {line}")
+    if depfile:
+        _write_depfile(result, model, resolved.options)
     for line in result.graph.lines(verbose=verbose):
         console.text(f"  {line}")
     for entry in result.manifest.files:
         console.text(f"wrote {result.folder / entry.name}  {size_text(entry.bytes)}")
     stem = result.folder / result.manifest.name
     console.text(f"next: tvmbuild verify {stem}.so --model {result.model}")
+
+
+def _write_depfile(result: BuildResult, model: Path, options: BuildOptions) -> None:
+    from tvmbuild.artifact.depfile import depfile_text
+    from tvmbuild.artifact.staging import write_whole
+    from tvmbuild.options import PROJECT_FILE
+    from tvmbuild.target import target_file
+
+    stem = result.folder / result.manifest.name
+    outputs = [Path(f"{stem}{ending}") for ending in (".so", ".tar", ".json")]
+    external = [model.parent / file["name"] for file in result.manifest.model["external"]]
+    inputs = [model, *external, target_file(options.target), Path(PROJECT_FILE)]
+    write_whole(Path(f"{stem}.d"), depfile_text(outputs, [path for path in inputs if path.is_file()]))

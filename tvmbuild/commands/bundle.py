@@ -30,13 +30,14 @@ def bundle(
       tvmbuild bundle dist/det-rpi4.so --version 1.2.0
       tvmbuild bundle dist/det-rpi4.so --key release.key
     """
+    from tvmbuild.artifact.epoch import source_date_epoch
     from tvmbuild.artifact.open import open_artifact
     from tvmbuild.release.bundle import BundleOptions, write_bundle
     from tvmbuild.release.signing import load_signer
 
     console = Console(as_json, verbose, quiet)
     opened = open_artifact(artifact)
-    options = BundleOptions(version, output or opened.folder, seed, model_license)
+    options = BundleOptions(version, output or opened.folder, seed, model_license, source_date_epoch())
     with console.stages():
         archive = write_bundle(opened, options, load_signer(key) if key else None)
     size = archive.stat().st_size

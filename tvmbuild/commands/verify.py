@@ -14,7 +14,10 @@ def verify(
     artifact: Annotated[
         Path, typer.Argument(help="The .so, .tar or .json of an artifact, or a bundle.", metavar="ARTIFACT")
     ],
-    model: Annotated[Path, typer.Option("--model", help="The ONNX file it was built from.")],
+    model: Annotated[Path | None, typer.Option("--model", help="The ONNX file it was built from.")] = None,
+    signature: Annotated[
+        Path | None, typer.Option("--signature", help="Public key that must have signed it, or its release's folder.")
+    ] = None,
     on: Annotated[str | None, typer.Option(help="Device: auto, local, emulated or rpc. [auto]")] = None,
     inputs: Annotated[
         Path | None, typer.Option(help="Sample inputs: .npz, .npy, an image, or a folder. [random, from the seed]")
@@ -29,23 +32,30 @@ def verify(
     bisect: Annotated[
         bool, typer.Option("--bisect", help="On a difference, find the first layer that differs.")
     ] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write the outcome as JUnit XML, one case an output.")] = None,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the same inputs through ONNX Runtime and the artifact, and compare every output.
 
-    A difference beyond the tolerance exits with code 15.
+    A difference beyond the tolerance exits with code 15. With --signature the model may be left out.
 
     \b
     Examples:
       tvmbuild verify dist/det-rpi4.so --model det.onnx
       tvmbuild verify dist/det-rpi4.so --model det.onnx --inputs photos/ --samples 20
       tvmbuild verify dist/det-rpi4.so --model det.onnx --bisect
+      tvmbuild verify det-rpi4-1.0.tar.gz --signature release.pub
     """
     from tvmbuild.options import VerifyOptions, read_project_file, resolve
 
     console = Console(as_json, verbose, quiet)
+    if model is None:
+        _only_signature(console, artifact, signature)
+        return
+    if signature is not None:
+        console.text(_check_signature(artifact, signature))
     flags = {
         "on": on,
         "inputs": inputs,
@@ -86,5 +96,26 @@ def verify(
     console.text(f"{outcome.samples} sample(s) on {outcome.device}; peak memory {size_text(outcome.peak_bytes)}")
     if first:
         console.text(f"first layer that differs: {first}")
+    if junit is not None:
+        from tvmbuild.artifact.staging import write_whole
+        from tvmbuild.release.junit import junit_text
+
+        write_whole(junit, junit_text([(opened.manifest.name, outcome.to_json())]))
     require_passed(outcome, details=report)
     console.result(report)
+
+
+def _only_signature(console: Console, artifact: Path, signature: Path | None) -> None:
+    from tvmbuild.errors import OptionError
+
+    if signature is None:
+        raise OptionError("verify needs the model, a public key, or both.", "Give --model or --signature.")
+    words = _check_signature(artifact, signature)
+    console.result({"signed": True, "artifact": artifact, "key": signature})
+    console.text(words)
+
+
+def _check_signature(artifact: Path, signature: Path) -> str:
+    from tvmbuild.release.trust import check_signed
+
+    return f"signed by the key in {signature}: all {check_signed(artifact, signature)} files are those that were signed"

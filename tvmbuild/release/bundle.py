@@ -43,12 +43,14 @@ class BundleOptions:
         output: folder for the archive.
         seed: seed of the golden inputs.
         model_license: file with the model's licence, or None.
+        epoch: time of the files in the archive, in seconds since 1970.
     """
 
     version: str = "0"
     output: Path = Path("dist")
     seed: int = 0
     model_license: Path | None = None
+    epoch: int = 0
 
 
 def write_bundle(artifact: Artifact, options: BundleOptions, signer: Signer | None = None) -> Path:
@@ -79,7 +81,7 @@ def write_bundle(artifact: Artifact, options: BundleOptions, signer: Signer | No
         if signer is not None:
             (folder / SIGNATURE_NAME).write_bytes(signer.sign((folder / SUMS_NAME).read_bytes()))
         with staged(options.output) as aside:
-            write_archive(aside / archive.name, top, _files(folder), EXECUTABLES)
+            write_archive(aside / archive.name, top, _files(folder), EXECUTABLES, options.epoch)
     return archive
 
 

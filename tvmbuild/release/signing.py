@@ -28,6 +28,10 @@ class Signer:
         """Return the signature, 64 bytes; the same content and key give the same."""
         return self._key.sign(content)
 
+    def public_digest(self) -> str:
+        """Return the public key in hexadecimal."""
+        return self._key.public_key().public_bytes_raw().hex()
+
 
 def new_keys(folder: Path) -> tuple[Path, Path]:
     """Write a new private and public key, ``release.key`` (readable by its owner alone) and ``release.pub``.

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from test_artifact import MANIFEST
+
+from tvmbuild.artifact import staging
+from tvmbuild.artifact.depfile import depfile_text
+from tvmbuild.artifact.epoch import source_date_epoch
+from tvmbuild.artifact.staging import staged_folder
+from tvmbuild.errors import ArtifactError, OptionError, OutputError, TargetError
+from tvmbuild.release.bundle import _decimal
+from tvmbuild.release.junit import junit_text
+from tvmbuild.release.notes import notes, read_report
+from tvmbuild.release.plan import read_plan
+from tvmbuild.release.project_files import write_project
+from tvmbuild.release.reproducible import compare_folders
+from tvmbuild.release.signing import check_signature, load_signer, new_keys
+from tvmbuild.release.templates import fill
+from tvmbuild.tensor import TensorSpec
+
+MODEL = '[[release.models]]\npath = "net.onnx"\n'
+
+
+def plan_of(folder: Path, text: str) -> Any:
+    (folder / "tvmbuild.toml").write_text(text)
+    return read_plan(folder)
+
+
+def test_a_plan_is_models_by_targets_by_precisions(tmp_path: Path) -> None:
+    text = '[release]\nversion = "1.2"\ntargets = ["rpi4", "rpi5"]\n' + MODEL + 'shape = ["x=1,3"]\n'
+    plan = plan_of(tmp_path, text + MODEL + 'name = "half"\ntargets = ["rpi5"]\nprecision = ["fp32", "fp16"]\n')
+    assert plan.version == "1.2"
+    names = [cell.options.name for cell in plan.cells]
+    assert names == ["net-rpi4", "net-rpi5", "half-rpi5", "half-rpi5-fp16"]
+    assert plan.cells[0].options.shape == ("x=1,3",)
+    assert plan.cells[0].model == tmp_path / "net.onnx"
+    assert [cell.options.fp16 for cell in plan.cells] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        ("", OptionError, "no \\[release\\] table"),
+        ("[release]\nversion = '1'\n", OptionError, "no models"),
+        ("[release]\nverson = '1'\n" + MODEL, OptionError, "unknown key 'verson'"),
+        ("[release]\nversion = 1\n" + MODEL, OptionError, "must be a text"),
+        ("[release]\nversion = '../1'\n" + MODEL, OptionError, "cannot be part"),
+        ("[release]\ntargets = ['rpi44']\n" + MODEL, TargetError, "rpi44"),
+        ("[release]\nprecision = ['fp8']\n" + MODEL, OptionError, "no precision 'fp8'"),
+        ("[release]\nprecision = ['int8']\n" + MODEL, OptionError, "no samples"),
+        ("[release]\n" + MODEL + MODEL, OptionError, "called net-rpi4"),
+        ("[release]\n[[release.models]]\nname = 'x'\n", OptionError, "no path"),
+        ("[release]\nmodels = ['net.onnx']\n", OptionError, "must be a table"),
+    ],
+)
+def test_a_wrong_plan_is_refused(tmp_path: Path, text: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        plan_of(tmp_path, text)
+
+
+@pytest.mark.parametrize("name", ["run.sh", "example.py", "example.c", "tvmbuild_model.h", "README.txt"])
+def test_templates_are_filled_whole(name: str) -> None:
+    manifest = dataclasses.replace(MANIFEST, target={"name": "rpi4", "triple": "aarch64-linux-gnu"})
+    text = fill(name, manifest, "1.0")
+    assert "@NAME@" not in text
+    if name == "example.py":
+        compile(text, name, "exec")
+        assert len(text.splitlines()) <= 20
+    if name == "example.c":
+        assert "static int64_t shape_0[] = {1, 3, 8, 8};" in text
+        assert ".ndim = 0, .dtype = {kDLInt, 64, 1}" in text
+
+
+@pytest.mark.subprocess
+def test_run_sh_is_a_shell_script(tmp_path: Path) -> None:
+    manifest = dataclasses.replace(MANIFEST, target={"triple": "aarch64-linux-gnu"})
+    (tmp_path / "run.sh").write_text(fill("run.sh", manifest, "1.0"))
+    subprocess.run(["sh", "-n", str(tmp_path / "run.sh")], check=True)
+
+
+def test_numbers_that_the_board_reads_have_no_exponent() -> None:
+    assert [_decimal(value) for value in (1e-4, 0.0, 2e-2, 1.0)] == ["0.0001", "0", "0.02", "1"]
+
+
+def test_keys_sign_and_refuse(tmp_path: Path) -> None:
+    private, public = new_keys(tmp_path / "k")
+    _, other = new_keys(tmp_path / "o")
+    assert private.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(OptionError, match="there already"):
+        new_keys(tmp_path / "k")
+    signed, signature = tmp_path / "SHA256SUMS", tmp_path / "SHA256SUMS.sig"
+    signed.write_bytes(b"sums")
+    signature.write_bytes(load_signer(private).sign(b"sums"))
+    check_signature(signed, signature, public)
+    with pytest.raises(ArtifactError, match="not a signature"):
+        check_signature(signed, signature, other)
+    signed.write_bytes(b"Sums")
+    with pytest.raises(ArtifactError, match="not a signature"):
+        check_signature(signed, signature, public)
+    with pytest.raises(ArtifactError, match="not signed"):
+        check_signature(signed, tmp_path / "none", public)
+    for wrong in (public, tmp_path / "none", signed):
+        with pytest.raises(OptionError):
+            load_signer(wrong)
+    with pytest.raises(OptionError, match="cannot be read"):
+        check_signature(signed, signature, signed)
+
+
+def test_a_depfile_is_as_make_reads_it() -> None:
+    text = depfile_text([Path("d/x.so")], [Path("a b.onnx"), Path("c$#.toml"), Path("a b.onnx")])
+    assert text == "d/x.so: a\\ b.onnx c$$\\#.toml\na\\ b.onnx:\nc$$\\#.toml:\n"
+
+
+def test_source_date_epoch() -> None:
+    assert source_date_epoch({}) == 0
+    assert source_date_epoch({"SOURCE_DATE_EPOCH": "1700000000"}) == 1700000000
+    for wrong in ("yesterday", "-1", "99999999999"):
+        with pytest.raises(OptionError, match="SOURCE_DATE_EPOCH"):
+            source_date_epoch({"SOURCE_DATE_EPOCH": wrong})
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_folder_takes_its_place_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool) -> None:
+    if not exchange:
+        monkeypatch.setattr(staging.ctypes, "CDLL", lambda *_, **__: object())
+    place = tmp_path / "releases" / "1.0"
+    for content in ("old", "new"):
+        with staged_folder(place) as aside:
+            (aside / content).write_text(content)
+        assert [path.name for path in place.iterdir()] == [content]
+
+    def fail() -> None:
+        with staged_folder(place) as aside:
+            (aside / "half").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [path.name for path in place.parent.rglob("*")] == ["1.0", "new"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError), staged_folder(tmp_path / "file" / "1.0"):
+        pass
+
+
+def test_junit_counts_what_failed_and_escapes_names() -> None:
+    spec = TensorSpec('<out & "1">', "float32", (1,))
+    outputs = [
+        {"spec": dataclasses.asdict(spec), "relative": 1e-7, "tolerance": 1e-4, "passed": True},
+        {"spec": dataclasses.asdict(spec), "relative": 1e-1, "tolerance": 1e-4, "passed": False},
+    ]
+    suite = ElementTree.fromstring(junit_text([("net", {"outputs": outputs, "device": "emulated"})]))[0]
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    assert suite[0].get("name") == '<out & "1"> is as ONNX Runtime\'s'
+    assert suite[1].find("failure") is not None
+
+
+def test_notes_compare_with_the_last_release() -> None:
+    cell = {
+        "name": "net-rpi4",
+        "board": "Pi",
+        "library_bytes": 1_100_000,
+        "library_bytes_before": 1_000_000,
+        "same_library": False,
+        "bundle_bytes": 7e6,
+        "kernels": 4,
+        "fused_kernels": 2,
+        "int8_share": 0.5,
+        "largest_difference": 8e-7,
+    }
+    text = notes({"version": "2", "last_version": "1", "cells": [cell]})
+    assert "Compared with 1." in text
+    assert "| net-rpi4 | Pi | 1.10 MB (+10.0%) | 7.00 MB | 4 | 2 | 50% | 8e-07 |" in text
+
+
+def test_a_report_that_is_none_is_refused(tmp_path: Path) -> None:
+    for content in ("", "[]", "{}", json.dumps({"format": "tvmbuild-release", "cells": 1})):
+        (tmp_path / "x").write_text(content)
+        with pytest.raises(ArtifactError):
+            read_report(tmp_path / "x")
+
+
+def test_differences_are_shown_member_by_member(tmp_path: Path) -> None:
+    import tarfile
+
+    for name, text in (("a", "1"), ("b", "2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.md").write_text(text)
+        (tmp_path / name / "same").write_text("same")
+        with tarfile.open(tmp_path / name / "x.tar", "w") as archive:
+            archive.add(tmp_path / name / "notes.md", "n")
+            archive.add(tmp_path / "a" / "same", "s", filter=lambda m: m.replace(mtime=0, deep=False))
+    (tmp_path / "b" / "more").write_text("")
+    assert compare_folders(tmp_path / "a", tmp_path / "b") == [
+        "more is in one of them only",
+        "notes.md",
+        "x.tar (n)",
+    ]
+
+
+def test_a_project_keeps_the_files_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text("mine")
+    assert tmp_path / "tvmbuild.toml" in write_project(tmp_path, "nets/net.onnx", ["rpi4"], ["x=1"])
+    assert (tmp_path / "Makefile").read_text() == "mine"
+    with pytest.raises(OptionError, match="Makefile"):
+        write_project(tmp_path, "my nets/net.onnx", ["rpi4"], [])

@@ -1,0 +1,36 @@
+"""``tvmbuild init``: start a project that builds, verifies and releases a model with make and in CI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tvmbuild.commands.console import Console, Json, Quiet, Verbose
+
+
+def init(
+    model: Annotated[str, typer.Argument(help="The ONNX file, relative to the project.", metavar="MODEL.onnx")],
+    target: Annotated[list[str] | None, typer.Option("-t", "--target", help="Board; once each. [rpi4]")] = None,
+    shape: Annotated[list[str] | None, typer.Option("--shape", help="Input shape, NAME=1,3,224,224.")] = None,
+    folder: Annotated[Path, typer.Option("-o", "--output", help="Folder of the project. [.]")] = Path(),
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a Makefile, a tvmbuild.toml and CI recipes (GitHub Actions, GitLab); files that are there stay.
+
+    \b
+    Examples:
+      tvmbuild init det.onnx -t rpi4 -t rpi5 --shape x=1,3,640,640
+      make verify && make release
+    """
+    from tvmbuild.release.project_files import write_project
+
+    console = Console(as_json, verbose, quiet)
+    written = write_project(folder, model, target or ["rpi4"], shape or [])
+    console.result({"written": written})
+    for path in written:
+        console.text(f"wrote {path}")
+    console.text("next: make verify")

@@ -1,0 +1,78 @@
+"""``tvmbuild release``: every model for every board, verified, bundled and signed, from one tvmbuild.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
+
+
+def release(
+    project: Annotated[Path, typer.Option(help="Folder with the tvmbuild.toml. [.]")] = Path(),
+    version: Annotated[str | None, typer.Option("--version", help="Version. [that in tvmbuild.toml, or 0]")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of releases. [dist]")] = Path("dist"),
+    key: Annotated[
+        Path | None, typer.Option(envvar="TVMBUILD_KEY", help="Private key to sign with ('tvmbuild keys new').")
+    ] = None,
+    against: Annotated[Path | None, typer.Option(help="release.json of the last release, to compare with.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say of each artifact why it was built.")] = False,
+    check_reproducible: Annotated[
+        bool, typer.Option("--check-reproducible", help="Build twice in different conditions and compare.")
+    ] = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Build, verify on the emulated board and bundle the models of [release] in tvmbuild.toml.
+
+    Writes <output>/<version>: libraries, bundles, SHA256SUMS, a CycloneDX bill of materials, release notes and the
+    verification as JUnit XML; all of them, or nothing. What did not change comes from the cache.
+
+    \b
+    Examples:
+      tvmbuild release
+      tvmbuild release --version 1.2.0 --key release.key --against dist/1.1.0/release.json
+      tvmbuild release --check-reproducible
+    """
+    from tvmbuild.artifact.epoch import source_date_epoch
+    from tvmbuild.release.notes import read_report
+    from tvmbuild.release.plan import read_plan
+    from tvmbuild.release.run import release as run_release
+    from tvmbuild.release.signing import load_signer
+
+    console = Console(as_json, verbose, quiet)
+    plan = read_plan(project, version)
+    if check_reproducible:
+        _check_reproducible(console, project, plan.version)
+        return
+    signer = load_signer(key) if key else None
+    last = read_report(against) if against else None
+    with console.stages():
+        released = run_release(plan, output, signer=signer, epoch=source_date_epoch(), last=last)
+    console.result({**released.report, "folder": released.folder})
+    if explain:
+        for one in released.made:
+            console.text(f"{one.manifest.name}: {f'built, since {one.why}' if one.why else 'from the cache'}")
+    rows = [
+        (
+            cell["name"],
+            size_text(cell["library_bytes"]),
+            size_text(cell["bundle_bytes"]),
+            f"{cell['largest_difference']:.0e}",
+        )
+        for cell in released.report["cells"]
+    ]
+    console.table(("artifact", "library", "bundle", "difference"), rows)
+    console.text(f"wrote {released.folder}{' (signed)' if signer else ''}")
+
+
+def _check_reproducible(console: Console, project: Path, version: str) -> None:
+    from tvmbuild.release.reproducible import check_reproducible
+
+    with console.stages():
+        names = check_reproducible(project, version)
+    console.result({"reproducible": True, "files": names})
+    console.text(f"all {len(names)} files are the same, built twice in different conditions")

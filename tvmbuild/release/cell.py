@@ -1,0 +1,137 @@
+"""One cell of a release: build it, verify it, bundle it; or take it from the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tvmbuild.artifact.digest import sha256_of
+from tvmbuild.artifact.manifest import Manifest, read_manifest
+from tvmbuild.artifact.store import Stored, files_of, stored
+from tvmbuild.onnx_model.open import open_model
+from tvmbuild.options import VerifyOptions
+from tvmbuild.release.plan import Cell
+from tvmbuild.release.signing import Signer
+from tvmbuild.toolchain import find_toolchain
+from tvmbuild.versions import package_versions
+
+_VERIFICATION = "verification.json"
+#: Options that say where something goes, not what is made.
+_PLACES = ("output", "dump_ir", "target", "compare", "seed")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a cell gave.
+
+    Attributes:
+        cell: what was asked for.
+        files: the library, its manifest and the bundle.
+        manifest: of the library.
+        verification: what ``verify`` reported, as JSON has it.
+        why: why it was built now, or "" when it came from the cache.
+    """
+
+    cell: Cell
+    files: tuple[Path, ...]
+    manifest: Manifest
+    verification: dict[str, Any]
+    why: str
+
+
+def make_cell(cell: Cell, version: str, signer: Signer | None, epoch: int) -> Made:
+    """Build, verify and bundle one cell, or take what the cache has of it.
+
+    Raises:
+        VerificationError: the artifact differs from ONNX Runtime.
+        TvmbuildError: any of the classes in ``errors.py``, by the stage that failed.
+    """
+    name = cell.options.name
+    built = stored(name, build_inputs(cell), lambda folder: _build(cell, folder))
+    inputs = _bundle_inputs(cell, built, version, signer, epoch)
+    bundle = stored(f"{name}.bundle", inputs, lambda folder: _bundle(cell, built, folder, version, signer, epoch))
+    artifact = [path for path in files_of(built) if path.name != _VERIFICATION]
+    verification = json.loads((built.folder / _VERIFICATION).read_text(encoding="utf-8"))
+    manifest = read_manifest(built.folder / f"{name}.json")
+    return Made(cell, (*artifact, *files_of(bundle)), manifest, verification, built.why or bundle.why)
+
+
+def build_inputs(cell: Cell) -> dict[str, str]:
+    """Return everything that a cell's artifact depends on, by names for people."""
+    model = open_model(cell.model)
+    options = {key: value for key, value in dataclasses.asdict(cell.options).items() if key not in _PLACES}
+    inputs = {
+        "the model": model.sha256,
+        "the model's external data": " ".join(file.sha256 for file in model.external),
+        "the options": json.dumps(options, sort_keys=True, default=str),
+        "the target": json.dumps(dataclasses.asdict(cell.target), sort_keys=True),
+        "the toolchain": find_toolchain(cell.target, cell.options.toolchain or None).version,
+        "the packages": json.dumps(package_versions(), sort_keys=True),
+        "tvmbuild's code": sources_digest(),
+        "the tolerance": str(cell.tolerance),
+    }
+    # Folders of samples and of tuning records.
+    for key, value in options.items():
+        if isinstance(value, Path) and value.exists():
+            inputs[f"the files of {key}"] = _tree_digest(value)
+    return inputs
+
+
+def sources_digest() -> str:
+    """Return a digest of tvmbuild's own code: a change there may change what is built."""
+    return _tree_digest(Path(__file__).resolve().parent.parent)
+
+
+def _tree_digest(top: Path) -> str:
+    files = [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.is_file())
+    digest = hashlib.sha256()
+    for path in files:
+        if "__pycache__" not in path.parts:
+            digest.update(f"{path.relative_to(top)}\0{sha256_of(path)}\0".encode())
+    return digest.hexdigest()
+
+
+def _bundle_inputs(cell: Cell, built: Stored, version: str, signer: Signer | None, epoch: int) -> Mapping[str, str]:
+    return {
+        "the artifact": built.folder.name,
+        "the version": version,
+        "the key": signer.public_digest() if signer else "",
+        "the model's licence": sha256_of(cell.model_license) if cell.model_license else "",
+        "SOURCE_DATE_EPOCH": str(epoch),
+    }
+
+
+def _build(cell: Cell, folder: Path) -> None:
+    from tvmbuild.artifact.open import open_artifact
+    from tvmbuild.device import open_device
+    from tvmbuild.pipeline import build
+    from tvmbuild.verify import require_passed, verify
+
+    name = cell.options.name
+    build(cell.model, cell.target, dataclasses.replace(cell.options, output=folder))
+    artifact = open_artifact(folder / f"{name}.so")
+    device = open_device("auto", cell.target)
+    outcome = verify(artifact, cell.model, device, VerifyOptions(tolerance=cell.tolerance))
+    require_passed(outcome, details=outcome.to_json())
+    report = outcome.to_json()
+    # What a run took differs each time, and from machine to machine.
+    kept = {key: report[key] for key in ("passed", "outputs", "samples", "device") if key in report}
+    (folder / _VERIFICATION).write_text(json.dumps(kept, default=_plain), encoding="utf-8")
+
+
+def _bundle(cell: Cell, built: Stored, folder: Path, version: str, signer: Signer | None, epoch: int) -> None:
+    from tvmbuild.artifact.open import open_artifact
+    from tvmbuild.release.bundle import BundleOptions, write_bundle
+
+    artifact = open_artifact(built.folder / f"{cell.options.name}.so")
+    options = BundleOptions(version, folder, model_license=cell.model_license, epoch=epoch)
+    write_bundle(artifact, options, signer)
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)

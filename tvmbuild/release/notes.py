@@ -1,0 +1,114 @@
+"""Release notes: what each cell is, how big, how close to ONNX Runtime, and what changed since the last release."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tvmbuild.errors import ArtifactError
+from tvmbuild.release.cell import Made
+
+NOTES_NAME = "release-notes.md"
+REPORT_NAME = "release.json"
+FORMAT = "tvmbuild-release"
+
+
+def report(version: str, made: Sequence[Made], last: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return what ``release.json`` holds.
+
+    Args:
+        version: the release's.
+        made: its cells.
+        last: the last release's report, to compare sizes with; None if there is none.
+    """
+    before = {cell["name"]: cell for cell in (last or {}).get("cells", ())}
+    cells = []
+    for one in made:
+        cell = _cell(one)
+        old = before.get(cell["name"])
+        if old:
+            cell["library_bytes_before"] = old.get("library_bytes")
+            cell["same_library"] = old.get("library_sha256") == cell["library_sha256"]
+        cells.append(cell)
+    return {"format": FORMAT, "version": version, "last_version": (last or {}).get("version"), "cells": cells}
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Read the report of an earlier release.
+
+    Raises:
+        ArtifactError: it cannot be read or is not one.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"The last release's report {path} cannot be read: {error}.", _GIVE) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("cells"), list):
+        raise ArtifactError(f"{path} is no report of a release.", _GIVE)
+    return content
+
+
+_GIVE = f"Give the {REPORT_NAME} of a release made by this tvmbuild."
+
+
+def notes(content: dict[str, Any]) -> str:
+    """Return the report as Markdown."""
+    lines = [f"# Release {content['version']}", ""]
+    if content["last_version"]:
+        lines += [f"Compared with {content['last_version']}.", ""]
+    lines += [
+        "| artifact | board | library | bundle | kernels | fused | int8 | largest difference |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for cell in content["cells"]:
+        lines.append(
+            f"| {cell['name']} | {cell['board']} | {_size(cell['library_bytes'])}{_change(cell)} | "
+            f"{_size(cell['bundle_bytes'])} | {cell['kernels']} | {cell['fused_kernels']} | {cell['int8_share']:.0%} | "
+            f"{cell['largest_difference']:.0e} |"
+        )
+    lines += [
+        "",
+        "Fused: kernels with more than one operator. int8: share of the multiply-accumulates. Largest difference: from "
+        "ONNX Runtime on the emulated board, relative to the largest value of the output, on seeded random inputs.",
+        "",
+        "Check what you got: `sha256sum -c SHA256SUMS`; on the board: `./run.sh --selftest`.",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _cell(one: Made) -> dict[str, Any]:
+    manifest, kernels = one.manifest, one.manifest.fusion.get("kernels", [])
+    library = next(entry for entry in manifest.files if entry.name.endswith(".so"))
+    bundle = next(path for path in one.files if path.name.endswith(".tar.gz"))
+    worst = max((float(output["relative"]) for output in one.verification["outputs"]), default=0.0)
+    return {
+        "name": manifest.name,
+        "model": manifest.model["file"],
+        "model_sha256": manifest.model["sha256"],
+        "board": one.cell.target.description,
+        "target": one.cell.target.name,
+        "precision": one.cell.precision,
+        "library_bytes": library.bytes,
+        "library_sha256": library.sha256,
+        "bundle": bundle.name,
+        "bundle_bytes": bundle.stat().st_size,
+        "kernels": sum(int(kernel["calls"]) for kernel in kernels),
+        "fused_kernels": sum(int(kernel["calls"]) for kernel in kernels if len(kernel["ops"]) > 1),
+        "int8_share": sum(float(k["mac_share"]) for k in kernels if any("int8" in op for op in k["ops"])),
+        # One digit: ONNX Runtime rounds otherwise on other machines.
+        "largest_difference": float(f"{worst:.0e}"),
+        "verified_on": one.verification["device"],
+    }
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.2f} MB"
+
+
+def _change(cell: dict[str, Any]) -> str:
+    before = cell.get("library_bytes_before")
+    if not before:
+        return ""
+    return " (the same)" if cell["same_library"] else f" ({(cell['library_bytes'] - before) / before:+.1%})"

@@ -1,0 +1,143 @@
+"""What to release: the ``[release]`` table of the project file as a list of cells (model, target, precision)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tvmbuild.errors import OptionError
+from tvmbuild.options import PROJECT_FILE, BuildOptions, read_project_file
+from tvmbuild.release.templates import check_name
+from tvmbuild.suggest import did_you_mean
+from tvmbuild.target import Target, load_target
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One artifact of a release.
+
+    Attributes:
+        model: the ONNX file.
+        target: the board.
+        precision: "fp32", "fp16" or "int8".
+        options: how to build it; ``name`` is set, ``output`` is not.
+        model_license: file with the model's licence, or None.
+        tolerance: allowed difference from ONNX Runtime; 0 for the default.
+    """
+
+    model: Path
+    target: Target
+    precision: str
+    options: BuildOptions
+    model_license: Path | None
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole release: its version and its cells, in the order of the project file."""
+
+    version: str
+    cells: tuple[Cell, ...]
+
+
+_RELEASE = {"version": str, "targets": list, "precision": list, "models": list, "toolchain": str}
+_MODEL = {
+    "path": str,
+    "name": str,
+    "shape": list,
+    "value": list,
+    "targets": list,
+    "precision": list,
+    "license": str,
+    "tolerance": float,
+    "calibrate": str,
+}
+
+
+def read_plan(folder: Path, version: str | None = None) -> Plan:
+    """Read the project file of a folder.
+
+    Args:
+        folder: paths in the file are relative to it.
+        version: replaces the file's.
+
+    Raises:
+        OptionError: there is no [release] table, it has an unknown key or a value of the wrong type, a name cannot be a
+            file's name, or two cells have the same.
+        TargetError: a target is unknown.
+    """
+    table = read_project_file("release", folder)
+    if not table:
+        raise OptionError(
+            f"{folder / PROJECT_FILE} has no [release] table.", "'tvmbuild init' writes one to start from."
+        )
+    _check(table, _RELEASE, "[release]")
+    version = version or table.get("version", "0")
+    check_name(version, "version")
+    models = table.get("models", [])
+    if not models:
+        raise OptionError("[release] lists no models.", "Add a [[release.models]] table with its path.")
+    cells = tuple(cell for model in models for cell in _cells(folder, table, model))
+    names = [cell.options.name for cell in cells]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise OptionError(f"Two cells of the release are called {twice[0]}.", "Give the models different names.")
+    return Plan(version, cells)
+
+
+def _cells(folder: Path, table: Mapping[str, Any], model: Any) -> list[Cell]:
+    _check(model, _MODEL, "[[release.models]]")
+    if "path" not in model:
+        raise OptionError("A [[release.models]] has no path.", 'Add path = "model.onnx".')
+    path = folder / model["path"]
+    stem = model.get("name", path.stem)
+    check_name(stem, "model name")
+    license_file = folder / model["license"] if "license" in model else None
+    cells = []
+    for target in model.get("targets", table.get("targets", ["rpi4"])):
+        board = load_target(str(folder / target) if target.endswith(".toml") else target)
+        for precision in model.get("precision", table.get("precision", ["fp32"])):
+            options = BuildOptions(
+                target=target,
+                shape=tuple(map(str, model.get("shape", ()))),
+                value=tuple(map(str, model.get("value", ()))),
+                name=f"{stem}-{board.name}" + ("" if precision == "fp32" else f"-{precision}"),
+                toolchain=table.get("toolchain", ""),
+            )
+            options = _with_precision(options, precision, model, folder)
+            cells.append(Cell(path, board, precision, options, license_file, float(model.get("tolerance", 0.0))))
+    return cells
+
+
+def _with_precision(options: BuildOptions, precision: str, model: Mapping[str, Any], folder: Path) -> BuildOptions:
+    if precision not in PRECISIONS:
+        raise OptionError(f"There is no precision '{precision}'.", did_you_mean(precision, PRECISIONS))
+    if precision == "fp32":
+        return options
+    values: dict[str, Any] = {precision: True}
+    if precision == "int8":
+        if "calibrate" not in model:
+            raise OptionError(f"{model['path']} has no samples to find its int8 scales from.", 'Add calibrate = "DIR".')
+        values["calibrate"] = folder / model["calibrate"]
+    known = {field.name for field in dataclasses.fields(BuildOptions)}
+    if not values.keys() <= known:
+        raise OptionError(f"This tvmbuild cannot build {precision} from a float model.", "Leave it out of precision.")
+    return dataclasses.replace(options, **values)
+
+
+def _check(table: Any, known: Mapping[str, type], where: str) -> None:
+    if not isinstance(table, dict):
+        raise OptionError(f"{PROJECT_FILE}: {where} must be a table.", "Write its name on a line of its own.")
+    for key, value in table.items():
+        if key not in known:
+            raise OptionError(f"{PROJECT_FILE}: {where} has an unknown key '{key}'.", did_you_mean(key, known))
+        kinds = (int, float) if known[key] is float else (known[key],)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            wanted = {str: "a text", list: "a list", float: "a number"}[known[key]]
+            raise OptionError(f"{PROJECT_FILE}: {key} in {where} must be {wanted}, not {value!r}.", "Mend the file.")

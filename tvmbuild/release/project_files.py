@@ -1,0 +1,66 @@
+"""The files that ``tvmbuild init`` writes into a user's project."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tvmbuild.artifact.staging import write_whole
+from tvmbuild.errors import OptionError
+from tvmbuild.release.templates import check_name
+from tvmbuild.target import load_target
+
+_TEMPLATES = Path(__file__).with_name("project")
+#: Template and place of each file.
+FILES = {
+    "Makefile": "Makefile",
+    "tvmbuild.toml": "tvmbuild.toml",
+    "gitignore": ".gitignore",
+    "github.yml": ".github/workflows/models.yml",
+    "gitlab-ci.yml": ".gitlab-ci.yml",
+}
+
+
+def write_project(folder: Path, model: str, targets: Sequence[str], shapes: Sequence[str]) -> list[Path]:
+    """Write Makefile, tvmbuild.toml, .gitignore and recipes for two CI systems; files that are there stay as they are.
+
+    Args:
+        folder: the project.
+        model: path of the ONNX file, relative to the project.
+        targets: names of the boards.
+        shapes: input shapes ("x=1,3,224,224").
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        OptionError: the model's name cannot stand in a Makefile, or all files are there already.
+        TargetError: a target is unknown.
+        OutputError: the folder cannot be written.
+    """
+    stem = Path(model).stem
+    check_name(stem, "model name")
+    if not re.fullmatch(r"[A-Za-z0-9._+/-]+", model):
+        raise OptionError(f"The path {model!r} cannot stand in a Makefile.", "Use letters, digits and . _ + - / in it.")
+    for target in targets:
+        load_target(target)
+    values = {
+        "MODEL": model,
+        "NAME": stem,
+        "TARGETS": " ".join(targets),
+        # A basic string of TOML and one of JSON are written alike for what these hold.
+        "TARGET_LIST": ", ".join(map(json.dumps, targets)),
+        "SHAPES": ", ".join(map(json.dumps, shapes)),
+    }
+    written = []
+    for template, place in FILES.items():
+        path = folder / place
+        if not path.exists():
+            text = (_TEMPLATES / f"{template}.in").read_text(encoding="utf-8")
+            write_whole(path, re.sub(r"@([A-Z_]+)@", lambda match: values[match[1]], text))
+            written.append(path)
+    if not written:
+        raise OptionError(f"{folder} has all of {', '.join(FILES.values())} already.", "Remove what should be new.")
+    return written
