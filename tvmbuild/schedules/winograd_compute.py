@@ -13,7 +13,7 @@ from typing import Any
 
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.kernel import PREFIX
-from tvmbuild.schedules.register_tile import RegisterTile
+from tvmbuild.schedules.transformed_plan import TransformedPlan
 from tvmbuild.schedules.winograd_transform import input_transform, output_transform
 
 #: Kinds noted on the product stage, by m.
@@ -21,20 +21,14 @@ KINDS = {2: "conv2d.winograd2", 4: "conv2d.winograd4"}
 
 
 @dataclass(frozen=True)
-class WinogradPlan:
+class WinogradPlan(TransformedPlan):
     """How a Winograd convolution is cut.
 
     Attributes:
         m: outputs of a tile, in a row.
-        tile: products kept in registers (columns are tiles of outputs).
-        tiles: tiles of outputs of an image, rounded up to whole register tiles.
-        chunk: rows of tiles that pass all stages together, so that intermediates stay in cache.
     """
 
     m: int
-    tile: RegisterTile
-    tiles: int
-    chunk: int
 
 
 def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: WinogradPlan) -> Any:
@@ -121,7 +115,9 @@ def _notes(g: Conv2dGeometry, plan: WinogradPlan) -> dict[str, Any]:
     return {
         PREFIX + "kind": KINDS[plan.m],
         PREFIX + "tile": [plan.tile.columns, plan.tile.channels],
+        PREFIX + "rows": -(-g.out_height // plan.m),
         PREFIX + "chunk": plan.chunk,
+        PREFIX + "group": plan.group,
         PREFIX + "m": plan.m,
         PREFIX + "macs": g.macs,
         PREFIX + "workload": g.workload,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.schedules.register_tile import LANE_STEP, choose_tile, core_of, element_bytes, tile_cost
+from tvmbuild.schedules.register_tile import LANE_STEP, core_of, tile_cost
 from tvmbuild.schedules.tile_plan import plan_conv2d
+from tvmbuild.schedules.transformed_plan import Products, plan_products, product_cycles
 from tvmbuild.schedules.winograd_compute import WinogradPlan
 from tvmbuild.target import Target
 
@@ -25,12 +26,6 @@ _TILES: Mapping[str, tuple[int, ...]] = {"float32": (4, 2), "float16": (2,)}
 _INPUT_CYCLES = {2: 70.0, 4: 170.0}
 _OUTPUT_CYCLES = {2: 60.0, 4: 150.0}
 
-#: Cycles to start and store one register tile, per accumulator vector.
-_TILE_CYCLES = 2.5
-
-#: Share of the second level cache for the intermediates of a chunk.
-_CACHE_SHARE = 0.5
-
 
 def candidates(geometry: Conv2dGeometry, target: Target, dtype: str = "float32") -> list[WinogradPlan]:
     """Return the Winograd plans predicted to be faster than direct convolution, the fastest first."""
@@ -47,17 +42,14 @@ def candidates(geometry: Conv2dGeometry, target: Target, dtype: str = "float32")
 
 def plan_winograd(geometry: Conv2dGeometry, m: int, target: Target, dtype: str = "float32") -> WinogradPlan:
     """Choose the tiles of F(m x m, 3 x 3)."""
+    plan = plan_products(products_of(geometry, m, dtype), target)
+    return WinogradPlan(plan.tile, plan.tiles, plan.chunk, plan.group, m)
+
+
+def products_of(geometry: Conv2dGeometry, m: int, dtype: str) -> Products:
+    """Return the products of F(m x m, 3 x 3)."""
     g = geometry
-    high, wide = -(-g.out_height // m), -(-g.out_width // m)
-    row_bytes = wide * (m + 2) ** 2 * (g.in_channels + g.out_channels) * element_bytes(dtype)
-    cache = target.l2_kib * 1024 * _CACHE_SHARE
-    chunk = max([rows for rows in range(1, high + 1) if high % rows == 0 and rows * row_bytes <= cache], default=1)
-    if chunk == high:
-        tile = choose_tile(high * wide, g.out_channels, target, dtype=dtype)
-        tiles = -(-high * wide // tile.columns) * tile.columns
-        return WinogradPlan(m, tile, tiles, chunk)
-    tile = choose_tile(chunk * wide, g.out_channels, target, exact_columns=True, dtype=dtype)
-    return WinogradPlan(m, tile, high * wide, chunk)
+    return Products((m + 2) ** 2, -(-g.out_height // m), -(-g.out_width // m), g.in_channels, g.out_channels, dtype)
 
 
 def direct_cost(geometry: Conv2dGeometry, target: Target, dtype: str = "float32") -> float:
@@ -73,13 +65,8 @@ def direct_cost(geometry: Conv2dGeometry, target: Target, dtype: str = "float32"
 def winograd_cost(geometry: Conv2dGeometry, plan: WinogradPlan, target: Target, dtype: str = "float32") -> float:
     """Return predicted cycles of a Winograd convolution."""
     g, core = geometry, core_of(target, dtype)
-    positions = (plan.m + 2) ** 2
-    vectors = -(-g.out_channels // plan.tile.channels) * plan.tile.channels / core.lanes
-    products = positions * (
-        g.in_channels * tile_cost(plan.tile, plan.tiles, g.out_channels, core)
-        + plan.tiles * vectors * _TILE_CYCLES / core.fma_per_cycle
-    )
+    products = product_cycles(products_of(g, plan.m, dtype), plan, target)
     transforms = _INPUT_CYCLES[plan.m] * g.in_channels + _OUTPUT_CYCLES[plan.m] * g.out_channels
     transforms *= plan.tiles / core.lanes / core.fma_per_cycle
-    weights = positions * g.in_channels * g.out_channels * core.element_bytes / 64 * core.memory_line
+    weights = (plan.m + 2) ** 2 * g.in_channels * g.out_channels * core.element_bytes / 64 * core.memory_line
     return g.batch * (products + transforms) + weights

@@ -1,0 +1,106 @@
+"""How the stages of a transformed convolution are cut into chunks and groups: by what they move between caches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvmbuild.schedules.register_tile import Core, RegisterTile, choose_tile, core_of, tile_cost
+from tvmbuild.schedules.transformed import group_sizes
+from tvmbuild.target import Target
+
+#: Cycles to start and store one register tile, per accumulator vector.
+_TILE_CYCLES = 2.5
+
+#: Share of a cache that may be counted on.
+_CACHE_SHARE = 0.7
+
+#: Cost of a line from memory, in lines from the second level cache.
+_MEMORY_COST = 3
+
+#: Share of the lines from the second level cache or memory that arithmetic does not hide.
+_EXPOSED = 0.3
+
+
+@dataclass(frozen=True)
+class Products:
+    """Products of a transformed convolution.
+
+    Attributes:
+        positions: places of a transformed tile.
+        rows: rows of tiles of an image.
+        row_tiles: tiles of a row.
+        depth: transformed input channels.
+        channels: output channels at each place.
+        dtype: element type.
+    """
+
+    positions: int
+    rows: int
+    row_tiles: int
+    depth: int
+    channels: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class TransformedPlan:
+    """How the products are cut.
+
+    Attributes:
+        tile: products kept in registers (columns are tiles of outputs).
+        tiles: tiles of outputs of an image, rounded up to whole register tiles.
+        chunk: rows of tiles that pass all stages together.
+        group: blocks of output channels that pass products and output transform together.
+    """
+
+    tile: RegisterTile
+    tiles: int
+    chunk: int
+    group: int
+
+
+def plan_products(products: Products, target: Target) -> TransformedPlan:
+    """Choose register tile, chunk and group with the least predicted cycles."""
+    p, plans = products, []
+    for chunk in (size for size in range(1, p.rows + 1) if p.rows % size == 0):
+        whole = chunk == p.rows
+        tile = choose_tile(chunk * p.row_tiles, p.channels, target, exact_columns=not whole, dtype=p.dtype)
+        count = p.rows * p.row_tiles
+        tiles = -(-count // tile.columns) * tile.columns if whole else count
+        blocks = -(-p.channels // tile.channels)
+        for group in group_sizes(blocks, p.channels % tile.channels == 0):
+            # Each core is to have groups of its own where there are too few chunks.
+            if group == blocks or p.rows // chunk >= 2 * target.cores or blocks // group >= 2 * target.cores:
+                plans.append(TransformedPlan(tile, tiles, chunk, group))
+    return min(plans, key=lambda plan: product_cycles(p, plan, target) + _EXPOSED * moving_cycles(p, plan, target))
+
+
+def product_cycles(products: Products, plan: TransformedPlan, target: Target) -> float:
+    """Return predicted cycles of the multiplications of an image."""
+    p, core = products, core_of(target, products.dtype)
+    vectors = -(-p.channels // plan.tile.channels) * plan.tile.channels / core.lanes
+    starts = plan.tiles * vectors * _TILE_CYCLES / core.fma_per_cycle
+    return p.positions * (p.depth * tile_cost(plan.tile, plan.tiles, p.channels, core) + starts)
+
+
+def moving_cycles(products: Products, plan: TransformedPlan, target: Target) -> float:
+    """Return cycles to move weights, transformed inputs and products of an image between the levels of cache."""
+    p, core = products, core_of(target, products.dtype)
+    first, second = target.l1d_kib * 1024 * _CACHE_SHARE, target.l2_kib * 1024 * _CACHE_SHARE
+    blocks = -(-p.channels // plan.tile.channels)
+    chunks, groups = p.rows // plan.chunk, -(-blocks // plan.group)
+    of_block = p.positions * plan.tile.channels * core.element_bytes
+    weights = of_block * p.depth * blocks
+    inputs = p.positions * p.depth * plan.tiles * core.element_bytes
+    outputs = of_block * plan.tiles * plan.group
+    kept = (inputs + outputs) / chunks
+    level = 1 if kept <= second else _MEMORY_COST
+    again = 1 if weights + kept <= second else _MEMORY_COST
+    moved = weights * (_MEMORY_COST + (chunks - 1) * again) + inputs * (1 + groups) * level
+    if outputs / chunks > first / 2:
+        moved += 2 * outputs * groups * level
+    return moved * _line_cycles(core) / 64
+
+
+def _line_cycles(core: Core) -> float:
+    return core.memory_line / (_MEMORY_COST + 1)
