@@ -16,12 +16,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import page
-from tvmbuild.schedules import schedule_module, tiled_compute, winograd_compute, winograd_plan
+from tvmbuild.schedules import conv2d_plan, schedule_module, tiled_compute, winograd_compute, winograd_plan
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.packing import Array, pack_conv2d
 from tvmbuild.schedules.relax_calls import call_compute
 from tvmbuild.schedules.tile_plan import plan_conv2d
-from tvmbuild.schedules.winograd_transform import pack_kernel, relative_error
+from tvmbuild.schedules.winograd_compute import WinogradPlan
+from tvmbuild.schedules.winograd_transform import pack_kernel
 from tvmbuild.target import Target, load_target
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
@@ -55,17 +56,15 @@ def main() -> int:
         errors = [np.abs(run(data, kernel, g, m, target) - exact).max() / np.abs(exact).max() for m in (2, 4, 0)]
         columns = [f"{model} {size}x{size}x{depth} to {channels}", *(f"{error:.1e}" for error in errors)]
         rows.append("| " + " | ".join([*columns, picked(kernel, g, board)]) + " |")
-    note = NOTE.format(limit=winograd_plan.MAX_ERROR["float32"])
+    note = NOTE.format(limit=conv2d_plan.MAX_ERROR["float32"])
     page.write(PAGE, "\n".join([note, "", *rows]), MARKERS)
     return 0
 
 
 def picked(kernel: Array, geometry: Conv2dGeometry, target: Target) -> str:
     """Return the tile that a build for a target uses, or "direct"."""
-    for plan in winograd_plan.candidates(geometry, target):
-        if relative_error(kernel, plan.m) <= winograd_plan.MAX_ERROR["float32"]:
-            return f"F({plan.m}x{plan.m})"
-    return "direct"
+    plan = conv2d_plan.choose(geometry, kernel, target)
+    return f"F({plan.m}x{plan.m})" if isinstance(plan, WinogradPlan) else "direct"
 
 
 def run(data: Array, kernel: Array, geometry: Conv2dGeometry, m: int, target: Target) -> Array:

@@ -21,6 +21,8 @@ Array = NDArray[Any]
 DIRECT = 5e-6
 #: Winograd's rule lets a layer lose 2e-5 in its samples.
 WINOGRAD = 4e-5
+#: One level of Strassen's algorithm loses a few times what the sum by the definition does.
+STRASSEN = 1e-5
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,13 @@ def _winograd(shape: tuple[int, ...], out: int, pads: Sequence[int] = (1, 1, 1, 
     return replace(case, kind="conv2d.winograd", workload=workload, tolerance=WINOGRAD)
 
 
+def _strassen(shape: tuple[int, ...], out: int, stride: int = 1) -> Case:
+    batch, channels, height, width = shape
+    workload = f"conv2d {batch}x{height}x{width}x{channels} to {out}, 1x1" + (f" stride {stride}" if stride > 1 else "")
+    case = _conv(shape, out, (1, 1), strides=[stride] * 2)
+    return replace(case, kind="conv2d.strassen", workload=workload, tolerance=STRASSEN)
+
+
 def _deconv(shape: tuple[int, ...], out: int, kernel: tuple[int, int], **attributes: Any) -> Case:
     weight = normal(shape[1], out // attributes.get("group", 1), *kernel)
     return _one("ConvTranspose", shape, constants=(weight, normal(out)), **attributes)
@@ -123,6 +132,9 @@ CASES: dict[str, Case] = {
     "winograd_batch": _winograd((2, 32, 9, 11), 36, (0, 0, 0, 0)),
     "winograd_flat": _winograd((1, 24, 5, 23), 40),
     "winograd_chunks": _winograd((1, 16, 40, 40), 16),
+    "strassen": _strassen((1, 256, 14, 14), 256),
+    "strassen_odd": _strassen((1, 512, 15, 13), 256),
+    "strassen_stride": _strassen((1, 512, 28, 27), 256, 2),
     "depthwise": _conv((1, 33, 13, 11), 33, (3, 3), group=33, pads=[1] * 4),
     "depthwise_stride": _conv((1, 24, 15, 14), 24, (3, 3), group=24, strides=[2, 2], pads=[0, 0, 1, 1]),
     "depthwise_5x5_dilation": _conv((1, 7, 19, 17), 7, (5, 5), group=7, dilations=[3, 3], pads=[6] * 4),
@@ -195,6 +207,7 @@ LARGE_CASES: dict[str, Case] = {
     "direct": _conv((1, 24, 27, 29), 36, (3, 3), strides=[2, 2], pads=[1] * 4),
     "pointwise": _conv((1, 40, 27, 29), 52, (1, 1)),
     "winograd": _winograd((1, 32, 30, 34), 36),
+    "strassen": _strassen((1, 256, 15, 19), 264),
     "depthwise": _conv((1, 37, 57, 55), 37, (3, 3), group=37, pads=[1] * 4),
     "deconv": _deconv((1, 24, 27, 29), 20, (2, 2), strides=[2, 2]),
     "matmul": _one("MatMul", (197, 64), constants=(normal(64, 100),)),

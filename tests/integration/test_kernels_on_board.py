@@ -53,7 +53,7 @@ def test_kernel(board: Board, name: str) -> None:
     np.testing.assert_allclose(actual[finite], wanted[finite], rtol=0, atol=case.tolerance * largest)
 
 
-def test_winograd_is_what_the_plan_picks(board: Board) -> None:
+def test_the_plan_picks_the_algorithm(board: Board) -> None:
     kinds = {report.workload: report.kind for _, report, _ in board.graph.scheduled() if report is not None}
     for case in CASES.values():
         if case.workload:
@@ -65,6 +65,7 @@ def test_every_kind_of_schedule_is_used_and_no_kernel_is_without_one(board: Boar
     assert kinds == {
         "conv2d.direct",
         "conv2d.winograd",
+        "conv2d.strassen",
         "matmul",
         "depthwise",
         "pool",

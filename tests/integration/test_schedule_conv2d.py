@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import relax
 
-from tvmbuild.schedules import legalize_map, schedule_module
+from tvmbuild.schedules import conv2d_plan, legalize_map, schedule_module
 from tvmbuild.target import load_target
 
 pytestmark = pytest.mark.integration
 
 HOST = load_target("host")
-DIRECT, WINOGRAD = 2e-6, 4e-5
+DIRECT, FAST = 2e-6, 4e-5
 
 
 def build(mod, target=HOST):
@@ -78,7 +78,7 @@ def check(shape, out, kernel, stride=1, padding=(0, 0, 0, 0), dilation=1, groups
     result = run(executable, data, residual)
     expected = np.maximum(expected + bias + residual, 0) if fused else expected
     kinds = [report.kind for report in reports if report.macs]
-    tolerance = WINOGRAD if kinds == ["conv2d.winograd"] else DIRECT
+    tolerance = DIRECT if kinds == ["conv2d.direct"] else FAST
     assert np.abs(result - expected).max() <= tolerance * np.abs(expected).max()
     return kinds
 
@@ -125,6 +125,23 @@ def test_winograd_over_odd_shapes(shape, out, padding):
     assert check(shape, out, (3, 3), padding=padding) == ["conv2d.winograd"]
 
 
+@pytest.mark.parametrize(
+    ("shape", "out", "stride"),
+    [
+        ((1, 14, 14, 64), 128, 1),
+        ((1, 13, 13, 48), 96, 1),
+        ((2, 7, 9, 40), 160, 1),
+        ((1, 10, 7, 64), 32, 1),
+        ((1, 15, 11, 32), 64, 2),
+        ((1, 1, 1, 64), 64, 1),
+        ((1, 40, 56, 128), 256, 1),
+    ],
+)
+def test_strassen_over_odd_shapes(shape, out, stride, monkeypatch):
+    monkeypatch.setattr(conv2d_plan, "alternatives", conv2d_plan.possible)
+    assert check(shape, out, (1, 1), stride) == ["conv2d.strassen"]
+
+
 def test_without_epilogue():
     check((1, 9, 9, 8), 12, (3, 3), fused=False)
     check((1, 28, 28, 64), 64, (3, 3), padding=(1, 1, 1, 1), fused=False)
@@ -161,7 +178,7 @@ def test_operator_fused_before_a_convolution():
     executable, reports = build(function([data.shape], body))
     assert "naive" not in [report.kind for report in reports]
     expected = convolve(np.maximum(data + bias, 0), weight, 1, (1, 1, 1, 1), 1, 1)
-    assert np.abs(run(executable, data) - expected).max() <= WINOGRAD * np.abs(expected).max()
+    assert np.abs(run(executable, data) - expected).max() <= FAST * np.abs(expected).max()
 
 
 def test_nan_and_infinity_reach_only_the_outputs_that_see_them():

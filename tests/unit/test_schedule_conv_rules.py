@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tvmbuild.schedules import winograd_plan
+from tvmbuild.schedules import conv2d_plan, strassen_compute, winograd_plan
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.packing import pack_conv2d, pack_matrix
 from tvmbuild.schedules.partial_sums import part_count
@@ -106,7 +106,7 @@ def test_winograd_weights_are_packed_by_position_and_block(m):
 def test_winograd_error_grows_with_the_tile_and_is_seen_where_weights_are_bad():
     kernel = np.random.default_rng(3).standard_normal((8, 64, 3, 3)).astype(np.float32)
     small, large = relative_error(kernel, 2), relative_error(kernel, 4)
-    assert 0 < small < large < winograd_plan.MAX_ERROR["float32"]
+    assert 0 < small < large < conv2d_plan.MAX_ERROR["float32"]
     cancelling = np.zeros((8, 64, 3, 3), np.float32)
     cancelling[:, ::2], cancelling[:, 1::2] = 1.0, -1.0
     cancelling[..., 1, 1] += 1e-3
@@ -116,9 +116,9 @@ def test_winograd_error_grows_with_the_tile_and_is_seen_where_weights_are_bad():
 def test_in_float16_only_the_small_winograd_tile_stays_within_the_error():
     kernel = (np.random.default_rng(3).standard_normal((16, 320, 3, 3)) / 50).astype(np.float16)
     small, large = relative_error(kernel, 2), relative_error(kernel, 4)
-    assert 1e-4 < small < winograd_plan.MAX_ERROR["float16"] < large
+    assert 1e-4 < small < conv2d_plan.MAX_ERROR["float16"] < large
     wide = Conv2dGeometry(1, 56, 56, 64, 64, (3, 3), padding=(1, 1, 1, 1))
-    assert {plan.m for plan in winograd_plan.candidates(wide, load_target("rpi5"), "float16")} == {2}
+    assert {plan.m for plan in conv2d_plan.alternatives(wide, load_target("rpi5"), "float16")} == {2}
 
 
 @pytest.mark.parametrize(
@@ -152,16 +152,58 @@ def test_tiles_of_halves_hold_twice_the_channels_and_keep_their_columns_in_16_re
 )
 def test_winograd_is_for_plain_3x3_layers_only(changes):
     values = {"kernel": (3, 3), "in_channels": 64, "out_channels": 64, "padding": (1, 1, 1, 1)} | changes
-    assert winograd_plan.candidates(Conv2dGeometry(batch=1, height=56, width=56, **values), RPI4) == []
+    assert not winograd_plan.is_possible(Conv2dGeometry(batch=1, height=56, width=56, **values))
 
 
 def test_winograd_tile_follows_the_cost():
     wide = Conv2dGeometry(1, 56, 56, 64, 64, (3, 3), padding=(1, 1, 1, 1))
     deep = Conv2dGeometry(1, 7, 7, 512, 512, (3, 3), padding=(1, 1, 1, 1))
     tiny = Conv2dGeometry(1, 3, 3, 1024, 1024, (3, 3))
-    assert winograd_plan.candidates(wide, RPI4)[0].m == 4
-    assert winograd_plan.candidates(deep, RPI4)[0].m == 2
-    assert winograd_plan.candidates(tiny, RPI4) == []
+    assert conv2d_plan.alternatives(wide, RPI4, "float32")[0].m == 4
+    assert conv2d_plan.alternatives(deep, RPI4, "float32")[0].m == 2
+    assert conv2d_plan.alternatives(tiny, RPI4, "float32") == []
+
+
+def test_strassen_equals_the_product_with_its_packed_weights():
+    rng = np.random.default_rng(5)
+    left, kernel = rng.standard_normal((2, 6)), rng.standard_normal((16, 6, 1, 1))
+    packed = strassen_compute.pack_kernel(kernel, 8, 4)
+    assert packed.shape == (7, 1, 3, 8)
+    quarters = [[left[half : half + 1, :3], left[half : half + 1, 3:]] for half in (0, 1)]
+    products = [a @ b[0] for a, b in zip(strassen_compute.transform_left(quarters), packed, strict=True)]
+    results = strassen_compute.transform_back(products)
+    exact = (left @ kernel[:, :, 0, 0].T).reshape(2, 2, 2, 4)
+    for half in (0, 1):
+        for side in (0, 1):
+            np.testing.assert_allclose(results[2 * half + side][0], exact[half, :, side].reshape(-1), atol=1e-12)
+
+
+def test_strassen_loses_little():
+    kernel = np.random.default_rng(6).standard_normal((64, 256, 1, 1)).astype(np.float32)
+    assert 0 < strassen_compute.relative_error(kernel) < 2e-6
+    assert strassen_compute.relative_error(np.zeros_like(kernel)) == 0
+
+
+@given(height=st.integers(1, 60), width=st.integers(1, 60))
+def test_pairs_of_positions_cover_the_output_without_spanning_chunks(height, width):
+    geometry = Conv2dGeometry(1, height, width, 64, 64, (1, 1))
+    rows, pairs = strassen_compute.pair_rows(geometry)
+    assert 0 <= 2 * rows * pairs - height * width <= 1
+    assert rows == 1 or (height % rows == 0 and 2 * pairs == height // rows * width)
+
+
+def test_strassen_is_for_deep_1x1_layers_with_few_weights():
+    def kinds(**values):
+        plans = conv2d_plan.alternatives(Conv2dGeometry(batch=1, kernel=(1, 1), **values), RPI4, "float32")
+        return [type(plan) for plan in plans]
+
+    strassen = [strassen_compute.StrassenPlan]
+    assert kinds(height=28, width=28, in_channels=512, out_channels=256) == strassen
+    assert kinds(height=56, width=56, in_channels=512, out_channels=256, stride=(2, 2)) == strassen
+    assert kinds(height=56, width=56, in_channels=16, out_channels=64) == []
+    assert kinds(height=7, width=7, in_channels=512, out_channels=2048) == []
+    assert kinds(height=28, width=28, in_channels=512, out_channels=257) == []
+    assert kinds(height=28, width=28, in_channels=512, out_channels=256, padding=(1, 1, 1, 1)) == []
 
 
 def test_geometry_survives_its_numbers():

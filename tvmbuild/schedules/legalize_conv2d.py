@@ -6,20 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from tvmbuild.schedules import tiled_compute, winograd_compute, winograd_plan
+from tvmbuild.schedules import conv2d_plan, strassen_compute, tiled_compute, winograd_compute
+from tvmbuild.schedules.conv2d_plan import Conv2dPlan
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.packing import Array, pack_conv2d
 from tvmbuild.schedules.relax_calls import (
     call_compute,
     constant_value,
-    dtype_of,
     is_float,
     static_shape,
     stock_legalization,
 )
-from tvmbuild.schedules.tile_plan import padded_depth, plan_conv2d
+from tvmbuild.schedules.strassen_compute import StrassenPlan
+from tvmbuild.schedules.tile_plan import padded_depth
 from tvmbuild.schedules.winograd_compute import WinogradPlan
-from tvmbuild.schedules.winograd_transform import pack_kernel, relative_error
+from tvmbuild.schedules.winograd_transform import pack_kernel
 from tvmbuild.target import Target
 
 
@@ -29,11 +30,36 @@ def legalize(builder: Any, call: Any, target: Target) -> Any:
     weight = constant_value(call.args[1])
     if geometry is None or geometry.is_depthwise or weight is None:
         return stock_legalization(builder, call)
-    kernel, dtype = oihw(weight, str(call.attrs.kernel_layout)), dtype_of(call)
-    for plan in winograd_plan.candidates(geometry, target, dtype):
-        if relative_error(kernel, plan.m) <= winograd_plan.MAX_ERROR[dtype]:
-            return _winograd(builder, call.args[0], kernel, geometry, plan)
-    return _direct(builder, call.args[0], kernel, geometry, target)
+    kernel = oihw(weight, str(call.attrs.kernel_layout))
+    return _emit(builder, call.args[0], kernel, geometry, conv2d_plan.choose(geometry, kernel, target), target)
+
+
+def _emit(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, plan: Conv2dPlan, target: Target) -> Any:
+    """Emit a convolution as planned, with its weights packed for that."""
+    from tvm import relax
+
+    if isinstance(plan, WinogradPlan):
+        packed = pack_kernel(kernel, plan.m, plan.tile.channels)
+        return call_compute(
+            builder,
+            lambda x, w: winograd_compute.conv2d(x, w, geometry, plan),
+            *(data, relax.const(packed)),
+            name="conv2d_winograd",
+        )
+    if isinstance(plan, StrassenPlan):
+        packed = strassen_compute.pack_kernel(kernel, plan.tile.channels, plan.lanes)
+        return call_compute(
+            builder,
+            lambda x, w: strassen_compute.conv2d(x, w, geometry, plan),
+            *(data, relax.const(packed)),
+            name="conv2d_strassen",
+        )
+    depth = padded_depth(geometry.group_in, geometry.groups, target)
+    kernel = np.pad(kernel, ((0, 0), (0, depth - geometry.group_in), (0, 0), (0, 0)))
+    packed = pack_conv2d(kernel, plan.tile.channels, geometry.groups)
+    return call_compute(
+        builder, lambda x, w: tiled_compute.conv2d(x, w, geometry, plan), data, relax.const(packed), name="conv2d"
+    )
 
 
 def geometry_of(call: Any) -> Conv2dGeometry | None:
@@ -65,22 +91,3 @@ def oihw(weight: Array, layout: str) -> Array:
     """Return weights of a layout such as "HWIO" as OIHW."""
     transposed: Array = weight.transpose([layout.index(axis) for axis in "OIHW"])
     return transposed
-
-
-def _direct(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, target: Target) -> Any:
-    from tvm import relax
-
-    plan = plan_conv2d(geometry, target, str(kernel.dtype))
-    depth = padded_depth(geometry.group_in, geometry.groups, target)
-    kernel = np.pad(kernel, ((0, 0), (0, depth - geometry.group_in), (0, 0), (0, 0)))
-    packed = relax.const(pack_conv2d(kernel, plan.tile.channels, geometry.groups))
-    return call_compute(builder, lambda x, w: tiled_compute.conv2d(x, w, geometry, plan), data, packed, name="conv2d")
-
-
-def _winograd(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, plan: WinogradPlan) -> Any:
-    from tvm import relax
-
-    packed = relax.const(pack_kernel(kernel, plan.m, plan.tile.channels))
-    return call_compute(
-        builder, lambda x, w: winograd_compute.conv2d(x, w, geometry, plan), data, packed, name="conv2d_winograd"
-    )

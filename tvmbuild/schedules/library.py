@@ -13,12 +13,14 @@ from tvmbuild.schedules import (
     matmul_int8,
     pool,
     reduction,
+    strassen,
     winograd,
 )
 from tvmbuild.schedules.module import ScheduleModule
 
 SCHEDULES: tuple[ScheduleModule, ...] = (
     winograd,
+    strassen,
     conv2d_direct,
     conv2d_int8,
     matmul_int8,

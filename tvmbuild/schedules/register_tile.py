@@ -33,6 +33,9 @@ _STACK_BYTES = 1024
 #: Cycles per reduction index for each column and channel of a tile: their share of a cache line from the second level.
 _LINE_COST = 0.1
 
+#: Cycles to start and store one tile, for each of its accumulators on a core of one multiply-add a cycle.
+TILE_CYCLES = 2.5
+
 
 @dataclass(frozen=True)
 class Core:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.schedules.register_tile import LANE_STEP, choose_tile, core_of, tile_cost
+from tvmbuild.schedules.register_tile import LANE_STEP, TILE_CYCLES, choose_tile, core_of, tile_cost
 from tvmbuild.schedules.tiled_compute import TilePlan
 from tvmbuild.target import Target
 
@@ -25,6 +25,18 @@ def plan_conv2d(geometry: Conv2dGeometry, target: Target, dtype: str = "float32"
     if is_few:
         return dataclasses.replace(plan, by_vector=True, channels=LANE_STEP)
     return plan
+
+
+def direct_cost(geometry: Conv2dGeometry, target: Target, dtype: str = "float32") -> float:
+    """Return predicted cycles of direct convolution."""
+    g, core = geometry, core_of(target, dtype)
+    plan = plan_conv2d(g, target, dtype)
+    reduced = g.kernel[0] * g.kernel[1] * g.group_in
+    cost = tile_cost(plan.tile, g.out_width, g.group_out, core)
+    tiles = g.out_height * (plan.columns // plan.tile.columns) * -(-g.group_out // plan.tile.channels)
+    starts = tiles * plan.tile.columns * plan.tile.channels / core.lanes * TILE_CYCLES / core.fma_per_cycle
+    weights = reduced * g.out_channels * core.element_bytes / 64 * core.memory_line
+    return g.batch * g.groups * (g.out_height * reduced * cost + starts) + weights
 
 
 def plan_matmul(rows: int, depth: int, columns: int, target: Target, dtype: str = "float32") -> TilePlan:

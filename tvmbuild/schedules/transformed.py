@@ -84,19 +84,19 @@ def transformed_knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     main = main_of(kernel)
     step = lane_step(main.reduction[-1], target, main.writes[0].dtype)
     repeat = repeat_knob(main, step, core_of(target).by_lane, target)
-    chunk, group, rows = int(main.note("chunk")), int(main.note("group")), int(main.note("rows"))
+    chunk, group = int(main.note("chunk")), int(main.note("group"))
+    rows, wide = (int(extent) for extent in main.note("rows"))
     columns, channels = (int(extent) for extent in main.note("tile"))
     blocks = main.spatial[2]
-    groups = group_sizes(blocks, blocks * channels == kernel.last.spatial[-1])
+    groups = group_sizes(blocks, blocks * channels == int(main.note("channels")) and main.spatial[1] == rows * wide)
     if chunk == rows:
         return (Knob("chunk", chunk, (chunk,)), Knob("group", group, groups), repeat)
-    wide = main.spatial[1] // rows
     fitting = (size for size in range(1, rows + 1) if rows % size == 0 and size * wide % columns == 0)
     return (Knob("chunk", chunk, tuple(fitting)), Knob("group", group, groups), repeat)
 
 
 def group_sizes(blocks: int, is_whole: bool) -> tuple[int, ...]:
-    """Return the sizes of groups that divide the blocks; only all, where the last block is not full."""
+    """Return the sizes of groups that divide the blocks; only all, where the last block or tile is not full."""
     return tuple(size for size in range(1, blocks + 1) if blocks % size == 0) if is_whole else (blocks,)
 
 
@@ -124,3 +124,10 @@ def schedule_products(sch: Any, main: Stage, target: Target, repeat_count: int, 
     if is_half(main):
         mark_parts(sch, [part], main.reduction[-1])
     start_tile(sch, block, part)
+
+
+def widest_vector(extent: int, lanes: int) -> int:
+    """Return the widest vector, of at most ``lanes``, that divides an extent."""
+    while extent % lanes:
+        lanes //= 2
+    return lanes

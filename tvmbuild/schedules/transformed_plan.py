@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tvmbuild.schedules.register_tile import Core, RegisterTile, choose_tile, core_of, tile_cost
+from tvmbuild.schedules.register_tile import TILE_CYCLES, RegisterTile, choose_tile, core_of, tile_cost
 from tvmbuild.schedules.transformed import group_sizes
 from tvmbuild.target import Target
-
-#: Cycles to start and store one register tile, per accumulator vector.
-_TILE_CYCLES = 2.5
 
 #: Share of a cache that may be counted on.
 _CACHE_SHARE = 0.7
@@ -62,29 +59,39 @@ class TransformedPlan:
 def plan_products(products: Products, target: Target) -> TransformedPlan:
     """Choose register tile, chunk and group with the least predicted cycles."""
     p, plans = products, []
+    count = p.rows * p.row_tiles
     for chunk in (size for size in range(1, p.rows + 1) if p.rows % size == 0):
-        whole = chunk == p.rows
-        tile = choose_tile(chunk * p.row_tiles, p.channels, target, exact_columns=not whole, dtype=p.dtype)
-        count = p.rows * p.row_tiles
-        tiles = -(-count // tile.columns) * tile.columns if whole else count
+        tile = choose_tile(chunk * p.row_tiles, p.channels, target, exact_columns=True, dtype=p.dtype)
         blocks = -(-p.channels // tile.channels)
         for group in group_sizes(blocks, p.channels % tile.channels == 0):
             # Each core is to have groups of its own where there are too few chunks.
             if group == blocks or p.rows // chunk >= 2 * target.cores or blocks // group >= 2 * target.cores:
-                plans.append(TransformedPlan(tile, tiles, chunk, group))
-    return min(plans, key=lambda plan: product_cycles(p, plan, target) + _EXPOSED * moving_cycles(p, plan, target))
+                plans.append(TransformedPlan(tile, count, chunk, group))
+    rounded = choose_tile(count, p.channels, target, dtype=p.dtype)
+    if count % rounded.columns:
+        tiles = -(-count // rounded.columns) * rounded.columns
+        plans.append(TransformedPlan(rounded, tiles, p.rows, -(-p.channels // rounded.channels)))
+    return min(plans, key=lambda plan: cycles(p, plan, target))
 
 
-def product_cycles(products: Products, plan: TransformedPlan, target: Target) -> float:
+def cycles(products: Products, plan: TransformedPlan, target: Target) -> float:
+    """Return predicted cycles of an image, without the transforms and the weights' first way from memory."""
+    return _product_cycles(products, plan, target) + _moving_cycles(products, plan, target)
+
+
+def _product_cycles(products: Products, plan: TransformedPlan, target: Target) -> float:
     """Return predicted cycles of the multiplications of an image."""
     p, core = products, core_of(target, products.dtype)
     vectors = -(-p.channels // plan.tile.channels) * plan.tile.channels / core.lanes
-    starts = plan.tiles * vectors * _TILE_CYCLES / core.fma_per_cycle
+    starts = plan.tiles * vectors * TILE_CYCLES / core.fma_per_cycle
     return p.positions * (p.depth * tile_cost(plan.tile, plan.tiles, p.channels, core) + starts)
 
 
-def moving_cycles(products: Products, plan: TransformedPlan, target: Target) -> float:
-    """Return cycles to move weights, transformed inputs and products of an image between the levels of cache."""
+def _moving_cycles(products: Products, plan: TransformedPlan, target: Target) -> float:
+    """Return cycles to move transformed inputs, products and weights, but for the first time, between the caches.
+
+    What arithmetic hides is taken off.
+    """
     p, core = products, core_of(target, products.dtype)
     first, second = target.l1d_kib * 1024 * _CACHE_SHARE, target.l2_kib * 1024 * _CACHE_SHARE
     blocks = -(-p.channels // plan.tile.channels)
@@ -96,11 +103,7 @@ def moving_cycles(products: Products, plan: TransformedPlan, target: Target) -> 
     kept = (inputs + outputs) / chunks
     level = 1 if kept <= second else _MEMORY_COST
     again = 1 if weights + kept <= second else _MEMORY_COST
-    moved = weights * (_MEMORY_COST + (chunks - 1) * again) + inputs * (1 + groups) * level
+    moved = weights * (chunks - 1) * again + inputs * (1 + groups) * level
     if outputs / chunks > first / 2:
         moved += 2 * outputs * groups * level
-    return moved * _line_cycles(core) / 64
-
-
-def _line_cycles(core: Core) -> float:
-    return core.memory_line / (_MEMORY_COST + 1)
+    return _EXPOSED * moved / 64 * core.memory_line / (_MEMORY_COST + 1)

@@ -8,7 +8,7 @@ from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.register_tile import core_of
 from tvmbuild.schedules.tiled import schedule_producers
-from tvmbuild.schedules.transformed import Around, main_of, schedule_products, transformed_knobs
+from tvmbuild.schedules.transformed import Around, main_of, schedule_products, transformed_knobs, widest_vector
 from tvmbuild.schedules.winograd_compute import KINDS
 from tvmbuild.target import Target
 
@@ -87,10 +87,3 @@ def unroll_transform(sch: Any, block: Any) -> None:
     sch.unroll(row)
     sch.unroll(column)
     sch.vectorize(lane)
-
-
-def widest_vector(extent: int, lanes: int) -> int:
-    """Return the widest vector, of at most ``lanes``, that divides an extent."""
-    while extent % lanes:
-        lanes //= 2
-    return lanes

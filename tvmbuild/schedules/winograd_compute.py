@@ -7,12 +7,12 @@ the tiles of outputs in row order and *position* the (m + 2)^2 places in a trans
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.kernel import PREFIX
+from tvmbuild.schedules.selection import pick
 from tvmbuild.schedules.transformed_plan import TransformedPlan
 from tvmbuild.schedules.winograd_transform import input_transform, output_transform
 
@@ -55,12 +55,12 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: WinogradPlan)
     def columns_first(n: Any, p: Any, i: Any, j: Any, c: Any) -> Any:
         tile = te.min(p, last_tile) if plan.tiles > last_tile + 1 else p
         row, column = te.indexdiv(tile, wide) * m, te.indexmod(tile, wide) * m
-        return _pick(i, input_transform([source[n, row + k, column + j, c] for k in range(a)], m))
+        return pick(i, input_transform([source[n, row + k, column + j, c] for k in range(a)], m))
 
     half = te.compute((g.batch, plan.tiles, a, a, g.in_channels), columns_first, name="input_columns")
     inputs = te.compute(
         (g.batch, plan.tiles, a, a, g.in_channels),
-        lambda n, p, i, j, c: _pick(j, input_transform([half[n, p, i, k, c] for k in range(a)], m)),
+        lambda n, p, i, j, c: pick(j, input_transform([half[n, p, i, k, c] for k in range(a)], m)),
         name="inputs",
     )
     ic = te.reduce_axis((0, g.in_channels), "ic")
@@ -75,26 +75,16 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: WinogradPlan)
 
     def rows_first(n: Any, p: Any, i: Any, j: Any, c: Any) -> Any:
         block, channel = te.indexdiv(c, channels), te.indexmod(c, channels)
-        return _pick(i, output_transform([products[n, p, block, k * a + j, channel] for k in range(a)], m))
+        return pick(i, output_transform([products[n, p, block, k * a + j, channel] for k in range(a)], m))
 
     outputs = te.compute((g.batch, plan.tiles, m, a, g.out_channels), rows_first, name="output_rows")
 
     def unpack(n: Any, h: Any, w: Any, c: Any) -> Any:
         tile = te.indexdiv(h, m) * wide + te.indexdiv(w, m)
         row = te.indexmod(h, m)
-        return _pick(te.indexmod(w, m), output_transform([outputs[n, tile, row, k, c] for k in range(a)], m))
+        return pick(te.indexmod(w, m), output_transform([outputs[n, tile, row, k, c] for k in range(a)], m))
 
     return te.compute((g.batch, g.out_height, g.out_width, g.out_channels), unpack, name="unpack")
-
-
-def _pick(index: Any, values: Sequence[Any]) -> Any:
-    """Return the value at an index, as a chain of selections that unrolling resolves."""
-    from tvm import tirx
-
-    *rest, chosen = values
-    for position in reversed(range(len(rest))):
-        chosen = tirx.Select(index == position, rest[position], chosen)
-    return chosen
 
 
 def _padded_input(data: Any, g: Conv2dGeometry, height: int, width: int) -> Any:
@@ -115,10 +105,11 @@ def _notes(g: Conv2dGeometry, plan: WinogradPlan) -> dict[str, Any]:
     return {
         PREFIX + "kind": KINDS[plan.m],
         PREFIX + "tile": [plan.tile.columns, plan.tile.channels],
-        PREFIX + "rows": -(-g.out_height // plan.m),
+        PREFIX + "rows": [-(-g.out_height // plan.m), -(-g.out_width // plan.m)],
         PREFIX + "chunk": plan.chunk,
         PREFIX + "group": plan.group,
         PREFIX + "m": plan.m,
+        PREFIX + "channels": g.out_channels,
         PREFIX + "macs": g.macs,
         PREFIX + "workload": g.workload,
         PREFIX + "geometry": g.numbers(),
