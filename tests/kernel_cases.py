@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from tvmbuild.schedules.geometry import Conv2dGeometry
+
 Array = NDArray[Any]
 
 #: Largest difference over the largest value. Float32 sums of n terms in another order differ by about sqrt(n) * 6e-8
@@ -78,18 +80,25 @@ def _conv(shape: tuple[int, ...], out: int, kernel: tuple[int, int], **attribute
 
 
 def _winograd(shape: tuple[int, ...], out: int, pads: Sequence[int] = (1, 1, 1, 1)) -> Case:
+    return _picked("conv2d.winograd", shape, out, (3, 3), pads=list(pads))
+
+
+def _picked(kind: str, shape: tuple[int, ...], out: int, kernel: tuple[int, int], **attributes: Any) -> Case:
+    """Return a convolution for which the plan must pick an algorithm."""
     batch, channels, height, width = shape
-    padding = {(1, 1, 1, 1): " padding 1", (0, 0, 0, 0): ""}.get(tuple(pads), " padding " + "x".join(map(str, pads)))
-    workload = f"conv2d {batch}x{height}x{width}x{channels} to {out}, 3x3{padding}"
-    case = _conv(shape, out, (3, 3), pads=list(pads))
-    return replace(case, kind="conv2d.winograd", workload=workload, tolerance=WINOGRAD)
+    rows, columns = attributes.get("strides", (1, 1))
+    pads = attributes.get("pads", (0, 0, 0, 0))
+    geometry = Conv2dGeometry(
+        *(batch, height, width, channels, out, kernel),
+        stride=(rows, columns),
+        padding=(pads[0], pads[1], pads[2], pads[3]),
+    )
+    tolerance = WINOGRAD if kind == "conv2d.winograd" else STRASSEN
+    return replace(_conv(shape, out, kernel, **attributes), kind=kind, workload=geometry.workload, tolerance=tolerance)
 
 
 def _strassen(shape: tuple[int, ...], out: int, stride: int = 1) -> Case:
-    batch, channels, height, width = shape
-    workload = f"conv2d {batch}x{height}x{width}x{channels} to {out}, 1x1" + (f" stride {stride}" if stride > 1 else "")
-    case = _conv(shape, out, (1, 1), strides=[stride] * 2)
-    return replace(case, kind="conv2d.strassen", workload=workload, tolerance=STRASSEN)
+    return _picked("conv2d.strassen", shape, out, (1, 1), strides=[stride] * 2)
 
 
 def _deconv(shape: tuple[int, ...], out: int, kernel: tuple[int, int], **attributes: Any) -> Case:
@@ -132,6 +141,8 @@ CASES: dict[str, Case] = {
     "winograd_batch": _winograd((2, 32, 9, 11), 36, (0, 0, 0, 0)),
     "winograd_flat": _winograd((1, 24, 5, 23), 40),
     "winograd_chunks": _winograd((1, 16, 40, 40), 16),
+    "winograd_7x7_stride": _picked("conv2d.winograd", (1, 3, 67, 90), 32, (7, 7), strides=[2, 2], pads=[3] * 4),
+    "winograd_5x5": _picked("conv2d.winograd", (1, 24, 19, 21), 32, (5, 5), pads=[2] * 4),
     "strassen": _strassen((1, 256, 14, 14), 256),
     "strassen_odd": _strassen((1, 512, 15, 13), 256),
     "strassen_stride": _strassen((1, 512, 28, 27), 256, 2),

@@ -15,6 +15,7 @@ from tvmbuild.schedules.winograd_transform import (
     input_transform,
     output_transform,
     pack_kernel,
+    phase_kernel,
     relative_error,
     transform_kernel,
 )
@@ -83,15 +84,25 @@ def test_packed_matrix_is_the_matrix():
     np.testing.assert_array_equal(packed.transpose(1, 0, 2).reshape(3, 12)[:, :10], matrix)
 
 
-@pytest.mark.parametrize("m", [2, 4])
-def test_winograd_equals_convolution(m):
+@pytest.mark.parametrize(("m", "taps"), [(2, 3), (4, 3), (3, 4), (3, 2), (5, 2), (2, 5)])
+def test_winograd_equals_convolution(m, taps):
     rng = np.random.default_rng(1)
-    tile, kernel = rng.standard_normal((m + 2, m + 2)), rng.standard_normal((3, 3))
-    inputs = np.stack(input_transform(list(np.stack(input_transform(list(tile), m)).T), m)).T
+    tile, kernel = rng.standard_normal((m + taps - 1,) * 2), rng.standard_normal((taps, taps))
+    inputs = np.stack(input_transform(list(np.stack(input_transform(list(tile))).T))).T
     products = inputs * transform_kernel(kernel, m)
     outputs = np.stack(output_transform(list(np.stack(output_transform(list(products), m)).T), m)).T
-    expected = [[(tile[i : i + 3, j : j + 3] * kernel).sum() for j in range(m)] for i in range(m)]
+    expected = [[(tile[i : i + taps, j : j + taps] * kernel).sum() for j in range(m)] for i in range(m)]
     np.testing.assert_allclose(outputs, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(7, 2), (3, 2), (5, 3), (3, 1)])
+def test_a_stride_is_none_on_the_phases(size, stride):
+    rng = np.random.default_rng(size)
+    taps = -(-size // stride)
+    data, kernel = rng.standard_normal((3, taps * stride, taps * stride)), rng.standard_normal((2, 3, size, size))
+    phases = data.reshape(3, taps, stride, taps, stride).transpose(2, 4, 0, 1, 3).reshape(-1, taps, taps)
+    expected = (kernel * data[:, :size, :size]).sum((1, 2, 3))
+    np.testing.assert_allclose((phase_kernel(kernel, stride) * phases).sum((1, 2, 3)), expected)
 
 
 @pytest.mark.parametrize("m", [2, 4])
@@ -141,18 +152,20 @@ def test_tiles_of_halves_hold_twice_the_channels_and_keep_their_columns_in_16_re
 @pytest.mark.parametrize(
     "changes",
     [
-        {"kernel": (5, 5)},
+        {"kernel": (7, 7)},
         {"kernel": (1, 1)},
-        {"stride": (2, 2)},
+        {"kernel": (3, 5)},
+        {"stride": (2, 1)},
+        {"stride": (3, 3)},
         {"dilation": (2, 2)},
         {"groups": 2},
         {"in_channels": 3},
         {"out_channels": 10},
     ],
 )
-def test_winograd_is_for_plain_3x3_layers_only(changes):
+def test_winograd_is_for_small_square_kernels_without_groups_only(changes):
     values = {"kernel": (3, 3), "in_channels": 64, "out_channels": 64, "padding": (1, 1, 1, 1)} | changes
-    assert not winograd_plan.is_possible(Conv2dGeometry(batch=1, height=56, width=56, **values))
+    assert winograd_plan.tile_sizes(Conv2dGeometry(batch=1, height=56, width=56, **values), "float32") == []
 
 
 def test_winograd_tile_follows_the_cost():

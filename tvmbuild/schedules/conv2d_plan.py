@@ -12,6 +12,7 @@ from tvmbuild.schedules.strassen_compute import StrassenPlan
 from tvmbuild.schedules.tile_plan import direct_cost, plan_conv2d
 from tvmbuild.schedules.tiled_compute import TilePlan
 from tvmbuild.schedules.winograd_compute import WinogradPlan
+from tvmbuild.schedules.winograd_transform import phase_kernel
 from tvmbuild.target import Target
 
 #: How a convolution is computed: by its definition, or by one of the algorithms that multiply less.
@@ -37,7 +38,7 @@ def choose(geometry: Conv2dGeometry, kernel: Array, target: Target) -> Conv2dPla
     """
     dtype = str(kernel.dtype)
     for plan in alternatives(geometry, target, dtype):
-        if relative_error(kernel, plan) <= MAX_ERROR[dtype]:
+        if relative_error(geometry, kernel, plan) <= MAX_ERROR[dtype]:
             return plan
     return plan_conv2d(geometry, target, dtype)
 
@@ -54,8 +55,8 @@ def possible(geometry: Conv2dGeometry, target: Target, dtype: str) -> list[Conv2
     plans: list[Conv2dPlan] = []
     if strassen_plan.is_possible(geometry, target, dtype):
         plans.append(strassen_plan.plan_strassen(geometry, target, dtype))
-    if winograd_plan.is_possible(geometry):
-        plans += [winograd_plan.plan_winograd(geometry, m, target, dtype) for m in winograd_plan.TILES[dtype]]
+    for m in winograd_plan.tile_sizes(geometry, dtype):
+        plans.append(winograd_plan.plan_winograd(geometry, m, target, dtype))
     return plans
 
 
@@ -68,10 +69,10 @@ def cost_of(geometry: Conv2dGeometry, plan: Conv2dPlan, target: Target, dtype: s
     return direct_cost(geometry, target, dtype)
 
 
-def relative_error(kernel: Array, plan: Conv2dPlan) -> float:
+def relative_error(geometry: Conv2dGeometry, kernel: Array, plan: Conv2dPlan) -> float:
     """Measure the error of a layer over its largest output, on a sample; 0 for the definition, which sets the scale."""
     if isinstance(plan, WinogradPlan):
-        return winograd_transform.relative_error(kernel, plan.m)
+        return winograd_transform.relative_error(phase_kernel(kernel, geometry.stride[0]), plan.m)
     if isinstance(plan, StrassenPlan):
         return strassen_compute.relative_error(kernel)
     return 0.0

@@ -20,7 +20,7 @@ from tvmbuild.schedules.relax_calls import (
 from tvmbuild.schedules.strassen_compute import StrassenPlan
 from tvmbuild.schedules.tile_plan import padded_depth
 from tvmbuild.schedules.winograd_compute import WinogradPlan
-from tvmbuild.schedules.winograd_transform import pack_kernel
+from tvmbuild.schedules.winograd_transform import pack_kernel, phase_kernel
 from tvmbuild.target import Target
 
 
@@ -39,7 +39,7 @@ def _emit(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, plan
     from tvm import relax
 
     if isinstance(plan, WinogradPlan):
-        packed = pack_kernel(kernel, plan.m, plan.tile.channels)
+        packed = pack_kernel(phase_kernel(kernel, geometry.stride[0]), plan.m, plan.tile.channels)
         return call_compute(
             builder,
             lambda x, w: winograd_compute.conv2d(x, w, geometry, plan),

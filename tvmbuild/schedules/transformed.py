@@ -14,10 +14,17 @@ from typing import Any
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Knob
 from tvmbuild.schedules.partial_sums import mark_parts, part_count
-from tvmbuild.schedules.register_tile import core_of
+from tvmbuild.schedules.register_tile import core_of, element_bytes
 from tvmbuild.schedules.tile_plan import lane_step
 from tvmbuild.schedules.tiled import is_half, load_by_vector, repeat_knob, start_tile, store_tile
 from tvmbuild.target import Target
+
+#: Bytes at a multiple of which tiles are taken to share sets.
+_SET_PERIOD = 2048
+
+#: The distance of such tiles is rounded up to a multiple of so many bytes, and a line.
+_SPREAD = 1024
+_LINE = 64
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,14 @@ def transformed_knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
 def group_sizes(blocks: int, is_whole: bool) -> tuple[int, ...]:
     """Return the sizes of groups that divide the blocks; only all, where the last block or tile is not full."""
     return tuple(size for size in range(1, blocks + 1) if blocks % size == 0) if is_whole else (blocks,)
+
+
+def spread_tiles(sch: Any, inputs: Any, main: Stage) -> None:
+    """Lay transformed tiles apart so that those of a register tile do not share sets of the first level cache."""
+    size = element_bytes(main.writes[0].dtype)
+    positions = main.spatial[3]
+    if positions * main.reduction[-1] * size % _SET_PERIOD == 0:
+        sch.storage_align(inputs, 0, 1, _SPREAD // size, _LINE // size)
 
 
 def schedule_products(sch: Any, main: Stage, target: Target, repeat_count: int, around: Around) -> None:

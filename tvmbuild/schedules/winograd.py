@@ -8,11 +8,18 @@ from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.register_tile import core_of
 from tvmbuild.schedules.tiled import schedule_producers
-from tvmbuild.schedules.transformed import Around, main_of, schedule_products, transformed_knobs, widest_vector
-from tvmbuild.schedules.winograd_compute import KINDS
+from tvmbuild.schedules.transformed import (
+    Around,
+    main_of,
+    schedule_products,
+    spread_tiles,
+    transformed_knobs,
+    widest_vector,
+)
+from tvmbuild.schedules.winograd_compute import KIND
 from tvmbuild.target import Target
 
-KIND = "conv2d.winograd"
+__all__ = ["KIND", "apply", "knobs", "matches"]
 
 #: Stages of the input transform.
 _TRANSFORMS = ("input_columns", "inputs")
@@ -20,7 +27,7 @@ _TRANSFORMS = ("input_columns", "inputs")
 
 def matches(kernel: Kernel, target: Target) -> bool:
     """Whether the kernel is a Winograd convolution legalized by ours."""
-    return kernel.kind in KINDS.values()
+    return kernel.kind == KIND
 
 
 def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
@@ -34,6 +41,7 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     lanes = core_of(target, main.writes[0].dtype).lanes
     around = _outputs(sch, kernel, main, target, choice)
     inputs = sch.get_sblock("inputs")
+    spread_tiles(sch, inputs, main)
     schedule_products(sch, main, target, choice["repeat"], around)
     if around.chunk is not None:
         sch.compute_at(inputs, around.chunk, preserve_unit_loops=True)

@@ -2,11 +2,13 @@
 
 Layouts are chosen so that what one step of a stage touches lies together: transformed inputs are
 (image, tile, position, channel), products (image, tile, block, position, channel of the block), where *tile* counts
-the tiles of outputs in row order and *position* the (m + 2)^2 places in a transformed tile.
+the tiles of outputs in row order and *position* the a^2 places in a transformed tile. Of a convolution with a stride
+the padded input holds the phases as channels (see ``winograd_transform``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +18,8 @@ from tvmbuild.schedules.selection import pick
 from tvmbuild.schedules.transformed_plan import TransformedPlan
 from tvmbuild.schedules.winograd_transform import input_transform, output_transform
 
-#: Kinds noted on the product stage, by m.
-KINDS = {2: "conv2d.winograd2", 4: "conv2d.winograd4"}
+#: Kind noted on the product stage.
+KIND = "conv2d.winograd"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class WinogradPlan(TransformedPlan):
 
 
 def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: WinogradPlan) -> Any:
-    """Compute a 3x3 convolution of stride 1.
+    """Compute a convolution with a square kernel and one stride for both axes.
 
     Args:
         data: ``te.Tensor`` NHWC.
@@ -45,25 +47,26 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: WinogradPlan)
     """
     from tvm import te
 
-    g, m, a = geometry, plan.m, plan.m + 2
+    g, m, a = geometry, plan.m, plan.m + taps_of(geometry) - 1
+    depth = depth_of(g)
     high, wide = -(-g.out_height // m), -(-g.out_width // m)
     last_tile = high * wide - 1
-    source = _padded_input(data, g, high * m + 2, wide * m + 2)
+    source = _source(data, g, (high - 1) * m + a, (wide - 1) * m + a)
     channels = plan.tile.channels
     blocks = -(-g.out_channels // channels)
 
     def columns_first(n: Any, p: Any, i: Any, j: Any, c: Any) -> Any:
         tile = te.min(p, last_tile) if plan.tiles > last_tile + 1 else p
         row, column = te.indexdiv(tile, wide) * m, te.indexmod(tile, wide) * m
-        return pick(i, input_transform([source[n, row + k, column + j, c] for k in range(a)], m))
+        return pick(i, input_transform([source[n, row + k, column + j, c] for k in range(a)]))
 
-    half = te.compute((g.batch, plan.tiles, a, a, g.in_channels), columns_first, name="input_columns")
+    half = te.compute((g.batch, plan.tiles, a, a, depth), columns_first, name="input_columns")
     inputs = te.compute(
-        (g.batch, plan.tiles, a, a, g.in_channels),
-        lambda n, p, i, j, c: pick(j, input_transform([half[n, p, i, k, c] for k in range(a)], m)),
+        (g.batch, plan.tiles, a, a, depth),
+        lambda n, p, i, j, c: pick(j, input_transform([half[n, p, i, k, c] for k in range(a)])),
         name="inputs",
     )
-    ic = te.reduce_axis((0, g.in_channels), "ic")
+    ic = te.reduce_axis((0, depth), "ic")
     products = te.compute(
         (g.batch, plan.tiles, blocks, a * a, channels),
         lambda n, p, block, x, channel: te.sum(
@@ -87,23 +90,58 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: WinogradPlan)
     return te.compute((g.batch, g.out_height, g.out_width, g.out_channels), unpack, name="unpack")
 
 
-def _padded_input(data: Any, g: Conv2dGeometry, height: int, width: int) -> Any:
+def taps_of(geometry: Conv2dGeometry) -> int:
+    """Return rows of the kernel on the input's phases."""
+    return -(-geometry.kernel[0] // geometry.stride[0])
+
+
+def depth_of(geometry: Conv2dGeometry) -> int:
+    """Return input channels of all phases."""
+    return geometry.stride[0] * geometry.stride[1] * geometry.in_channels
+
+
+def _source(data: Any, g: Conv2dGeometry, height: int, width: int) -> Any:
+    """Return the padded input of a height and width, with its phases as channels; the input itself if it is that."""
     from tvm import te, tirx
 
     top, left = g.padding[:2]
-    if (top, left) == (0, 0) and height <= g.height and width <= g.width:
-        return data
+    step = g.stride[0]
 
     def padded(n: Any, h: Any, w: Any, c: Any) -> Any:
         inside = te.all(h >= top, h < g.height + top, w >= left, w < g.width + left)
         return te.if_then_else(inside, data[n, h - top, w - left, c], tirx.const(0, data.dtype))
 
-    return te.compute((g.batch, height, width, g.in_channels), padded, name="padded")
+    if step == 1:
+        if (top, left) == (0, 0) and height <= g.height and width <= g.width:
+            return data
+        return te.compute((g.batch, height, width, g.in_channels), padded, name="padded")
+    phases = te.compute(
+        (g.batch, height, width, step, step, g.in_channels),
+        lambda n, h, w, i, j, c: padded(n, h * step + i, w * step + j, c),
+        name="padded",
+    )
+    channels = g.in_channels
+
+    def flat(n: Any, h: Any, w: Any, k: Any) -> Any:
+        phase = te.indexdiv(k, channels)
+        return phases[n, h, w, te.indexdiv(phase, step), te.indexmod(phase, step), te.indexmod(k, channels)]
+
+    return _View(flat)
+
+
+@dataclass(frozen=True)
+class _View:
+    """A tensor by its elements, as ``te.Tensor`` is indexed."""
+
+    element: Callable[..., Any]
+
+    def __getitem__(self, indices: tuple[Any, ...]) -> Any:
+        return self.element(*indices)
 
 
 def _notes(g: Conv2dGeometry, plan: WinogradPlan) -> dict[str, Any]:
     return {
-        PREFIX + "kind": KINDS[plan.m],
+        PREFIX + "kind": KIND,
         PREFIX + "tile": [plan.tile.columns, plan.tile.channels],
         PREFIX + "rows": [-(-g.out_height // plan.m), -(-g.out_width // plan.m)],
         PREFIX + "chunk": plan.chunk,
