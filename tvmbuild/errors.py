@@ -137,6 +137,20 @@ class CheckFailedError(TvmbuildError):
     meaning = "doctor found a problem"
 
 
+class RecordsError(TvmbuildError):
+    """Tuning records are damaged, of another board, or ambiguous."""
+
+    exit_code = 18
+    meaning = "tuning records cannot be used"
+
+
+class TuningError(TvmbuildError):
+    """Tuning cannot go on: the first candidates all failed, or nothing can be tuned."""
+
+    exit_code = 19
+    meaning = "tuning cannot go on"
+
+
 class CalibrationError(TvmbuildError):
     """Calibration samples cannot be read or used, or a calibration table does not fit the model."""
 

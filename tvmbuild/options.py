@@ -45,6 +45,9 @@ class BuildOptions:
         int8: quantize the float model first; the other options of that are in ``QuantizeOptions``.
         calibrate: samples for ``int8``, or None to use a calibration table alone.
         dump_ir: folder for the module after each phase, or None.
+        records: folder of tuning records; it need not exist.
+        use_records: whether to take schedules from it.
+        board: beginning of the name of the board whose records to use; "" for the only one.
     """
 
     target: str = "rpi4"
@@ -59,6 +62,50 @@ class BuildOptions:
     int8: bool = False
     calibrate: Path | None = None
     dump_ir: Path | None = None
+    records: Path = Path("tuning_logs")
+    use_records: bool = True
+    board: str = ""
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """How to tune a model.
+
+    Attributes:
+        target: name of a built-in target or path of a TOML file.
+        shape: input shapes as given ("x=1,3,224,224"), one an input.
+        value: inputs frozen to a constant ("sr=16000").
+        fp16: tune the kernels of a build with ``fp16``.
+        toolchain: "gnu" or "zig"; "" for the target's first that is installed.
+        emulate: predict cycles instead of measuring.
+        tracker: "HOST:PORT" of a TVM tracker; "" for none.
+        key: key of the boards at the tracker; "" for the target's name.
+        trials: number of trials; 0 for no limit.
+        time: duration ("90s", "30m", "2h"); "" for no limit.
+        task: only tasks whose name or shape matches this pattern ("*winograd*"); "" for all.
+        seed: of the search and of the kernels' inputs.
+        min_gain: share of the model's time below which the gain still expected ends the run.
+        records: folder of tuning records.
+        workers: compiling processes; 0 for one a core.
+        resume: go on with the interrupted run of this model and board.
+    """
+
+    target: str = "rpi4"
+    shape: tuple[str, ...] = ()
+    value: tuple[str, ...] = ()
+    fp16: bool = False
+    toolchain: str = ""
+    emulate: bool = False
+    tracker: str = ""
+    key: str = ""
+    trials: int = 0
+    time: str = ""
+    task: str = ""
+    seed: int = 0
+    min_gain: float = 0.01
+    records: Path = Path("tuning_logs")
+    workers: int = 0
+    resume: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tvmbuild import progress, schedules
+from tvmbuild import progress
 from tvmbuild.artifact.embedded import write_manifest_object
 from tvmbuild.artifact.manifest import Manifest, file_entry
 from tvmbuild.artifact.staging import staged
@@ -23,6 +23,7 @@ from tvmbuild.options import BuildOptions, QuantizeOptions
 from tvmbuild.quantize.quantizer import Quantized, quantize
 from tvmbuild.target import Target, require_fp16
 from tvmbuild.toolchain import Toolchain, find_toolchain
+from tvmbuild.tuning.apply import TunedSchedules, tuned_schedules
 from tvmbuild.versions import llvm_version, package_versions
 
 
@@ -43,6 +44,7 @@ class BuildResult:
     graph: GraphReport
     model: Path
     quantized: Quantized | None = None
+    notes: tuple[str, ...] = ()
 
 
 def build_int8(model: Path, target: Target, options: BuildOptions, quantization: QuantizeOptions) -> BuildResult:
@@ -82,6 +84,7 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
     if options.fp16:
         require_fp16(target)
     toolchain = find_toolchain(target, options.toolchain or None)
+    kernels, notes = _kernels(target, options)
     prepared = prepare(
         model,
         parse_shapes(options.shape),
@@ -91,7 +94,7 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
     )
     with progress.stage("import into Relax"):
         module = to_relax(prepared)
-    module, report = optimize(module, target, kernels=schedules, dump_ir=options.dump_ir, fp16=options.fp16)
+    module, report = optimize(module, target, kernels=kernels, dump_ir=options.dump_ir, fp16=options.fp16)
     module = lower(module, target, dump_ir=options.dump_ir)
     with progress.stage("lower kernels"):
         executable = compile_module(module, target)
@@ -107,7 +110,13 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
         files = tuple(file_entry(aside / f"{name}{ending}") for ending in (".so", ".tar"))
         manifest = dataclasses.replace(manifest, files=files)
         (aside / f"{name}.json").write_text(manifest.to_json(), encoding="utf-8")
-    return BuildResult(manifest, options.output, report, model)
+    return BuildResult(manifest, options.output, report, model, notes=notes)
+
+
+def _kernels(target: Target, options: BuildOptions) -> tuple[TunedSchedules, tuple[str, ...]]:
+    if not options.use_records:
+        return TunedSchedules(()), ()
+    return tuned_schedules(options.records, target, options.board)
 
 
 def _manifest(

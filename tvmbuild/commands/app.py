@@ -14,7 +14,7 @@ from types import FrameType
 import typer
 
 import tvmbuild
-from tvmbuild.commands import bench, build, bundle, doctor, init, inspect, keys, quantize, release, targets, verify
+from tvmbuild.commands import bench, build, bundle, doctor, init, inspect, keys, quantize, release, targets, tune, verify
 from tvmbuild.commands.console import Console, plain
 from tvmbuild.errors import INTERRUPTED, TvmbuildError
 
@@ -35,6 +35,7 @@ app.command()(bundle.bundle)
 app.command()(release.release)
 app.command()(init.init)
 app.add_typer(keys.keys, name="keys")
+app.command()(tune.tune)
 app.command()(targets.targets)
 app.command()(doctor.doctor)
 

@@ -46,6 +46,11 @@ def build(
     depfile: Annotated[
         bool, typer.Option("-MD", "--depfile", help="Write <name>.d, from which make knows when to build again.")
     ] = False,
+    records: Annotated[Path | None, typer.Option(help="Folder of tuning records. [tuning_logs]")] = None,
+    use_records: Annotated[
+        bool | None, typer.Option("--use-records/--no-records", help="Take schedules from tuning records. [use]")
+    ] = None,
+    board: Annotated[str | None, typer.Option(help="Board whose records to use, by the start of its name.")] = None,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -80,12 +85,15 @@ def build(
         "int8": int8 or None,
         "calibrate": calibrate,
         "dump_ir": dump_ir,
+        "records": records,
+        "use_records": use_records,
+        "board": board,
     }
     resolved = resolve(BuildOptions, flags, project=read_project_file("build"))
     if not resolved.options.int8 and (calibrate or images or table):
         raise OptionError("--calibrate, --images and --table are for --int8.", "Add --int8.")
-    board = load_target(resolved.options.target)
-    console.text(f"building {model} for {board.name}: {board.description}")
+    destination = load_target(resolved.options.target)
+    console.text(f"building {model} for {destination.name}: {destination.description}")
     for line in resolved.lines():
         console.text(f"  {line}")
     with console.stages():
@@ -94,9 +102,9 @@ def build(
         if resolved.options.int8:
             given = {"images": images, "table": table}
             quantization = resolve(QuantizeOptions, given, project=read_project_file("quantize"))
-            result = pipeline.build_int8(model, board, resolved.options, quantization.options)
+            result = pipeline.build_int8(model, destination, resolved.options, quantization.options)
         else:
-            result = pipeline.build(model, board, resolved.options)
+            result = pipeline.build(model, destination, resolved.options)
     console.result(result.manifest)
     for line in result.quantized.report.lines(verbose=verbose) if result.quantized else ():
         console.text(f"  {line}")
@@ -104,6 +112,8 @@ def build(
         _write_depfile(result, model, resolved.options)
     for line in result.graph.lines(verbose=verbose):
         console.text(f"  {line}")
+    for note in result.notes:
+        console.text(f"  note: {note}")
     for entry in result.manifest.files:
         console.text(f"wrote {result.folder / entry.name}  {size_text(entry.bytes)}")
     stem = result.folder / result.manifest.name

@@ -53,9 +53,8 @@ def _show_artifact(console: Console, path: Path) -> None:
         console.text(f"  {item['applied']} of {item['total']} {item['what']}")
     for kernel in manifest.fusion["kernels"]:
         group = "+".join(kernel["ops"])
-        console.detail(
-            f"  {kernel['mac_share']:6.1%} {kernel['calls']} x {group}: {kernel['workload']} [{kernel['kind']}]"
-        )
+        how = f"{kernel['kind']}, {kernel.get('origin') or 'rule'}"
+        console.detail(f"  {kernel['mac_share']:6.1%} {kernel['calls']} x {group}: {kernel['workload']} [{how}]")
     memory = manifest.memory
     console.text(f"  planned memory {size_text(memory['arena'])} (naive {size_text(memory['naive'])})")
     console.text(f"  linked with {manifest.toolchain['name']}: {manifest.toolchain['version']}")

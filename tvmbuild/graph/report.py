@@ -154,6 +154,7 @@ class GraphReport:
                     "mac_share": round(share, 6),
                     "schedule": dict(report.schedule) if report else {},
                     "note": report.note if report else "",
+                    "origin": report.origin if report else "",
                 }
                 for kernel, report, share in self.scheduled()
             ],
@@ -204,7 +205,7 @@ class GraphReport:
     def _kernel_lines(self, verbose: bool) -> list[str]:
         if verbose:
             return [
-                f"  {share:6.1%} {kernel.count} x {kernel}: {report.workload} [{report.kind}]"
+                f"  {share:6.1%} {kernel.count} x {kernel}: {report.workload} [{report.kind}, {report.origin}]"
                 if report
                 else f"  {kernel.count} x {kernel}"
                 for kernel, report, share in self.scheduled()
@@ -216,11 +217,15 @@ class GraphReport:
                 kinds[report.kind] += kernel.count
                 shares[report.kind] = shares.get(report.kind, 0.0) + share
         listed = [f"{count} {kind} ({shares[kind]:.0%})" for kind, count in kinds.most_common()]
-        return (
-            [f"  calls by schedule, with their share of the multiply-accumulates: {', '.join(listed)}"]
-            if listed
-            else []
-        )
+        lines = [f"  calls by schedule, with their share of the multiply-accumulates: {', '.join(listed)}"]
+        return [*lines, *self._origin_lines()] if listed else []
+
+    def _origin_lines(self) -> list[str]:
+        """Say how many kernels have their schedule from where, unless all follow the rules."""
+        origins = Counter(report.origin for report in self.schedules)
+        if set(origins) <= {"rule"}:
+            return []
+        return [f"  {count} kernels scheduled by: {origin}" for origin, count in origins.most_common()]
 
 
 def _reasons(places: tuple[Kept, ...], verbose: bool) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tvmbuild.device.emulated import EmulatedDevice
+from tvmbuild.device.protocol import RunResult
 from tvmbuild.device.runner import RunRequest, run_with
 from tvmbuild.predict.core_model import CoreModel, core_model
 from tvmbuild.predict.kernels import KernelPrediction, predict_kernels
@@ -97,9 +98,17 @@ def record_profile(
     library: Path, target: Target, inputs: Sequence[NDArray[Any]], *, caches: bool, timeout: float
 ) -> Profile:
     """Run a library on the emulated core and return what it executed in one inference; see ``predict``."""
+    with stage("count instructions"):
+        return run_profiled(library, target, inputs, caches=caches, timeout=timeout)[0]
+
+
+def run_profiled(
+    library: Path, target: Target, inputs: Sequence[NDArray[Any]], *, caches: bool, timeout: float
+) -> tuple[Profile, RunResult]:
+    """Run a library on the emulated core; return what it executed in the second inference, and what it computed."""
     device = EmulatedDevice(target)
     plugin = plugin_for(device.launcher()[0])
-    with tempfile.TemporaryDirectory(prefix="tvmbuild-predict-") as folder, stage("count instructions"):
+    with tempfile.TemporaryDirectory(prefix="tvmbuild-predict-") as folder:
         path = Path(folder) / "profile"
         # QEMU separates a plugin's arguments by commas, and takes two for one of the text.
         arguments = [str(plugin).replace(",", ",,"), f"out={path}".replace(",", ",,")]
@@ -107,8 +116,8 @@ def record_profile(
             arguments += cache_arguments(target, core_model(target))
         launcher = device.launcher("-plugin", ",".join(arguments))
         request = RunRequest(library, tuple(inputs), 1, 1, 1, timeout, markers=True)
-        run_with(launcher, request, target)
-        return read_profile(path)
+        result = run_with(launcher, request, target)
+        return read_profile(path), result
 
 
 def cache_arguments(target: Target, core: CoreModel) -> list[str]:

@@ -29,6 +29,7 @@ class KernelReport:
         workload: shapes and parameters, for people.
         schedule: the choice that was applied, by knob.
         note: why a kernel is naive, or "".
+        origin: where the choice came from: "rule", or a tuning record.
     """
 
     name: str
@@ -37,6 +38,7 @@ class KernelReport:
     workload: str
     schedule: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
+    origin: str = "rule"
 
 
 def find_schedule(kernel: Kernel, target: Target) -> ScheduleModule | None:

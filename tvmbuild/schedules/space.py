@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tvmbuild.schedules.kernel import analyze
-from tvmbuild.schedules.knob import Knob
+from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.registry import find_schedule
 from tvmbuild.target import Target
 
@@ -23,11 +23,15 @@ def knobs_of(func: Any, target: Target) -> tuple[Knob, ...]:
     return module.knobs(kernel, target) if module is not None and kernel is not None else ()
 
 
-def schedule_fn(target: Target) -> Callable[[Any], None]:
+def schedule_fn(target: Target, fixed: Choice | None = None) -> Callable[[Any], None]:
     """Return a function for ``meta_schedule.space_generator.ScheduleFn``.
 
     It samples every knob of the PrimFunc ``main`` of a ``tvm.s_tir.Schedule`` and schedules it accordingly; a PrimFunc
     that no schedule matches is left as it is.
+
+    Args:
+        target: the board.
+        fixed: a value for every knob, which becomes the decision; None draws at random.
     """
 
     def sample(sch: Any) -> None:
@@ -38,7 +42,8 @@ def schedule_fn(target: Target) -> Callable[[Any], None]:
         choice = {}
         for knob in module.knobs(kernel, target):
             share = 1.0 / len(knob.candidates)
-            drawn = sch.sample_categorical(list(knob.candidates), [share] * len(knob.candidates))
+            decision = None if fixed is None else knob.candidates.index(fixed[knob.name])
+            drawn = sch.sample_categorical(list(knob.candidates), [share] * len(knob.candidates), decision)
             choice[knob.name] = int(sch.get(drawn))
         module.apply(sch, kernel, target, choice)
 

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from tuning_fakes import FakeBuilder, FakeMeasurer, FakeTrier, task
+
+from tvmbuild.errors import TuningError
+from tvmbuild.tuning.session import FIRST_FAILURES, Session
+from tvmbuild.tuning.stopping import LEAST_WINDOW, Limits, Point, expected_gain, reason_to_stop
+from tvmbuild.tuning.task import Task
+from tvmbuild.tuning.trial import Failure, Trial
+
+Outcome = Callable[[str, Mapping[str, int]], float | Failure]
+
+
+def session(
+    folder: Path, tasks: list[Task], outcome: Outcome, limits: Limits | None = None
+) -> tuple[Session, list[Trial], FakeMeasurer]:
+    trials: list[Trial] = []
+    measurer = FakeMeasurer(outcome)
+    made = Session(
+        tasks,
+        FakeTrier(FakeBuilder(folder), measurer, seed=0),
+        store=lambda _task, trial: trials.append(trial),
+        limits=limits or Limits(min_gain=0.0),
+        predicted=True,
+    )
+    return made, trials, measurer
+
+
+def by_rows(_workload: str, choice: Mapping[str, int]) -> float:
+    return 1.0 / choice["rows"] + 0.1 * choice["stay"]
+
+
+def test_defaults_come_first_and_every_choice_is_tried_once(tmp_path: Path) -> None:
+    tasks = [task("a", number=1), task("b", number=2)]
+    made, trials, _ = session(tmp_path, tasks, by_rows)
+    assert made.run() == "every choice was tried"
+    assert [trial.is_default for trial in trials[:3]] == [True, True, False]
+    assert len(trials) == len({trial.key for trial in trials}) == sum(task.size for task in tasks)
+    assert all(made.best(state).choice == {"rows": 4, "stay": 0} for state in made.states)
+    assert made.total_seconds == pytest.approx(0.5)
+    assert made.default_total_seconds == pytest.approx(2.0)
+
+
+def test_the_default_stays_when_nothing_beats_it(tmp_path: Path) -> None:
+    made, _, _ = session(tmp_path, [task()], lambda _, choice: float(choice["rows"] + choice["stay"]))
+    made.run()
+    best = made.best(made.states[0])
+    assert best is not None
+    assert best.is_default
+
+
+def test_trials_end_a_run(tmp_path: Path) -> None:
+    made, trials, _ = session(tmp_path, [task()], by_rows, Limits(trials=5, min_gain=0.0))
+    assert made.run() == "the 5 trials asked for are done"
+    assert len(trials) == 5
+
+
+def test_the_same_seed_tries_the_same(tmp_path: Path) -> None:
+    runs = []
+    for _ in range(2):
+        made, trials, _ = session(tmp_path, [task(rows=9)], by_rows, Limits(trials=7, min_gain=0.0))
+        made.run()
+        runs.append([trial.key for trial in trials])
+    assert runs[0] == runs[1]
+
+
+def test_a_resumed_run_repeats_no_trial_and_keeps_the_count(tmp_path: Path) -> None:
+    limits = Limits(trials=9, min_gain=0.0)
+    made, first, _ = session(tmp_path, [task(rows=9)], by_rows, Limits(trials=4, min_gain=0.0))
+    made.run()
+    again, second, _ = session(tmp_path, [task(rows=9)], by_rows, limits)
+    assert again.recall(first, counted=len(first)) == 4
+    again.run()
+    keys = Counter(trial.key for trial in (*first, *second))
+    assert len(first) + len(second) == 9
+    assert set(keys.values()) == {1}
+
+
+def test_the_first_failures_stop_the_run_with_the_reason(tmp_path: Path) -> None:
+    many = [task(str(number), number=number) for number in range(12)]
+    made, trials, _ = session(tmp_path, many, lambda *_: Failure("compile", "no such instruction"))
+    with pytest.raises(TuningError, match=r"10 x compile.*no such instruction"):
+        made.run()
+    assert len(trials) == FIRST_FAILURES
+
+
+def test_a_candidate_that_crashes_twice_is_quarantined_and_never_sent_again(tmp_path: Path) -> None:
+    def outcome(workload: str, choice: Mapping[str, int]) -> float | Failure:
+        return Failure("crash", "SIGSEGV") if choice == {"rows": 3, "stay": 1} else by_rows(workload, choice)
+
+    made, trials, measurer = session(tmp_path, [task()], outcome)
+    made.run()
+    assert [trial.choice for trial in trials if trial.cause == "quarantined"] == [{"rows": 3, "stay": 1}]
+    assert made.states[0].errors == {"quarantined": 1}
+    again, more, later = session(tmp_path, [task()], outcome)
+    again.recall(trials)
+    again.run()
+    assert measurer.measured.count((task().workload, {"rows": 3, "stay": 1})) == 2
+    assert more == []
+    assert later.measured == []
+
+
+def test_what_failed_for_the_boards_sake_is_tried_once_more(tmp_path: Path) -> None:
+    seen: set[str] = set()
+
+    def flaky(workload: str, choice: Mapping[str, int]) -> float | Failure:
+        text = repr(choice)
+        if choice["stay"] and text not in seen:
+            seen.add(text)
+            return Failure("lost", "the board is gone")
+        return by_rows(workload, choice)
+
+    made, trials, _ = session(tmp_path, [task()], flaky)
+    made.run()
+    assert seen
+    assert all(trial.ok for trial in trials)
+
+
+def curve(*totals: float) -> list[Point]:
+    return [Point(number, float(number), total) for number, total in enumerate(totals)]
+
+
+def test_a_flat_curve_expects_nothing_and_stops_the_run() -> None:
+    flat = curve(*[1.0] * (2 * LEAST_WINDOW))
+    assert expected_gain(flat, 1000) == 0.0
+    assert "--min-gain" in reason_to_stop(flat, Limits(), left=1000)
+
+
+def test_a_falling_curve_goes_on_and_expects_less_than_it_gained() -> None:
+    falling = curve(*[2.0 - 0.01 * step for step in range(LEAST_WINDOW + 1)])
+    gained = falling[0].total - falling[-1].total
+    assert 0.0 < expected_gain(falling, LEAST_WINDOW) < gained
+    assert expected_gain(falling, 1e9) <= gained
+    assert reason_to_stop(falling, Limits(), left=1000) == ""
+
+
+def test_few_trials_are_no_reason_to_stop() -> None:
+    assert reason_to_stop(curve(1.0, 1.0, 1.0), Limits(), left=10) == ""
+    assert reason_to_stop(curve(1.0, 1.0), Limits(), left=0) == "every choice was tried"
+    assert "minutes" in reason_to_stop(curve(1.0, 1.0, 1.0), Limits(seconds=2.0), left=10)

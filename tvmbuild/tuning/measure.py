@@ -1,0 +1,94 @@
+"""What every way of measuring candidates offers, and the checks that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tvmbuild.tuning.fingerprint import Board
+from tvmbuild.tuning.task import Variant
+from tvmbuild.tuning.trial import Failure, Measured
+
+#: Largest difference from the default's output, relative to its largest value, by dtype. The choices sum in different
+#: orders, and Winograd's tiles lose up to 2e-5 in float32 and 8e-3 in float16 (see ``schedules.winograd_plan``).
+TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One candidate that waits to be measured: its library and its inputs."""
+
+    library: Path
+    inputs: tuple[NDArray[Any], ...]
+
+
+class Measurer(Protocol):
+    """A way to measure.
+
+    Attributes:
+        board: what it measures on.
+        slots: how many measurements may go on at the same time.
+        batched: whether the default has to be measured along with each batch, and nothing else may run meanwhile; then
+            ``measure`` gets a whole batch, with the default first.
+    """
+
+    board: Board
+    slots: int
+    batched: bool
+
+    def measure(self, runs: Sequence[Run]) -> list[Measured | Failure]:
+        """Measure candidates, in turn with each other, and return one outcome for each.
+
+        Called from up to ``slots`` threads.
+        """
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+def arguments_of(variant: Variant, seed: int) -> tuple[NDArray[Any], ...]:
+    """Return inputs for a variant: the model's own weights, and seeded activations, the same for each variant.
+
+    Activations are non-negative like those behind a ReLU, small enough that float16 does not overflow.
+    """
+    from tvmbuild.tuning.candidate import parameters
+
+    *inputs, _ = parameters(variant.func)
+    generator = np.random.default_rng(seed)
+    arrays = []
+    for position, (shape, dtype) in enumerate(inputs):
+        constant = variant.constants.get(position)
+        arrays.append(constant if constant is not None else _activation(generator, shape, dtype))
+    return tuple(arrays)
+
+
+def _activation(generator: np.random.Generator, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    if np.dtype(dtype).kind == "f":
+        return np.abs(generator.standard_normal(shape)).astype(dtype)
+    if np.dtype(dtype).kind == "b":
+        return generator.integers(0, 2, shape).astype(dtype)
+    return generator.integers(0, 64, shape).astype(dtype)
+
+
+def wrong_result(output: NDArray[Any], expected: NDArray[Any]) -> str:
+    """Return how an output differs from the default's by more than the tolerance, or ""."""
+    if output.shape != expected.shape or output.dtype != expected.dtype:
+        return f"the output is {output.dtype}{list(output.shape)} and not {expected.dtype}{list(expected.shape)}"
+    if expected.size == 0:
+        return ""
+    if expected.dtype.kind != "f":
+        differing = int(np.count_nonzero(output != expected))
+        return f"{differing} of {expected.size} values differ from the default's" if differing else ""
+    tolerance = TOLERANCE.get(str(expected.dtype), 1e-4)
+    if not np.array_equal(np.isnan(output), np.isnan(expected)):
+        return "it has NaN where the default has none"
+    largest = float(np.nanmax(np.abs(expected.astype("float64")), initial=0.0)) or 1.0
+    difference = float(np.nanmax(np.abs(output.astype("float64") - expected.astype("float64")), initial=0.0))
+    if not difference <= tolerance * largest:
+        return f"it differs from the default's output by {difference / largest:.1e} of its largest value"
+    return ""

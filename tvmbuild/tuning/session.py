@@ -1,0 +1,231 @@
+"""A tuning run: measures every default, then gives trials to the task that promises most, until it is not worth it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tvmbuild.errors import TuningError
+from tvmbuild.tuning.cost_model import CostModel
+from tvmbuild.tuning.scheduler import Progress, next_task
+from tvmbuild.tuning.search import Search
+from tvmbuild.tuning.selection import best_trial
+from tvmbuild.tuning.stopping import Limits, Point, reason_to_stop
+from tvmbuild.tuning.task import Candidate, Task
+from tvmbuild.tuning.trial import Trial
+from tvmbuild.tuning.trials import Trier
+
+#: If so many trials fail before one succeeds, something is wrong with the set-up and not with the candidates.
+FIRST_FAILURES = 10
+
+
+@dataclass
+class TaskState:
+    """What a run knows of a task.
+
+    Attributes:
+        task: the task.
+        search: proposes its candidates.
+        trials: of this run and of earlier ones, in order.
+        best: the best time after each trial, in seconds.
+        errors: failed trials by cause.
+    """
+
+    task: Task
+    search: Search
+    trials: list[Trial] = field(default_factory=list)
+    best: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def default_seconds(self) -> float:
+        """Time of the default; infinite until it was measured."""
+        return next((trial.best for trial in self.trials if trial.is_default), float("inf"))
+
+    @property
+    def best_seconds(self) -> float:
+        """Best time so far; infinite until one trial succeeded."""
+        return self.best[-1] if self.best else float("inf")
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether the default failed, so that there is nothing to compare with."""
+        return self.task.default in self.search and self.default_seconds == float("inf")
+
+    def note(self, candidate: Candidate, trial: Trial) -> None:
+        """Add a trial."""
+        self.trials.append(trial)
+        self.search.tell(candidate, trial.best)
+        if not trial.ok:
+            self.errors[trial.cause] += 1
+        self.best.append(min(self.best_seconds, trial.best))
+
+
+class Session:
+    """One run over the tasks of a model."""
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        trier: Trier,
+        *,
+        store: Callable[[Task, Trial], None],
+        limits: Limits,
+        seed: int = 0,
+        model: CostModel | None = None,
+        predicted: bool = False,
+        listener: Callable[[Session], None] = lambda session: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+            tasks: what to tune; tasks of a single candidate are measured once.
+            trier: runs trials.
+            store: keeps each trial; called before anything else is done with it.
+            limits: when to stop.
+            seed: of the searches.
+            model: ranks candidates of large spaces.
+            predicted: whether figures are predicted.
+            listener: called after each trial.
+            clock: seconds.
+        """
+        self.states = [TaskState(task, Search(task, seed, model)) for task in tasks]
+        self.limits = limits
+        self.curve: list[Point] = []
+        self.done = 0
+        self.stopped = ""
+        self.predicted = predicted
+        self._trier = trier
+        self._store = store
+        self._model = model
+        self._listener = listener
+        self._clock = clock
+        self._started = clock()
+        self._elapsed_before = 0.0
+        self._failed_first: list[Trial] = []
+
+    def recall(self, trials: Iterable[Trial], *, counted: int = 0, elapsed: float = 0.0) -> int:
+        """Take note of earlier trials, so that none is repeated.
+
+        Args:
+            trials: the journal.
+            counted: how many of the last trials belong to the run that is resumed, and count against its limits.
+            elapsed: seconds that the resumed run had taken.
+
+        Returns:
+            How many of the trials are in the tasks' spaces.
+        """
+        known = {variant.workload: state for state in self.states for variant in state.task.variants}
+        recalled = 0
+        for trial in trials:
+            state = known.get(trial.workload)
+            candidate = state.task.candidate(trial.workload, trial.choice) if state is not None else None
+            if state is None or candidate is None:
+                continue
+            state.note(candidate, trial)
+            recalled += 1
+        self.done = counted
+        self._elapsed_before = elapsed
+        for state in self.states:
+            if state.default_seconds != float("inf"):
+                self._trier.recall_default(state.task, state.default_seconds)
+            self._learn(state, [trial for trial in state.trials if trial.ok])
+        return recalled
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start, those of a resumed run included."""
+        return self._clock() - self._started + self._elapsed_before
+
+    @property
+    def total_seconds(self) -> float:
+        """Sum of calls x best time, over the tasks that have one."""
+        return sum(s.task.calls * s.best_seconds for s in self.states if s.best_seconds != float("inf"))
+
+    @property
+    def default_total_seconds(self) -> float:
+        """Sum of calls x the default's time, over the tasks that have one."""
+        return sum(s.task.calls * s.default_seconds for s in self.states if s.default_seconds != float("inf"))
+
+    @property
+    def left(self) -> int:
+        """Candidates that were not tried yet."""
+        return sum(max(0, state.task.size - state.search.tried) for state in self.states if not state.is_hopeless)
+
+    def run(self) -> str:
+        """Tune until there is a reason to stop, and return it.
+
+        Raises:
+            TuningError: the first trials all failed.
+        """
+        for state in self.states:
+            if state.task.default not in state.search and not self._over():
+                self._try(state, [state.task.default])
+        self._point()
+        while not self._over():
+            chosen = next_task([self._progress(state) for state in self.states])
+            if chosen is None:
+                self.stopped = "every choice was tried"
+                break
+            state = self.states[chosen]
+            count = self._trier.batch
+            if self.limits.trials:
+                count = min(count, self.limits.trials - self.done)
+            self._try(state, state.search.propose(count))
+        return self.stopped
+
+    def best(self, state: TaskState) -> Trial | None:
+        """Return the trial that a build will use for a task."""
+        return best_trial(state.trials, predicted=self.predicted)
+
+    def _over(self) -> bool:
+        self.stopped = reason_to_stop(self.curve, self.limits, self.left)
+        return bool(self.stopped)
+
+    def _try(self, state: TaskState, candidates: Sequence[Candidate]) -> None:
+        made: list[Trial] = []
+
+        def note(candidate: Candidate, trial: Trial) -> None:
+            self._store(state.task, trial)
+            state.note(candidate, trial)
+            made.append(trial)
+            self.done += 1
+            self._check_first(trial)
+            if all(other.best for other in self.states):
+                self._point()
+            self._listener(self)
+
+        self._trier.try_all(state.task, candidates, note)
+        self._learn(state, [trial for trial in made if trial.ok])
+
+    def _learn(self, state: TaskState, trials: Sequence[Trial]) -> None:
+        if self._model is None or not trials:
+            return
+        pairs = [(state.task.candidate(trial.workload, trial.choice), trial.best) for trial in trials]
+        known = [(candidate, seconds) for candidate, seconds in pairs if candidate is not None]
+        self._model.learn(state.task, [candidate for candidate, _ in known], [seconds for _, seconds in known])
+
+    def _check_first(self, trial: Trial) -> None:
+        """Stop when the first trials all fail."""
+        if trial.ok or self.done > FIRST_FAILURES:
+            self._failed_first = []
+            return
+        self._failed_first.append(trial)
+        if len(self._failed_first) == FIRST_FAILURES == self.done:
+            causes = Counter(failed.cause for failed in self._failed_first)
+            listed = ", ".join(f"{count} x {cause}" for cause, count in causes.most_common())
+            raise TuningError(
+                f"The first {FIRST_FAILURES} candidates all failed ({listed}); the last one: {trial.message}",
+                "Check the board with 'tvmbuild device check', or the model with 'tvmbuild verify'.",
+            )
+
+    def _point(self) -> None:
+        self.curve.append(Point(self.done, self.elapsed, self.total_seconds))
+
+    @staticmethod
+    def _progress(state: TaskState) -> Progress:
+        task = state.task
+        return Progress(task.calls, task.macs, task.kind, state.best, state.search.exhausted or state.is_hopeless)

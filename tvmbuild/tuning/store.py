@@ -1,0 +1,123 @@
+"""The folder of tuning records: ``<records>/<target>/<board>/``, one folder a board."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tvmbuild.errors import RecordsError
+from tvmbuild.target import Target
+from tvmbuild.tuning.fingerprint import Board
+from tvmbuild.tuning.journal import JOURNAL, read_journal, write_whole
+from tvmbuild.tuning.selection import best_trial, by_task
+from tvmbuild.tuning.trial import Trial
+
+BOARD = "board.json"
+
+
+@dataclass(frozen=True)
+class BoardRecords:
+    """What is recorded of one board.
+
+    Attributes:
+        folder: where.
+        board: the board.
+        trials: all trials, in order.
+    """
+
+    folder: Path
+    board: Board
+    trials: tuple[Trial, ...]
+
+    def winners(self) -> dict[str, Trial]:
+        """Return the best trial of each task."""
+        found = {}
+        for task, trials in by_task(self.trials).items():
+            best = best_trial(trials, predicted=self.board.predicted)
+            if best is not None:
+                found[task] = best
+        return found
+
+    def default(self, task: str) -> Trial | None:
+        """Return the trial of a task's default."""
+        return next((t for t in reversed(self.trials) if t.task == task and t.is_default and t.ok), None)
+
+
+def board_folder(records: Path, target: Target, board: Board) -> Path:
+    """Return where a board's records lie."""
+    return records / target.name / board.name
+
+
+def write_board(folder: Path, board: Board) -> None:
+    """Write ``board.json`` if it is not there."""
+    if not (folder / BOARD).is_file():
+        write_whole(folder / BOARD, [json.dumps(board.to_json(), indent=2).encode() + b"\n"])
+
+
+def read_board(folder: Path) -> BoardRecords:
+    """Read one board's folder.
+
+    Raises:
+        RecordsError: it has no ``board.json``, or a file is damaged.
+    """
+    try:
+        board = Board.from_json(json.loads((folder / BOARD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordsError(
+            f"{folder} holds no readable {BOARD}: {error}.", "Delete the folder, or get it anew from where it came."
+        ) from error
+    return BoardRecords(folder, board, read_journal(folder / JOURNAL))
+
+
+def read_target(records: Path, target_name: str) -> list[BoardRecords]:
+    """Read the folders of all boards of a target, measured ones first.
+
+    Raises:
+        RecordsError: a file is damaged.
+    """
+    folder = records / target_name
+    if not folder.is_dir():
+        return []
+    found = [read_board(path.parent) for path in sorted(folder.glob(f"*/{BOARD}"))]
+    return sorted(found, key=lambda entry: (entry.board.predicted, entry.folder.name))
+
+
+def usable(
+    found: Sequence[BoardRecords], target: Target, board: str = ""
+) -> tuple[list[BoardRecords], tuple[str, ...]]:
+    """Return the records that a build for a target may use, the preferred first, and notes on those that it may not.
+
+    Measured records outrank predicted ones. Records of another core are left out.
+
+    Args:
+        found: of ``read_target``.
+        target: the board that is built for.
+        board: beginning of the name of the board's folder to use; "" for the only one.
+
+    Raises:
+        RecordsError: two boards were measured (or predicted in two ways) and none is chosen, or the chosen is missing.
+    """
+    if board:
+        chosen = [entry for entry in found if entry.folder.name.startswith(board)]
+        if not chosen:
+            names = ", ".join(entry.folder.name for entry in found) or "none"
+            raise RecordsError(f"There are no records of a board '{board}' for {target.name}.", f"There are: {names}.")
+        found = chosen
+    fitting = [entry for entry in found if entry.board.core == target.cpu and entry.trials]
+    notes = tuple(
+        f"the records of {entry.folder.name} are of another core ({entry.board.core})"
+        for entry in found
+        if entry.board.core != target.cpu
+    )
+    for predicted in (False, True):
+        same = [entry for entry in fitting if entry.board.predicted == predicted]
+        if len(same) > 1:
+            names = ", ".join(entry.folder.name for entry in same)
+            raise RecordsError(
+                f"{target.name} has {'predicted' if predicted else 'measured'} records of {len(same)} boards, "
+                f"which are not to be mixed: {names}.",
+                "Choose one with --board, merge them with 'tvmbuild records merge', or build with --no-records.",
+            )
+    return fitting, notes

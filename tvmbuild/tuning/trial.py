@@ -1,0 +1,95 @@
+"""The outcome of trying one candidate."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Why a trial can fail.
+CAUSES = ("compile", "upload", "time-out", "wrong result", "crash", "throttled", "lost", "quarantined")
+#: Causes that tell of the board or the line to it, not of the candidate: such a trial may be tried again.
+TRANSIENT = ("upload", "throttled", "lost")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial gave no time: one of ``CAUSES``, and what was said."""
+
+    cause: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How long a candidate takes.
+
+    Attributes:
+        seconds: one figure for each repeat; predicted ones have one.
+        output: what it computed, for comparison with the default's.
+        readings: what the board said of itself meanwhile (clock, temperature), or the predicted figures behind
+            ``seconds``.
+    """
+
+    seconds: tuple[float, ...]
+    output: Any = field(default=None, compare=False, repr=False)
+    readings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One line of the journal.
+
+    Attributes:
+        task: hash of the task.
+        workload: hash of the variant that was tried.
+        choice: values of its knobs.
+        plan: what legalization was told.
+        seconds: figures of the repeats; empty when it failed.
+        cause: why it failed, or "".
+        message: what was said then.
+        readings: as in ``Measured``.
+        kind: the schedule ("conv2d.direct").
+        shape: shapes and parameters, for people.
+        operator: numbers of the operator, to find near ones.
+        is_default: whether it is the choice of a build without records.
+        time: seconds since 1970, when it ended.
+    """
+
+    task: str
+    workload: str
+    choice: Mapping[str, int]
+    plan: Mapping[str, int]
+    seconds: tuple[float, ...]
+    cause: str = ""
+    message: str = ""
+    readings: Mapping[str, float] = field(default_factory=dict)
+    kind: str = ""
+    shape: str = ""
+    operator: tuple[int, ...] = ()
+    is_default: bool = False
+    time: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether it has a time."""
+        return not self.cause
+
+    @property
+    def best(self) -> float:
+        """The median of its repeats, in seconds; infinite when it failed."""
+        return statistics.median(self.seconds) if self.ok and self.seconds else float("inf")
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between its quartiles over the median: how far repeats differ; 0 for a single figure."""
+        if len(self.seconds) < 4:
+            return 0.0
+        low, middle, high = statistics.quantiles(self.seconds, n=4)
+        return (high - low) / 2 / middle if middle else 0.0
+
+    @property
+    def key(self) -> tuple[str, tuple[tuple[str, int], ...]]:
+        """What was tried: no two trials of a board have the same."""
+        return self.workload, tuple(sorted(self.choice.items()))
