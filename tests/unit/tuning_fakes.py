@@ -64,5 +64,5 @@ class FakeMeasurer:
 class FakeTrier(Trier):
     """Needs no PrimFunc for its inputs."""
 
-    def _keep_inputs(self, task: Task) -> None:
-        self._inputs = {variant.workload: () for variant in task.variants}
+    def _arguments(self, variant: Variant) -> tuple[np.ndarray, ...]:
+        return ()

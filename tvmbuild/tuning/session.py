@@ -161,9 +161,7 @@ class Session:
         Raises:
             TuningError: the first trials all failed.
         """
-        for state in self.states:
-            if state.task.default not in state.search and not self._over():
-                self._try(state, [state.task.default])
+        self._try_defaults()
         self._point()
         while not self._over():
             chosen = next_task([self._progress(state) for state in self.states])
@@ -181,6 +179,27 @@ class Session:
         """Return the trial that a build will use for a task."""
         return best_trial(state.trials, predicted=self.predicted)
 
+    def _try_defaults(self) -> None:
+        new = [state for state in self.states if state.task.default not in state.search]
+        if self.limits.trials:
+            new = new[: max(0, self.limits.trials - self.done)]
+        by_task = {state.task.workload: state for state in new}
+        self._trier.try_defaults(
+            [state.task for state in new],
+            lambda task, trial: self._note(by_task[task.workload], task.default, trial),
+        )
+        for state in new:
+            self._learn(state, [trial for trial in state.trials if trial.ok])
+
+    def _note(self, state: TaskState, candidate: Candidate, trial: Trial) -> None:
+        self._store(state.task, trial)
+        state.note(candidate, trial)
+        self.done += 1
+        self._check_first(trial)
+        if all(other.best for other in self.states):
+            self._point()
+        self._listener(self)
+
     def _over(self) -> bool:
         self.stopped = reason_to_stop(self.curve, self.limits, self.left)
         return bool(self.stopped)
@@ -189,14 +208,8 @@ class Session:
         made: list[Trial] = []
 
         def note(candidate: Candidate, trial: Trial) -> None:
-            self._store(state.task, trial)
-            state.note(candidate, trial)
             made.append(trial)
-            self.done += 1
-            self._check_first(trial)
-            if all(other.best for other in self.states):
-                self._point()
-            self._listener(self)
+            self._note(state, candidate, trial)
 
         self._trier.try_all(state.task, candidates, note)
         self._learn(state, [trial for trial in made if trial.ok])

@@ -57,20 +57,34 @@ class Trier:
         """End the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def try_defaults(self, tasks: Sequence[Task], note: Callable[[Task, Trial], None]) -> None:
+        """Try each task's default, and hand each trial to ``note`` in the tasks' order, from this thread."""
+        built = [self._pool.submit(self._build_default, task) for task in tasks]
+        if self._measurer.batched:
+            # All are compiled before the first is timed.
+            libraries = [work.result() for work in built]
+            outcomes = (self._run_default(task, library) for task, library in zip(tasks, libraries, strict=True))
+        else:
+            running = [
+                self._pool.submit(lambda task, work: self._run_default(task, work.result()), task, work)
+                for task, work in zip(tasks, built, strict=True)
+            ]
+            outcomes = (work.result() for work in running)
+        for task, outcome in zip(tasks, outcomes, strict=True):
+            note(task, self._trial(task, task.default, outcome))
+
     def try_all(self, task: Task, candidates: Sequence[Candidate], note: Callable[[Candidate, Trial], None]) -> None:
         """Try candidates and hand each trial to ``note`` as soon as it is there, from this thread.
 
         The task's default is compiled and run first if that was not done in this run.
         """
         self._keep_inputs(task)
-        prepared = self._prepare_default(task)
-        if isinstance(prepared, Failure):
-            for candidate in candidates:
-                note(candidate, self._trial(task, candidate, prepared))
-            return
-        if prepared is not None and task.default in candidates:
-            note(task.default, self._trial(task, task.default, prepared))
-            candidates = [candidate for candidate in candidates if candidate != task.default]
+        if task.workload not in self._expected:
+            prepared = self._run_default(task, self._build_default(task))
+            if isinstance(prepared, Failure):
+                for candidate in candidates:
+                    note(candidate, self._trial(task, candidate, prepared))
+                return
         if self._measurer.batched:
             outcomes = zip(candidates, self._batch(task, candidates), strict=True)
         else:
@@ -79,19 +93,21 @@ class Trier:
         for candidate, outcome in outcomes:
             note(candidate, self._trial(task, candidate, outcome))
 
+    def _arguments(self, variant: Variant) -> tuple[NDArray[Any], ...]:
+        return arguments_of(variant, self._seed)
+
     def _keep_inputs(self, task: Task) -> None:
         if task.variants[0].workload not in self._inputs:
             # One task's weights at a time are enough.
-            self._inputs = {variant.workload: arguments_of(variant, self._seed) for variant in task.variants}
+            self._inputs = {variant.workload: self._arguments(variant) for variant in task.variants}
 
-    def _prepare_default(self, task: Task) -> Measured | Failure | None:
-        if task.workload in self._expected:
-            return None
-        variant = task.variants[0]
-        library = self._builder.build(variant, task.choice(task.default))
+    def _build_default(self, task: Task) -> Path | Failure:
+        return self._builder.build(task.variants[0], task.choice(task.default))
+
+    def _run_default(self, task: Task, library: Path | Failure) -> Measured | Failure:
         if isinstance(library, Failure):
             return library
-        outcome = self._measured([Run(library, self._inputs[variant.workload])])[0]
+        outcome = self._measured([Run(library, self._arguments(task.variants[0]))])[0]
         if isinstance(outcome, Measured):
             self._expected[task.workload] = outcome.output
             self._default_library[task.workload] = library
