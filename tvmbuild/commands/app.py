@@ -14,7 +14,22 @@ from types import FrameType
 import typer
 
 import tvmbuild
-from tvmbuild.commands import bench, build, bundle, doctor, init, inspect, keys, quantize, release, targets, tune, verify
+from tvmbuild.commands import (
+    bench,
+    build,
+    bundle,
+    doctor,
+    init,
+    inspect,
+    keys,
+    quantize,
+    records,
+    release,
+    report,
+    targets,
+    tune,
+    verify,
+)
 from tvmbuild.commands.console import Console, plain
 from tvmbuild.errors import INTERRUPTED, TvmbuildError
 
@@ -36,6 +51,8 @@ app.command()(release.release)
 app.command()(init.init)
 app.add_typer(keys.keys, name="keys")
 app.command()(tune.tune)
+app.add_typer(records.app, name="records")
+app.command()(report.report)
 app.command()(targets.targets)
 app.command()(doctor.doctor)
 

@@ -17,7 +17,7 @@ from tvmbuild.errors import RecordsError
 from tvmbuild.schedules.knob import Choice
 from tvmbuild.schedules.space import schedule_fn
 from tvmbuild.target import Target
-from tvmbuild.tuning.journal import append_line, drop_torn_line
+from tvmbuild.tuning.journal import append_line, drop_torn_line, write_whole
 from tvmbuild.tuning.trial import Trial
 from tvmbuild.tuning.workload import private_copy, workload_key, workload_module
 
@@ -56,6 +56,10 @@ class DatabaseImage:
         """Store a successful trial whose workload is there."""
         append_line(self._folder / RECORDS, self._record_line(trial))
 
+    def functions(self) -> dict[str, Any]:
+        """Return the PrimFuncs of the workloads that are there, by hash."""
+        return {key: self._functions[index] for key, index in self._index.items()}
+
     def mend(self, trials: Sequence[Trial]) -> None:
         """Add the records that a kill between two writes left out.
 
@@ -63,7 +67,10 @@ class DatabaseImage:
             trials: the whole journal.
         """
         successful = [trial for trial in trials if trial.ok and trial.workload in self._index]
-        for trial in successful[len(_lines(self._folder / RECORDS)) :]:
+        present = len(_lines(self._folder / RECORDS))
+        if present > len(successful):
+            write_whole(self._folder / RECORDS, [self._record_line(trial) for trial in successful])
+        for trial in successful[present:]:
             self.add_record(trial)
 
     def _remember(self, func: Any) -> None:

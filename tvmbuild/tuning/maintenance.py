@@ -1,0 +1,146 @@
+"""Merges, prunes, exports and imports tuning records."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tvmbuild.errors import OutputError, RecordsError
+from tvmbuild.target import Target
+from tvmbuild.tuning.database import RECORDS, WORKLOADS, DatabaseImage
+from tvmbuild.tuning.journal import JOURNAL, append_line, drop_torn_line, locked, trial_line, write_whole
+from tvmbuild.tuning.selection import by_task
+from tvmbuild.tuning.store import BOARD, BoardRecords, read_board, write_board
+from tvmbuild.tuning.trial import Trial
+
+#: Files of a board's folder that travel.
+_FILES = (BOARD, JOURNAL, WORKLOADS, RECORDS)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge did: the board's folder, trials that came in, and those that were there already."""
+
+    folder: Path
+    added: int
+    known: int
+
+
+def merge(source: BoardRecords, folder: Path, target: Target) -> Merged:
+    """Add the trials of a board to its folder elsewhere.
+
+    Args:
+        source: what to add.
+        folder: the same board's folder in other records; it need not exist.
+        target: the target of both.
+
+    Raises:
+        RecordsError: the folder is of another board, damaged, or in use.
+    """
+    with locked(folder):
+        write_board(folder, source.board)
+        drop_torn_line(folder / JOURNAL)
+        present = read_board(folder)
+        if present.board != source.board:
+            raise RecordsError(
+                f"{folder} is of another board than {source.folder}, and boards are not mixed.",
+                "Merge into another folder.",
+            )
+        known = {trial.key for trial in present.trials}
+        new = [trial for trial in source.trials if trial.key not in known]
+        image = DatabaseImage(folder, target)
+        image.mend(present.trials)
+        functions = DatabaseImage(source.folder, target).functions()
+        for trial in new:
+            if trial.ok and trial.workload in functions:
+                image.add_workload(functions[trial.workload])
+            append_line(folder / JOURNAL, trial_line(trial))
+            if trial.ok and trial.workload in functions:
+                image.add_record(trial)
+    return Merged(folder, len(new), len(source.trials) - len(new))
+
+
+def pruned(entry: BoardRecords) -> list[Trial]:
+    """Return the trials worth keeping: each task's default and winner, and what is quarantined."""
+    winners = entry.winners()
+    kept = []
+    for task, trials in by_task(entry.trials).items():
+        default = entry.default(task)
+        kept += [
+            trial for trial in trials if trial is winners.get(task) or trial is default or trial.cause == "quarantined"
+        ]
+    return kept
+
+
+def prune(entry: BoardRecords, target: Target) -> int:
+    """Rewrite a board's folder with ``pruned``; return how many trials went.
+
+    Raises:
+        RecordsError: it is damaged or in use.
+    """
+    with locked(entry.folder):
+        kept = pruned(entry)
+        functions = DatabaseImage(entry.folder, target).functions()
+        with tempfile.TemporaryDirectory(dir=entry.folder, prefix=".prune-") as name:
+            image = DatabaseImage(Path(name), target)
+            for trial in kept:
+                if trial.ok and trial.workload in functions:
+                    image.add_workload(functions[trial.workload])
+                    image.add_record(trial)
+            # The journal is the truth: what a kill leaves of the old image is mended from it.
+            write_whole(entry.folder / JOURNAL, [trial_line(trial) for trial in kept])
+            for file in (WORKLOADS, RECORDS):
+                if (Path(name) / file).is_file():
+                    (Path(name) / file).replace(entry.folder / file)
+        # Runs refer to trials that are gone.
+        for run in entry.folder.glob("run-*.json"):
+            run.unlink()
+    return len(entry.trials) - len(kept)
+
+
+def export(entries: Sequence[BoardRecords], records: Path, output: Path) -> None:
+    """Pack boards' folders into a .tar, whose bytes depend on the records alone.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for entry in sorted(entries, key=lambda entry: str(entry.folder)):
+            for name in _FILES:
+                path = entry.folder / name
+                if path.is_file():
+                    content = path.read_bytes()
+                    member = tarfile.TarInfo(str(PurePosixPath(*path.relative_to(records).parts)))
+                    member.size, member.mode = len(content), 0o644
+                    archive.addfile(member, io.BytesIO(content))
+    write_whole(output, [packed.getvalue()])
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack what ``export`` wrote.
+
+    Raises:
+        RecordsError: it is no such file.
+        OutputError: the folder cannot be written.
+    """
+    try:
+        with tarfile.open(archive) as opened:
+            for member in opened.getmembers():
+                parts = PurePosixPath(member.name).parts
+                if not member.isfile() or len(parts) != 3 or parts[-1] not in _FILES or ".." in parts:
+                    raise RecordsError(f"{archive} holds {member.name}, which is no tuning record.")
+                content = opened.extractfile(member)
+                path = folder.joinpath(*parts)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content.read() if content is not None else b"")
+    except (tarfile.TarError, FileNotFoundError, IsADirectoryError) as error:
+        raise RecordsError(
+            f"{archive} is no archive of tuning records: {error}.", "Make one with: tvmbuild records export."
+        ) from error
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error.strerror or error}.", "Free some space.") from error
