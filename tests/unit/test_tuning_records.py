@@ -23,7 +23,7 @@ RPI4 = load_target("rpi4")
 
 
 def trial(rows: int = 1, seconds: tuple[float, ...] = (1.0,), **values: object) -> Trial:
-    made = Trial("a" * 16, "a" * 16, {"rows": rows}, {}, seconds, kind="conv2d.direct", shape="conv", time=1.5)
+    made = Trial("a" * 16, "a" * 16, {"rows": rows}, "", seconds, kind="conv2d.direct", shape="conv", time=1.5)
     return dataclasses.replace(made, **values)
 
 
@@ -33,7 +33,7 @@ trials = st.builds(
     task=texts,
     workload=texts,
     choice=st.dictionaries(texts, st.integers(), max_size=3),
-    plan=st.dictionaries(texts, st.integers(), max_size=3),
+    plan=texts,
     seconds=st.lists(st.floats(1e-9, 1e3), max_size=4).map(tuple),
     cause=texts,
     message=texts,
@@ -41,6 +41,7 @@ trials = st.builds(
     kind=texts,
     shape=texts,
     operator=st.lists(st.integers(), max_size=4).map(tuple),
+    dtype=texts,
     is_default=st.booleans(),
     time=st.floats(0, 2e9),
 )

@@ -11,7 +11,7 @@ from tvmbuild.tuning.task import Candidate, Task, Variant
 
 def wide() -> Task:
     knobs = tuple(Knob(name, 0, tuple(range(8))) for name in ("a", "b", "c"))
-    return Task("wide", "conv2d.direct", "", (), 1, 1000, (Variant("f" * 16, knobs), Variant("e" * 16, knobs)))
+    return Task("wide", "conv2d.direct", "", (), "", 1, 1000, (Variant("f" * 16, knobs), Variant("e" * 16, knobs)))
 
 
 def cost(candidate: Candidate) -> float:

@@ -19,7 +19,7 @@ BOARD = Board("cortex-a72", True, "a fake", {"revision": "1"})
 
 def task(name: str = "conv", calls: int = 1, rows: int = 4, number: int = 1, macs: int = 1000) -> Task:
     knobs = (Knob("rows", 1, tuple(range(1, rows + 1))), Knob("stay", 0, (0, 1)))
-    return Task(name, "conv2d.direct", f"{name} shape", (), calls, macs, (Variant(f"{number:016x}", knobs),))
+    return Task(name, "conv2d.direct", f"{name} shape", (), "", calls, macs, (Variant(f"{number:016x}", knobs),))
 
 
 class FakeBuilder:

@@ -95,6 +95,24 @@ def optimize(
     return state.mod, report
 
 
+def prepare_graph(mod: IRModule, target: Target, *, fp16: bool = False) -> IRModule:
+    """Run the phases that know nothing of kernels; ``make_kernels`` goes on, as often as one likes."""
+    state = _State(mod, target, None, None, fp16)
+    for name, phase in PHASES.items():
+        if name == _FIRST_OF_KERNELS:
+            break
+        phase(state)
+    return state.mod
+
+
+def make_kernels(mod: IRModule, target: Target, kernels: KernelLibrary) -> IRModule:
+    """Legalize and fuse what ``prepare_graph`` returned; nothing is scheduled yet."""
+    state = _State(mod, target, kernels, None)
+    _legalize(state)
+    _fuse(state)
+    return state.mod
+
+
 def lower(mod: IRModule, target: Target, *, dump_ir: Path | None = None) -> IRModule:
     """Turn an optimized module into calls of the virtual machine with planned memory, ready for code generation."""
     with progress.stage("graph: lower"):
@@ -206,6 +224,10 @@ PHASES: dict[str, Callable[[_State], None]] = {
     "fuse": _fuse,
     "schedule": _schedule,
 }
+
+
+#: The first phase that depends on the kernel library.
+_FIRST_OF_KERNELS = "legalize"
 
 
 def _run(state: _State, passes: Sequence[Pass]) -> None:

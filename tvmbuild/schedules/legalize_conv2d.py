@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from tvmbuild.schedules import conv2d_plan, strassen_compute, tiled_compute, winograd_compute
+from tvmbuild.schedules.conv2d_choices import Plans, planned
 from tvmbuild.schedules.conv2d_plan import Conv2dPlan
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.packing import Array, pack_conv2d
@@ -24,14 +26,15 @@ from tvmbuild.schedules.winograd_transform import pack_kernel, phase_kernel
 from tvmbuild.target import Target
 
 
-def legalize(builder: Any, call: Any, target: Target) -> Any:
-    """Legalize a convolution; one that our computes do not cover stays TVM's."""
+def legalize(builder: Any, call: Any, target: Target, plans: Plans = MappingProxyType({})) -> Any:
+    """Legalize a convolution as planned, else by rule; one that our computes do not cover stays TVM's."""
     geometry = geometry_of(call)
     weight = constant_value(call.args[1])
     if geometry is None or geometry.is_depthwise or weight is None:
         return stock_legalization(builder, call)
     kernel = oihw(weight, str(call.attrs.kernel_layout))
-    return _emit(builder, call.args[0], kernel, geometry, conv2d_plan.choose(geometry, kernel, target), target)
+    plan = planned(plans, geometry, kernel, target) or conv2d_plan.choose(geometry, kernel, target)
+    return _emit(builder, call.args[0], kernel, geometry, plan, target)
 
 
 def _emit(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, plan: Conv2dPlan, target: Target) -> Any:

@@ -130,6 +130,20 @@ def choose_tile(
     return best[2]
 
 
+def cheapest_tiles(
+    columns: int, channels: int, target: Target, count: int, dtype: str = "float32"
+) -> list[RegisterTile]:
+    """Return the tiles with the least predicted cycles, the cheapest first; arguments as of ``choose_tile``."""
+    core = core_of(target, dtype)
+    fitting = [
+        RegisterTile(width, vectors * core.lanes)
+        for vectors in range(1, core.registers // 2)
+        for width in range(1, min(columns, core.most_columns) + 1)
+        if (vectors - 1) * core.lanes < channels and _fits(width, vectors, core)
+    ]
+    return sorted(fitting, key=lambda tile: (tile_cost(tile, columns, channels, core), tile.columns))[:count]
+
+
 def tile_cost(tile: RegisterTile, columns: int, channels: int, core: Core) -> float:
     """Return predicted cycles of one reduction index over ``columns`` x ``channels`` outputs."""
     vectors = tile.channels // core.lanes

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tvmbuild import schedules
+from tvmbuild.schedules.conv2d_choices import PlanKey, Plans
 from tvmbuild.schedules.kernel import analyze
 from tvmbuild.schedules.knob import Choice, Knob, defaults
 from tvmbuild.schedules.registry import KernelReport, find_schedule
@@ -34,20 +35,23 @@ class Origin:
 class TunedSchedules:
     """The schedule library with tuned choices; it is what ``graph.pipeline.optimize`` takes.
 
-    A kernel that was tuned gets its record's choice, one that differs from a tuned one in the image's size alone gets
-    that one's, and all others follow the rules.
+    A convolution gets the plan that was best in the records. A kernel that was tuned gets its record's choice, one that
+    differs from a tuned one in the image's size alone gets that one's, and all others follow the rules.
     """
 
     def __init__(self, records: Sequence[BoardRecords]) -> None:
-        """Take the winners of each board, the first board's first."""
-        self._winners: dict[str, tuple[Trial, BoardRecords]] = {}
+        """Take the best of each board, the first board's first."""
+        self._best: dict[str, tuple[Trial, BoardRecords]] = {}
+        plans: dict[PlanKey, str] = {}
         for entry in records:
-            for trial in entry.winners().values():
-                self._winners.setdefault(trial.workload, (trial, entry))
+            for trial in entry.best_of_workloads().values():
+                self._best.setdefault(trial.workload, (trial, entry))
+            plans = entry.plans() | plans
+        self.plans: Plans = plans
 
     def legalize_map(self, target: Target) -> Mapping[str, Any]:
-        """See ``schedules.legalize_map``."""
-        return schedules.legalize_map(target)
+        """See ``schedules.legalize_map``; convolutions get the plans of the records."""
+        return schedules.legalize_map(target, self.plans)
 
     def schedule_module(self, mod: Any, target: Target) -> tuple[Any, tuple[KernelReport, ...]]:
         """See ``schedules.schedule_module``; the reports say where each choice came from."""
@@ -69,12 +73,12 @@ class TunedSchedules:
         """Return the choice for a PrimFunc before scheduling; None when there is no record to go by."""
         kernel = analyze("main", func)
         module = find_schedule(kernel, target) if kernel is not None else None
-        if not self._winners or module is None or kernel is None:
+        if not self._best or module is None or kernel is None:
             return None
         knobs = module.knobs(kernel, target)
         if not knobs:
             return None
-        winner = self._winners.get(workload_key(func))
+        winner = self._best.get(workload_key(func))
         if winner is not None and _fits(winner[0].choice, knobs):
             trial, entry = winner
             word = "predicted" if entry.board.predicted else "measured"
@@ -85,7 +89,7 @@ class TunedSchedules:
     def _nearest(self, kind: str, operator: tuple[int, ...], knobs: tuple[Knob, ...]) -> Origin | None:
         near = [
             (distance(operator, trial.operator), trial, entry)
-            for trial, entry in self._winners.values()
+            for trial, entry in self._best.values()
             if trial.kind == kind and set(trial.choice) == {knob.name for knob in knobs}
         ]
         best = min(near, key=lambda item: (item[0], item[1].workload), default=None)

@@ -3,42 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tvmbuild import schedules
-from tvmbuild.graph.pipeline import optimize
+from tvmbuild.graph.pipeline import make_kernels, prepare_graph
 from tvmbuild.onnx_model.prepare import prepare
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.onnx_model.to_relax import to_relax
 from tvmbuild.options import BuildOptions
+from tvmbuild.schedules.conv2d_choices import PlanKey, Plans, plan_choices
+from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.kernel import Kernel, analyze
 from tvmbuild.schedules.registry import NAIVE, KernelReport, find_schedule
+from tvmbuild.schedules.relax_calls import constant_value
 from tvmbuild.target import Target
+from tvmbuild.tuning.candidate import parameters
 from tvmbuild.tuning.task import Task, Variant
 from tvmbuild.tuning.workload import workload_key
 
 
-class _Recorder:
-    """The schedule library, which keeps the module that it is given and leaves it unscheduled."""
+@dataclass(frozen=True)
+class _Library:
+    """The schedule library with some convolutions planned; it schedules nothing."""
 
-    def __init__(self) -> None:
-        self.module: Any = None
+    plans: Plans = field(default_factory=dict)
 
     def legalize_map(self, target: Target) -> Mapping[str, Any]:
         """See ``schedules.legalize_map``."""
-        return schedules.legalize_map(target)
+        return schedules.legalize_map(target, self.plans)
 
     def schedule_module(self, mod: Any, target: Target) -> tuple[Any, tuple[KernelReport, ...]]:
-        """Keep the module."""
-        self.module = mod
+        """Leave the module as it is."""
         return mod, ()
 
 
-def extract_tasks(model: Path, target: Target, options: BuildOptions) -> tuple[Task, ...]:
+def extract_tasks(model: Path, target: Target, options: BuildOptions, *, plans: bool = True) -> tuple[Task, ...]:
     """Return a model's tasks, those with the most multiply-accumulates first.
 
     Kernels without knobs are among them, since their time is part of the model's.
+
+    Args:
+        model: the ONNX file.
+        target: the board.
+        options: shapes, frozen inputs and precision.
+        plans: whether convolutions get a variant for each plan that can be tried.
 
     Raises:
         TvmbuildError: the model cannot be read or compiled; as ``pipeline.build``.
@@ -46,54 +56,99 @@ def extract_tasks(model: Path, target: Target, options: BuildOptions) -> tuple[T
     prepared = prepare(
         model, parse_shapes(options.shape), values=parse_values(options.value), compare=False, seed=options.seed
     )
-    recorder = _Recorder()
-    optimize(to_relax(prepared), target, kernels=recorder, fp16=options.fp16)
-    return tasks_of(recorder.module, target)
+    graph = prepare_graph(to_relax(prepared), target, fp16=options.fp16)
+    first = make_kernels(graph, target, _Library())
+    tasks = tasks_of(first, target)
+    if plans:
+        tasks = _with_variants(tasks, first, graph, target)
+    return tuple(sorted(tasks, key=lambda task: (-task.calls * task.macs, task.name)))
 
 
-def tasks_of(module: Any, target: Target) -> tuple[Task, ...]:
-    """Return the tasks of a fused module, before scheduling."""
+def tasks_of(module: Any, target: Target) -> list[Task]:
+    """Return the tasks of a fused module, before scheduling, one variant each."""
     found: dict[str, Task] = {}
     for name, inputs, constants, calls in _calls(module):
-        func = module[name]
-        key = workload_key(func)
-        kernel = analyze(name, func)
+        kernel = analyze(name, module[name])
+        variant = _variant(module[name], kernel, constants, target)
         # Kernels with several outputs have no knobs worth a trial, and no runner that takes them alone.
-        if key in found or kernel is None or len(func.params) != inputs + 1:
+        if kernel is None or len(module[name].params) != inputs + 1:
             continue
-        schedule = find_schedule(kernel, target)
-        knobs = schedule.knobs(kernel, target) if schedule is not None else ()
-        kind = schedule.KIND if schedule is not None else NAIVE
-        variants = (Variant(key, knobs, {}, func, constants),)
-        found[key] = Task(name, kind, kernel.workload, _operator(kernel), calls, kernel.macs, variants)
-    return tuple(sorted(found.values(), key=lambda task: (-task.calls * task.macs, task.name)))
+        if variant.workload in found:
+            known = found[variant.workload]
+            found[variant.workload] = replace(known, calls=known.calls + calls)
+            continue
+        operator = _operator(kernel)
+        dtype = parameters(module[name])[1][1] if operator else ""
+        found[variant.workload] = Task(
+            name, variant.kind, kernel.workload, operator, dtype, calls, kernel.macs, (variant,)
+        )
+    return list(found.values())
 
 
-def _calls(module: Any) -> list[tuple[str, int, dict[int, Any], int]]:
-    """Return each kernel's name, its number of inputs, its first call's constants by position, and its calls."""
+def _variant(func: Any, kernel: Kernel | None, constants: dict[int, Any], target: Target, plan: str = "") -> Variant:
+    schedule = find_schedule(kernel, target) if kernel is not None else None
+    knobs = schedule.knobs(kernel, target) if schedule is not None and kernel is not None else ()
+    kind = schedule.KIND if schedule is not None else NAIVE
+    return Variant(workload_key(func), knobs, kind, plan, func, constants)
+
+
+def _with_variants(tasks: list[Task], first: Any, graph: Any, target: Target) -> list[Task]:
+    """Add a variant for each plan: all convolutions take their first plan together, then their second, and so on."""
+    names: dict[PlanKey, list[str]] = {}
+    for task in tasks:
+        if task.operator:
+            key = task.operator, task.dtype
+            names[key] = list(plan_choices(Conv2dGeometry.from_numbers(key[0]), target, key[1]))
+    order = [name for name, *_ in _calls(first, distinct=False)]
+    task_of = {task.name: index for index, task in enumerate(tasks)}
+    by_workload = {task.workload: index for index, task in enumerate(tasks)}
+    for number in range(max(map(len, names.values()), default=0)):
+        plans = {key: listed[number] for key, listed in names.items() if number < len(listed)}
+        module = make_kernels(graph, target, _Library(plans))
+        calls = _calls(module, distinct=False)
+        if len(calls) != len(order):
+            continue
+        for name, (other, _, constants, _) in zip(order, calls, strict=True):
+            index = task_of.get(name, by_workload.get(workload_key(first[name])))
+            if index is None or not tasks[index].operator:
+                continue
+            task = tasks[index]
+            plan = plans.get((task.operator, task.dtype), "")
+            variant = _variant(module[other], analyze(other, module[other]), constants, target, plan)
+            if variant.workload not in {known.workload for known in task.variants}:
+                tasks[index] = replace(task, variants=(*task.variants, variant))
+    return tasks
+
+
+def _calls(module: Any, distinct: bool = True) -> list[tuple[str, int, dict[int, Any], int]]:
+    """Return each kernel's name, its number of inputs, its first call's constants by position, and its calls.
+
+    With ``distinct`` false there is one entry for each call, in the order in which they are made.
+    """
     from tvm import relax
 
-    first: dict[str, dict[int, Any]] = {}
-    inputs: dict[str, int] = {}
-    counts: dict[str, int] = {}
-
-    def visit(expression: Any) -> None:
-        if not isinstance(expression, relax.Call) or getattr(expression.op, "name", "") != "relax.call_tir":
-            return
-        name = str(expression.args[0].name_hint)
-        counts[name] = counts.get(name, 0) + 1
-        if name not in first:
-            inputs[name] = len(expression.args[1].fields)
-            first[name] = {
-                position: argument.data.numpy()
-                for position, argument in enumerate(expression.args[1].fields)
-                if hasattr(argument, "data")
-            }
-
-    relax.analysis.post_order_visit(module["main"], visit)
-    return [(name, inputs[name], first[name], counts[name]) for name in first]
+    made: list[tuple[str, int, dict[int, Any], int]] = []
+    position_of: dict[str, int] = {}
+    for block in module["main"].body.blocks:
+        for binding in block.bindings:
+            call = binding.value
+            if not isinstance(call, relax.Call) or getattr(call.op, "name", "") != "relax.call_tir":
+                continue
+            name = str(call.args[0].name_hint)
+            if distinct and name in position_of:
+                known = made[position_of[name]]
+                made[position_of[name]] = (*known[:3], known[3] + 1)
+                continue
+            position_of[name] = len(made)
+            arguments = call.args[1].fields
+            values = [constant_value(argument) for argument in arguments]
+            constants = {at: value for at, value in enumerate(values) if value is not None}
+            made.append((name, len(arguments), constants, 1))
+    return made
 
 
 def _operator(kernel: Kernel) -> tuple[int, ...]:
-    numbers = kernel.main.note("geometry") if kernel.main is not None else None
+    """Return the numbers of a convolution, not of a depthwise one; empty for other operators."""
+    main = kernel.main
+    numbers = main.note("geometry") if main is not None and main.note("kind", "") != "depthwise" else None
     return tuple(int(number) for number in numbers) if numbers is not None else ()

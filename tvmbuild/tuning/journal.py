@@ -57,6 +57,7 @@ def parse_trial(line: bytes) -> Trial:
     values: dict[str, Any] = json.loads(line)
     known = {key: value for key, value in values.items() if key in _FIELDS}
     known["seconds"] = tuple(float(second) for second in known["seconds"])
+    known.setdefault("plan", "")
     known["operator"] = tuple(int(number) for number in known.get("operator", ()))
     return Trial(**known)
 
@@ -68,7 +69,7 @@ def trial_line(trial: Trial) -> bytes:
         for key, value in dataclasses.asdict(trial).items()
         if value not in ("", (), {}, False) or key in _NEEDED
     }
-    values.update(seconds=list(trial.seconds), choice=dict(trial.choice), plan=dict(trial.plan))
+    values.update(seconds=list(trial.seconds), choice=dict(trial.choice))
     return json.dumps(values, ensure_ascii=False).encode() + b"\n"
 
 

@@ -92,7 +92,7 @@ class Session:
             listener: called after each trial.
             clock: seconds.
         """
-        self.states = [TaskState(task, Search(task, seed, model)) for task in tasks]
+        self.states = [TaskState(task, Search(task, seed, model, task.variant_defaults)) for task in tasks]
         self.limits = limits
         self.curve: list[Point] = []
         self.done = 0

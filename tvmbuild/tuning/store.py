@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tvmbuild.errors import RecordsError
+from tvmbuild.schedules.conv2d_choices import PlanKey
 from tvmbuild.target import Target
 from tvmbuild.tuning.fingerprint import Board
 from tvmbuild.tuning.journal import JOURNAL, read_journal, write_whole
@@ -39,6 +40,41 @@ class BoardRecords:
             if best is not None:
                 found[task] = best
         return found
+
+    def best_of_workloads(self) -> dict[str, Trial]:
+        """Return the best trial of each workload: of a variant that no build uses without a plan, the fastest."""
+        groups: dict[str, list[Trial]] = {}
+        for trial in self.trials:
+            groups.setdefault(trial.workload, []).append(trial)
+        found = {key: best_trial(trials, predicted=self.board.predicted) for key, trials in groups.items()}
+        return {key: trial for key, trial in found.items() if trial is not None}
+
+    def plans(self) -> dict[PlanKey, str]:
+        """Return the best plan of each convolution that was tuned, where that is not the rule's.
+
+        Kernels with the same convolution and different operators fused behind it share its plan: the one with the least
+        sum of times over the default's.
+        """
+        winners = self.winners()
+        ratios: dict[PlanKey, dict[str, list[float]]] = {}
+        for task, trials in by_task(self.trials).items():
+            default, winner = self.default(task), winners.get(task)
+            if default is None or winner is None or not winner.operator:
+                continue
+            best: dict[str, float] = {"": min(t.best for t in trials if t.ok and not t.plan)}
+            if winner.plan:
+                for trial in trials:
+                    best[trial.plan] = min(best.get(trial.plan, trial.best), trial.best)
+            for plan, seconds in best.items():
+                listed = ratios.setdefault((winner.operator, winner.dtype), {})
+                listed.setdefault(plan, []).append(seconds / default.best)
+        chosen = {}
+        for key, plans in ratios.items():
+            tasks = len(plans[""])
+            # A plan that a task did not try, or that did not win there, counts as no gain.
+            sums = {plan: sum(listed) + (tasks - len(listed)) for plan, listed in plans.items()}
+            chosen[key] = min(sums, key=lambda plan: (sums[plan], plan))
+        return {key: plan for key, plan in chosen.items() if plan}
 
     def default(self, task: str) -> Trial | None:
         """Return the trial of a task's default."""

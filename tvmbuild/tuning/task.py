@@ -19,14 +19,16 @@ class Variant:
     Attributes:
         workload: structural hash of the PrimFunc before scheduling, as 16 hexadecimal digits.
         knobs: the open numbers of its schedule.
-        plan: what legalization was told of tiles and algorithm, by name; empty when it followed its rules.
+        kind: its schedule ("conv2d.direct").
+        plan: name of the operator's plan (see ``schedules.conv2d_choices``); "" for the rule's.
         func: the ``tvm.tirx.PrimFunc``.
         constants: arrays for the parameters that are constants of the model (weights as packed), by position.
     """
 
     workload: str
     knobs: tuple[Knob, ...]
-    plan: Mapping[str, int] = field(default_factory=dict)
+    kind: str = ""
+    plan: str = ""
     func: Any = field(default=None, compare=False, repr=False)
     constants: Mapping[int, Any] = field(default_factory=dict, compare=False, repr=False)
 
@@ -50,9 +52,10 @@ class Task:
 
     Attributes:
         name: the PrimFunc's name in this model.
-        kind: its schedule ("conv2d.direct").
+        kind: the schedule of its first variant.
         shape: shapes and parameters, for people.
         operator: numbers that describe the operator, to find near ones; empty where there are none.
+        dtype: element type of the operator; "" where there are no numbers.
         calls: how often the model calls it.
         macs: multiply-accumulates of one call.
         variants: the ways to compute it; the first is what a build without records does.
@@ -62,6 +65,7 @@ class Task:
     kind: str
     shape: str
     operator: tuple[int, ...]
+    dtype: str
     calls: int
     macs: int
     variants: tuple[Variant, ...]
@@ -80,6 +84,14 @@ class Task:
     def default(self) -> Candidate:
         """The candidate that a build without records uses."""
         return Candidate(0, tuple(knob.default for knob in self.variants[0].knobs))
+
+    @property
+    def variant_defaults(self) -> tuple[Candidate, ...]:
+        """The candidate of each variant whose knobs are the rule's, the default's first."""
+        return tuple(
+            Candidate(index, tuple(knob.default for knob in variant.knobs))
+            for index, variant in enumerate(self.variants)
+        )
 
     def choice(self, candidate: Candidate) -> Choice:
         """Return a candidate's values by knob."""

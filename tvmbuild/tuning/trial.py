@@ -45,7 +45,7 @@ class Trial:
         task: hash of the task.
         workload: hash of the variant that was tried.
         choice: values of its knobs.
-        plan: what legalization was told.
+        plan: name of the operator's plan (see ``schedules.conv2d_choices``); "" for the rule's.
         seconds: figures of the repeats; empty when it failed.
         cause: why it failed, or "".
         message: what was said then.
@@ -53,6 +53,7 @@ class Trial:
         kind: the schedule ("conv2d.direct").
         shape: shapes and parameters, for people.
         operator: numbers of the operator, to find near ones.
+        dtype: element type of the operator.
         is_default: whether it is the choice of a build without records.
         time: seconds since 1970, when it ended.
     """
@@ -60,7 +61,7 @@ class Trial:
     task: str
     workload: str
     choice: Mapping[str, int]
-    plan: Mapping[str, int]
+    plan: str
     seconds: tuple[float, ...]
     cause: str = ""
     message: str = ""
@@ -68,6 +69,7 @@ class Trial:
     kind: str = ""
     shape: str = ""
     operator: tuple[int, ...] = ()
+    dtype: str = ""
     is_default: bool = False
     time: float = 0.0
 

@@ -195,9 +195,10 @@ class Trier:
             cause=outcome.cause if isinstance(outcome, Failure) else "",
             message=outcome.message[:400] if isinstance(outcome, Failure) else "",
             readings={} if isinstance(outcome, Failure) else dict(outcome.readings),
-            kind=task.kind,
+            kind=variant.kind or task.kind,
             shape=task.shape,
             operator=task.operator,
+            dtype=task.dtype,
             is_default=candidate == task.default and not failed,
             time=round(time.time(), 3),
         )
