@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format models bench-kernels release lock clean
+.PHONY: help setup demo test test-unit lint format models bench-kernels bench-tune release lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ models: setup ## fetch the real models and pictures that demo and tests use into
 
 bench-kernels: setup ## measure the kernels and write docs/performance.md: minutes
 	@$(RUN) benchmarks/kernels.py
+
+bench-tune: setup models ## tune two models for this machine and write the tables of docs/tuning.md: 45 minutes
+	@$(RUN) benchmarks/tune.py
 
 release: setup models ## build, verify, bundle and (with TVMBUILD_KEY) sign the models of examples/release
 	@$(RUN) -m tvmbuild release --project examples/release --explain
