@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tvmbuild.predict import llvm
 from tvmbuild.predict.core_model import CoreModel
@@ -48,17 +48,51 @@ class PricedBlock:
         return max(self.compute_cycles, self.miss_cycles)
 
 
-def price_profile(profile: Profile, core: CoreModel, tools: llvm.LlvmTools) -> list[PricedBlock]:
+@dataclass
+class PriceCache:
+    """What LLVM said of instructions and blocks, for one core: many profiles share the code of the runtime.
+
+    Threads may share it: at worst two ask LLVM the same.
+    """
+
+    texts: dict[str, str | None] = field(default_factory=dict)
+    costs: dict[tuple[str, ...], llvm.BlockCost | None] = field(default_factory=dict)
+
+    def disassemble(self, tools: llvm.LlvmTools, words: set[str]) -> dict[str, str]:
+        """Return what ``llvm.disassemble`` does."""
+        new = {word for word in words if word not in self.texts}
+        if new:
+            found = llvm.disassemble(tools, new)
+            self.texts.update({word: found.get(word) for word in new})
+        return {word: text for word in words if (text := self.texts[word]) is not None}
+
+    def price(self, tools: llvm.LlvmTools, cpu: str, bodies: Sequence[tuple[str, ...]]) -> list[llvm.BlockCost | None]:
+        """Return what ``llvm.price`` does."""
+        new = list(dict.fromkeys(body for body in bodies if body not in self.costs))
+        self.costs.update(zip(new, llvm.price(tools, cpu, new), strict=True))
+        return [self.costs[body] for body in bodies]
+
+
+def price_profile(
+    profile: Profile, core: CoreModel, tools: llvm.LlvmTools, cache: PriceCache | None = None
+) -> list[PricedBlock]:
     """Price the blocks that make up nearly all executed instructions.
+
+    Args:
+        profile: what was executed.
+        core: the core to price for.
+        tools: LLVM's programs.
+        cache: what is known already of this core; it is added to.
 
     Raises:
         ToolchainError: LLVM's programs could not be run.
     """
     hot = _hot_blocks(profile)
-    texts = llvm.disassemble(tools, {word for block in hot for word in block.words})
+    cache = cache or PriceCache()
+    texts = cache.disassemble(tools, {word for block in hot for word in block.words})
     superblocks = join(hot, texts)
     bodies = [tuple(texts[word] for word in block.words if word in texts) for block in superblocks]
-    costs = llvm.price(tools, core.llvm_cpu, bodies)
+    costs = cache.price(tools, core.llvm_cpu, bodies)
     executions: Counter[int] = Counter()
     for block in profile.blocks:
         executions[block.address] += block.count

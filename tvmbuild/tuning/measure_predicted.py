@@ -9,7 +9,7 @@ from tvmbuild.errors import DeviceError, TargetError, TvmbuildError
 from tvmbuild.predict.core_model import core_model
 from tvmbuild.predict.llvm import find_llvm
 from tvmbuild.predict.predictor import run_profiled
-from tvmbuild.predict.pricing import price_profile
+from tvmbuild.predict.pricing import PriceCache, price_profile
 from tvmbuild.target import Target
 from tvmbuild.tuning.causes import cause_of
 from tvmbuild.tuning.fingerprint import predicted_board
@@ -37,6 +37,7 @@ class PredictedMeasurer:
         self._target = target
         self._core = core_model(target)
         self._tools = find_llvm()
+        self._prices = PriceCache()
         self.board = predicted_board(target, self._core, self._tools.version)
         self.slots = slots or len(os.sched_getaffinity(0))
 
@@ -50,7 +51,7 @@ class PredictedMeasurer:
     def _predict(self, run: Run) -> Measured | Failure:
         try:
             profile, result = run_profiled(run.library, self._target, run.inputs, caches=True, timeout=RUN_SECONDS)
-            blocks = price_profile(profile, self._core, self._tools)
+            blocks = price_profile(profile, self._core, self._tools, self._prices)
         except DeviceError as error:
             return Failure(cause_of(error), error.message)
         except TvmbuildError as error:
