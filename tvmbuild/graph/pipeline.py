@@ -95,9 +95,9 @@ def optimize(
     return state.mod, report
 
 
-def prepare_graph(mod: IRModule, target: Target, *, fp16: bool = False) -> IRModule:
-    """Run the phases that know nothing of kernels; ``make_kernels`` goes on, as often as one likes."""
-    state = _State(mod, target, None, None, fp16)
+def prepare_graph(mod: IRModule, target: Target, kernels: KernelLibrary, *, fp16: bool = False) -> IRModule:
+    """Run the phases before legalization; ``make_kernels`` goes on, as often as one likes."""
+    state = _State(mod, target, kernels, None, fp16)
     for name, phase in PHASES.items():
         if name == _FIRST_OF_KERNELS:
             break
@@ -226,7 +226,7 @@ PHASES: dict[str, Callable[[_State], None]] = {
 }
 
 
-#: The first phase that depends on the kernel library.
+#: The first phase of ``make_kernels``.
 _FIRST_OF_KERNELS = "legalize"
 
 

@@ -39,6 +39,9 @@ class TunedSchedules:
     differs from a tuned one in the image's size alone gets that one's, and all others follow the rules.
     """
 
+    emit_conv2d = staticmethod(schedules.emit_conv2d)
+    emit_matmul = staticmethod(schedules.emit_matmul)
+
     def __init__(self, records: Sequence[BoardRecords]) -> None:
         """Take the best of each board, the first board's first."""
         self._best: dict[str, tuple[Trial, BoardRecords]] = {}

@@ -30,6 +30,9 @@ class _Library:
 
     plans: Plans = field(default_factory=dict)
 
+    emit_conv2d = staticmethod(schedules.emit_conv2d)
+    emit_matmul = staticmethod(schedules.emit_matmul)
+
     def legalize_map(self, target: Target) -> Mapping[str, Any]:
         """See ``schedules.legalize_map``."""
         return schedules.legalize_map(target, self.plans)
@@ -56,7 +59,7 @@ def extract_tasks(model: Path, target: Target, options: BuildOptions, *, plans: 
     prepared = prepare(
         model, parse_shapes(options.shape), values=parse_values(options.value), compare=False, seed=options.seed
     )
-    graph = prepare_graph(to_relax(prepared), target, fp16=options.fp16)
+    graph = prepare_graph(to_relax(prepared), target, _Library(), fp16=options.fp16)
     first = make_kernels(graph, target, _Library())
     tasks = tasks_of(first, target)
     if plans:
