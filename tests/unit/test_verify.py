@@ -47,6 +47,13 @@ def test_an_artifact_in_half_precision_has_a_tolerance_of_its_own(fp16: bool, dt
     assert own_tolerance(Artifact(Path(), manifest), spec) == allowed
 
 
+@pytest.mark.parametrize(("dtype", "allowed"), [("float32", 0.1), ("uint8", 0.1), ("int64", 0)])
+def test_an_artifact_with_integer_kernels_may_differ_by_steps(dtype: str, allowed: float) -> None:
+    spec = TensorSpec("y", dtype, (2,))
+    manifest = Manifest("m", {}, (), (spec,), {}, {}, {}, fusion={"int8": {"int8": 10, "total": 20}})
+    assert own_tolerance(Artifact(Path(), manifest), spec) == allowed
+
+
 def test_integers_must_be_equal() -> None:
     spec = TensorSpec("y", "int64", (2,))
     assert difference(spec, np.array([1, 2]), np.array([1, 2]), 0.0).passed
