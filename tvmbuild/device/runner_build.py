@@ -9,7 +9,7 @@ from pathlib import Path
 from tvmbuild.cache import cached_folder
 from tvmbuild.elf import check_compatible
 from tvmbuild.progress import stage
-from tvmbuild.runtime_libs import RuntimeLibraries, runtime_libraries
+from tvmbuild.runtime_libs import RuntimeLibraries, pinned_versions, runtime_libraries
 from tvmbuild.target import Target
 from tvmbuild.toolchain import Toolchain, find_toolchain, run_compiler
 
@@ -68,7 +68,7 @@ def _key(target: Target, toolchain: Toolchain, runtime: RuntimeLibraries) -> str
 def _compile(folder: Path, target: Target, toolchain: Toolchain, runtime: RuntimeLibraries) -> None:
     program = folder / RUNNER_NAME
     sources = [path for path in runner_sources() if path.suffix == ".cc"]
-    options = list(_OPTIONS)
+    options = [*_OPTIONS, f'-DTVMBUILD_RUNTIME_VERSION="{pinned_versions()[0]}"']
     if toolchain.links_old_glibc:
         sources = [path for path in sources if path.name != "start.cc"]
     else:

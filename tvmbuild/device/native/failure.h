@@ -14,6 +14,7 @@ enum class ExitCode : int {
   kInput = 4,    // an input file is damaged or does not fit the model
   kRun = 5,      // the model failed while it ran
   kOutput = 6,   // an output cannot be written
+  kServe = 7,    // the server cannot listen
 };
 
 class Failure : public std::runtime_error {

@@ -5,38 +5,14 @@
 #ifndef TVMBUILD_MODEL_H_
 #define TVMBUILD_MODEL_H_
 
-#include <tvm/ffi/c_api.h>
-
 #include <cstddef>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "npy.h"
+#include "value.h"
 
 namespace tvmbuild {
-
-// Owns one value of tvm-ffi.
-class Value {
- public:
-  Value() = default;
-  explicit Value(TVMFFIAny any) : any_(any) {}
-  Value(Value&& other) noexcept : any_(std::exchange(other.any_, TVMFFIAny{})) {}
-  Value& operator=(Value&& other) noexcept {
-    std::swap(any_, other.any_);
-    return *this;
-  }
-  ~Value() {
-    if (any_.type_index >= kTVMFFIStaticObjectBegin) TVMFFIObjectDecRef(any_.v_obj);
-  }
-
-  int32_t type() const { return any_.type_index; }
-  const TVMFFIAny& any() const { return any_; }
-  TVMFFIObject* object() const { return any_.v_obj; }
-
- private:
-  TVMFFIAny any_{};
-};
 
 // One tensor that the model returned.
 struct Output {

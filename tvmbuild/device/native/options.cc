@@ -7,6 +7,7 @@ namespace tvmbuild {
 const char kUsage[] =
     "usage: tvmbuild-runner LIB.so [--input a.npy]... [--output-dir DIR] [--repeat N] [--warmup N]\n"
     "                       [--threads N] [--json] [--markers]\n"
+    "       tvmbuild-runner serve --help\n"
     "\n"
     "Runs a model that tvmbuild compiled. Inputs are .npy files in the order of the model's inputs;\n"
     "outputs become DIR/output_0.npy, DIR/output_1.npy, ... The folder must exist.\n"
@@ -19,11 +20,9 @@ const char kUsage[] =
     "  --json            print one line of JSON\n"
     "  --markers         mark the timed runs for tvmbuild's instruction counter\n"
     "\n"
-    "exit codes: 2 usage, 3 library, 4 input, 5 run, 6 output\n";
+    "exit codes: 2 usage, 3 library, 4 input, 5 run, 6 output, 7 serve\n";
 
-namespace {
-
-int Number(const std::string& flag, const std::string& text, int least) {
+int ParseNumber(const std::string& flag, const std::string& text, int least) {
   int value = 0;
   bool valid = !text.empty() && text.size() <= 8;
   for (const char c : text) {
@@ -35,8 +34,6 @@ int Number(const std::string& flag, const std::string& text, int least) {
   }
   return value;
 }
-
-}  // namespace
 
 Options ParseOptions(int argc, char** argv) {
   Options options;
@@ -51,11 +48,11 @@ Options ParseOptions(int argc, char** argv) {
     } else if (flag == "--output-dir") {
       options.output_dir = value();
     } else if (flag == "--repeat") {
-      options.repeat = Number(flag, value(), 1);
+      options.repeat = ParseNumber(flag, value(), 1);
     } else if (flag == "--warmup") {
-      options.warmup = Number(flag, value(), 0);
+      options.warmup = ParseNumber(flag, value(), 0);
     } else if (flag == "--threads") {
-      options.threads = Number(flag, value(), 1);
+      options.threads = ParseNumber(flag, value(), 1);
     } else if (flag == "--json") {
       options.json = true;
     } else if (flag == "--markers") {

@@ -21,6 +21,9 @@ struct Options {
 
 extern const char kUsage[];
 
+// The whole number that follows a flag. Throws Failure(kUsage) when it is none, or less than `least`.
+int ParseNumber(const std::string& flag, const std::string& text, int least);
+
 // Throws Failure(kUsage).
 Options ParseOptions(int argc, char** argv);
 

@@ -1,11 +1,9 @@
-// tvmbuild-runner: loads a compiled model, runs it on .npy inputs, times it and writes its outputs.
+// tvmbuild-runner: loads a compiled model, runs it on .npy inputs, times it and writes its outputs; or serves clients.
 
-#include <sched.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <exception>
 #include <string>
 #include <vector>
@@ -15,6 +13,9 @@
 #include "model.h"
 #include "npy.h"
 #include "options.h"
+#include "serve.h"
+#include "serve_options.h"
+#include "threads.h"
 
 namespace tvmbuild {
 namespace {
@@ -75,16 +76,6 @@ void PrintText(const std::vector<double>& seconds, const std::vector<Output>& ou
               static_cast<double>(PeakResidentBytes()) / (1024.0 * 1024.0));
 }
 
-// Tells the runtime how many threads to use. Left alone it takes half the cores of an x86 machine, and reads their number
-// from /sys anew for each parallel kernel.
-void SetThreads(int asked) {
-  cpu_set_t cores;
-  const int usable = sched_getaffinity(0, sizeof(cores), &cores) == 0 ? CPU_COUNT(&cores) : 1;
-  const int replace = asked > 0 ? 1 : 0;
-  if (!replace && std::getenv("OMP_NUM_THREADS") != nullptr) return;
-  setenv("TVM_NUM_THREADS", std::to_string(replace ? asked : usable).c_str(), replace);
-}
-
 void Run(const Options& options) {
   SetThreads(options.threads);
   Model model(options.library);
@@ -106,7 +97,12 @@ void Run(const Options& options) {
 }  // namespace tvmbuild
 
 int main(int argc, char** argv) {
+  const bool serves = argc > 1 && std::string(argv[1]) == "serve";
   try {
+    if (serves) {
+      tvmbuild::Serve(argc - 2, argv + 2);
+      return 0;
+    }
     const tvmbuild::Options options = tvmbuild::ParseOptions(argc, argv);
     if (options.help) {
       std::fputs(tvmbuild::kUsage, stdout);
@@ -116,7 +112,9 @@ int main(int argc, char** argv) {
     return std::fflush(stdout) == 0 ? 0 : static_cast<int>(tvmbuild::ExitCode::kOutput);
   } catch (const tvmbuild::Failure& failure) {
     std::fprintf(stderr, "tvmbuild-runner: %s\n", failure.what());
-    if (failure.code() == static_cast<int>(tvmbuild::ExitCode::kUsage)) std::fputs(tvmbuild::kUsage, stderr);
+    if (failure.code() == static_cast<int>(tvmbuild::ExitCode::kUsage)) {
+      std::fputs(serves ? tvmbuild::kServeUsage : tvmbuild::kUsage, stderr);
+    }
     return failure.code();
   } catch (const std::exception& error) {
     std::fprintf(stderr, "tvmbuild-runner: %s\n", error.what());

@@ -1,0 +1,17 @@
+// The functions that a client of the RPC server may call by name, besides those of the runtime library.
+#ifndef TVMBUILD_REMOTE_FUNCTIONS_H_
+#define TVMBUILD_REMOTE_FUNCTIONS_H_
+
+#include <string>
+
+#include "board.h"
+
+namespace tvmbuild {
+
+// Registers tvm.rpc.server.{workpath,listdir,load_module,download_linked_module}, whose files live in `folder`, and
+// tvmbuild.{fingerprint,health}, which return JSON. Throws Failure when the runtime refuses.
+void RegisterRemoteFunctions(const std::string& folder, const BoardSource& source);
+
+}  // namespace tvmbuild
+
+#endif  // TVMBUILD_REMOTE_FUNCTIONS_H_

@@ -1,0 +1,201 @@
+#include "serve.h"
+
+#include <poll.h>
+#include <signal.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <string>
+
+#include "board.h"
+#include "failure.h"
+#include "json.h"
+#include "serve_options.h"
+#include "session.h"
+#include "socket.h"
+#include "threads.h"
+#include "tracker.h"
+
+namespace tvmbuild {
+namespace {
+
+constexpr int32_t kMagic = 0xFF271;
+constexpr int32_t kMismatch = kMagic + 2;
+constexpr int32_t kMaxKey = 4096;
+constexpr int kHandshakeMs = 5000;
+constexpr int kPingMs = 2000;
+// Pings after which a match key that was given to a client, but never shown, is replaced.
+constexpr int kUnclaimedPings = 4;
+// The tracker is told how the board is doing every so many pings.
+constexpr int kHealthPings = 5;
+
+volatile sig_atomic_t stop = 0;
+
+void Stop(int) { stop = 1; }
+
+void Log(const std::string& line) {
+  std::fprintf(stderr, "tvmbuild-runner: %s\n", line.c_str());
+  std::fflush(stderr);
+}
+
+class Server {
+ public:
+  explicit Server(ServeOptions options)
+      : options_(std::move(options)),
+        listener_(Listen(options_.host, options_.first_port, options_.last_port, &port_)),
+        tracker_(options_.tracker, options_.key, port_),
+        fingerprint_(FingerprintJson(options_.source)) {}
+
+  void Run() {
+    Log("listening on " + options_.host + ":" + std::to_string(port_) + " as " + options_.key);
+    while (stop == 0) {
+      SessionRequest request;
+      if (!WaitForClient(&request)) continue;
+      Tell(&request);
+      Log("session of " + request.peer + (request.user.empty() ? "" : " (" + request.user + ")"));
+      const std::string peer = request.peer;
+      Log("session of " + peer + ": " + ServeSession(std::move(request), options_.source, &stop));
+      Tell(nullptr);
+    }
+  }
+
+ private:
+  bool has_tracker() const { return options_.tracker.port != 0; }
+
+  // What the tracker's summary shows of this board, beside what TVM's own servers tell.
+  std::string Facts(const SessionRequest* session) const {
+    JsonMembers json;
+    json.AddRaw("fingerprint", fingerprint_);
+    json.AddRaw("health", HealthJson(options_.source));
+    JsonMembers held;
+    if (session != nullptr) {
+      held.Add("peer", session->peer);
+      held.Add("user", session->user);
+      held.Add("since", static_cast<int64_t>(std::time(nullptr)));
+    }
+    json.AddRaw("session", session != nullptr ? held.Object() : "null");
+    return json.members();
+  }
+
+  void Tell(const SessionRequest* session) {
+    if (tracker_.connected()) tracker_.Update(Facts(session));
+  }
+
+  // Connects to the tracker if need be, and offers this board. Says once that it does not answer.
+  bool Announce() {
+    if (!tracker_.connected()) {
+      std::string why;
+      if (!tracker_.Connect(Facts(nullptr), &why)) {
+        if (!complained_) {
+          Log("the tracker " + options_.tracker.host + ":" + std::to_string(options_.tracker.port) +
+              " does not answer (" + why + "); trying again");
+        }
+        complained_ = true;
+        return false;
+      }
+      complained_ = false;
+      Log("registered with the tracker");
+    }
+    match_key_ = NewMatchKey(options_.key);
+    return tracker_.Offer(match_key_);
+  }
+
+  // Waits for one client that shows the right key.
+  bool WaitForClient(SessionRequest* request) {
+    match_key_ = options_.key;
+    if (has_tracker() && !Announce()) {
+      poll(nullptr, 0, kPingMs);
+      return false;
+    }
+    int unclaimed = 0;
+    for (int pings = 1; stop == 0; ++pings) {
+      pollfd waited{listener_.number(), POLLIN, 0};
+      if (poll(&waited, 1, kPingMs) > 0) {
+        if (Greet(request)) return true;
+        continue;
+      }
+      if (!has_tracker()) continue;
+      unclaimed = tracker_.IsWaiting(match_key_) ? 0 : unclaimed + 1;
+      if (pings % kHealthPings == 0) Tell(nullptr);
+      if (!tracker_.connected()) {
+        Log("the tracker is gone");
+        return false;
+      }
+      if (unclaimed > kUnclaimedPings) return false;
+    }
+    return false;
+  }
+
+  // Reads what the client shows: "client:KEY -timeout=SECONDS -user=NAME".
+  bool Greet(SessionRequest* request) {
+    request->connection = Accept(listener_.number(), &request->peer);
+    const int socket = request->connection.number();
+    if (!request->connection.open()) return false;
+    SetTimeLimit(socket, kHandshakeMs);
+    int32_t magic = 0, size = 0;
+    if (!ReceiveAll(socket, &magic, sizeof(magic)) || magic != kMagic || !ReceiveAll(socket, &size, sizeof(size)) ||
+        size <= 0 || size > kMaxKey) {
+      return false;
+    }
+    std::string shown(static_cast<size_t>(size), '\0');
+    if (!ReceiveAll(socket, &shown[0], shown.size())) return false;
+    const size_t end = shown.find(' ');
+    if (shown.substr(0, end) != "client:" + match_key_) {
+      SendAll(socket, &kMismatch, sizeof(kMismatch));
+      Log(request->peer + " showed a wrong key");
+      return false;
+    }
+    if (end != std::string::npos) ReadClientOptions(shown.substr(end), request);
+    const std::string own = "server:" + options_.key;
+    const auto length = static_cast<int32_t>(own.size());
+    SetTimeLimit(socket, 0);
+    KeepAlive(socket);
+    return SendAll(socket, &kMagic, sizeof(kMagic)) && SendAll(socket, &length, sizeof(length)) &&
+           SendAll(socket, own.data(), own.size());
+  }
+
+  static std::string ClientOption(const std::string& text, const std::string& name) {
+    const size_t at = text.find(" -" + name + "=");
+    if (at == std::string::npos) return "";
+    const size_t start = at + name.size() + 3;
+    return text.substr(start, text.find(' ', start) - start);
+  }
+
+  static void ReadClientOptions(const std::string& text, SessionRequest* request) {
+    request->user = ClientOption(text, "user");
+    const std::string seconds = ClientOption(text, "timeout");
+    if (!seconds.empty()) request->timeout_ms = static_cast<int>(1000 * std::atof(seconds.c_str()));
+  }
+
+  ServeOptions options_;
+  int port_ = 0;
+  Descriptor listener_;
+  Tracker tracker_;
+  std::string fingerprint_;
+  std::string match_key_;
+  bool complained_ = false;
+};
+
+}  // namespace
+
+void Serve(int argc, char** argv) {
+  const ServeOptions options = ParseServeOptions(argc, argv);
+  if (options.help) {
+    std::fputs(kServeUsage, stdout);
+    return;
+  }
+  for (const int number : {SIGTERM, SIGINT}) {
+    struct sigaction action{};
+    action.sa_handler = Stop;
+    sigaction(number, &action, nullptr);
+  }
+  signal(SIGPIPE, SIG_IGN);
+  SetThreads(options.threads);
+  RemoveAbandonedFolders();
+  Server(options).Run();
+  Log("stopped");
+}
+
+}  // namespace tvmbuild

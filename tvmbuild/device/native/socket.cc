@@ -1,0 +1,135 @@
+#include "socket.h"
+
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+#include "failure.h"
+
+namespace tvmbuild {
+namespace {
+
+struct FreeAddresses {
+  void operator()(addrinfo* list) const { freeaddrinfo(list); }
+};
+using Addresses = std::unique_ptr<addrinfo, FreeAddresses>;
+
+Addresses Resolve(const std::string& host, int port, bool passive, std::string* why) {
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = passive ? AI_PASSIVE : 0;
+  addrinfo* list = nullptr;
+  const int code = getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &list);
+  if (code != 0) *why = gai_strerror(code);
+  return Addresses(code == 0 ? list : nullptr);
+}
+
+bool ConnectWithin(int socket, const addrinfo& to, int timeout_ms, std::string* why) {
+  const int flags = fcntl(socket, F_GETFL);
+  fcntl(socket, F_SETFL, flags | O_NONBLOCK);
+  int error = connect(socket, to.ai_addr, to.ai_addrlen) == 0 ? 0 : errno;
+  if (error == EINPROGRESS) {
+    pollfd waited{socket, POLLOUT, 0};
+    const int ready = poll(&waited, 1, timeout_ms);
+    error = ready == 0 ? ETIMEDOUT : ready < 0 ? errno : 0;
+    socklen_t size = sizeof(error);
+    if (ready > 0) getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &size);
+  }
+  fcntl(socket, F_SETFL, flags);
+  if (error != 0) *why = std::strerror(error);
+  return error == 0;
+}
+
+void SetOption(int socket, int level, int name, int value) { setsockopt(socket, level, name, &value, sizeof(value)); }
+
+}  // namespace
+
+void Descriptor::Close() {
+  if (number_ >= 0) close(number_);
+  number_ = -1;
+}
+
+Descriptor Listen(const std::string& host, int first, int last, int* port) {
+  std::string why = "no port is free";
+  for (*port = first; *port <= last; ++*port) {
+    const Addresses list = Resolve(host, *port, true, &why);
+    if (list == nullptr) break;
+    Descriptor listener(socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    SetOption(listener.number(), SOL_SOCKET, SO_REUSEADDR, 1);
+    if (bind(listener.number(), list->ai_addr, list->ai_addrlen) == 0 && listen(listener.number(), 16) == 0) return listener;
+    why = std::strerror(errno);
+    if (errno != EADDRINUSE) break;
+  }
+  const std::string ports = first == last ? std::to_string(first) : std::to_string(first) + " to " + std::to_string(last);
+  throw Failure(ExitCode::kServe, "cannot listen on " + host + ", port " + ports + ": " + why);
+}
+
+Descriptor Connect(const Address& address, int timeout_ms, std::string* why) {
+  const Addresses list = Resolve(address.host, address.port, false, why);
+  for (const addrinfo* at = list.get(); at != nullptr; at = at->ai_next) {
+    Descriptor connection(socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (connection.open() && ConnectWithin(connection.number(), *at, timeout_ms, why)) return connection;
+  }
+  return Descriptor();
+}
+
+Descriptor Accept(int listener, std::string* peer) {
+  sockaddr_storage from{};
+  socklen_t size = sizeof(from);
+  Descriptor connection(accept4(listener, reinterpret_cast<sockaddr*>(&from), &size, SOCK_CLOEXEC));
+  char host[64] = "?", port[16] = "?";
+  getnameinfo(reinterpret_cast<sockaddr*>(&from), size, host, sizeof(host), port, sizeof(port),
+              NI_NUMERICHOST | NI_NUMERICSERV);
+  *peer = std::string(host) + ":" + port;
+  if (connection.open()) SetOption(connection.number(), IPPROTO_TCP, TCP_NODELAY, 1);
+  return connection;
+}
+
+bool SendAll(int socket, const void* data, size_t size) {
+  const char* at = static_cast<const char*>(data);
+  while (size > 0) {
+    const ssize_t count = send(socket, at, size, MSG_NOSIGNAL);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return false;
+    at += count;
+    size -= static_cast<size_t>(count);
+  }
+  return true;
+}
+
+bool ReceiveAll(int socket, void* data, size_t size) {
+  char* at = static_cast<char*>(data);
+  while (size > 0) {
+    const ssize_t count = recv(socket, at, size, 0);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return false;
+    at += count;
+    size -= static_cast<size_t>(count);
+  }
+  return true;
+}
+
+void SetTimeLimit(int socket, int timeout_ms) {
+  const timeval limit{timeout_ms / 1000, (timeout_ms % 1000) * 1000};
+  setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+  setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+}
+
+void KeepAlive(int socket) {
+  SetOption(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
+  SetOption(socket, IPPROTO_TCP, TCP_KEEPIDLE, 20);
+  SetOption(socket, IPPROTO_TCP, TCP_KEEPINTVL, 10);
+  SetOption(socket, IPPROTO_TCP, TCP_KEEPCNT, 4);
+}
+
+}  // namespace tvmbuild
