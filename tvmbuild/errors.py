@@ -134,7 +134,58 @@ class CheckFailedError(TvmbuildError):
     """`doctor` found something that has to be mended."""
 
     exit_code = 17
-    meaning = "doctor found a problem"
+    meaning = "doctor or device check found a problem"
+
+
+class TrackerError(DeviceError):
+    """The tracker does not answer, or what answers is no tracker."""
+
+    exit_code = 30
+    meaning = "the tracker does not answer"
+
+
+class BoardKeyError(DeviceError):
+    """The tracker knows no board of the key."""
+
+    exit_code = 31
+    meaning = "the tracker knows no board of that key"
+
+
+class BoardBusyError(DeviceError):
+    """All boards of the key are in use."""
+
+    exit_code = 32
+    meaning = "no board of that key became free in time"
+
+
+class BoardMismatchError(DeviceError):
+    """The board has another core or another runtime than the target needs."""
+
+    exit_code = 33
+    meaning = "the board has another core or runtime version than the target"
+
+
+class MeasureError(DeviceError):
+    """A run on a board behind a tracker failed; ``cause`` is one of ``CAUSES``, ``board`` its "host:port" or ""."""
+
+    exit_code = 34
+    meaning = "a run on a board behind a tracker failed"
+    #: "upload": the library did not get there; "load": the board refuses it; "time-out"; "crash": the process died;
+    #: "lost": the connection broke; "wrong": the call itself failed.
+    CAUSES = ("upload", "load", "time-out", "crash", "lost", "wrong")
+
+    def __init__(self, cause: str, message: str, hint: str = "", board: str = "") -> None:
+        """Store the cause and the board beside message and hint."""
+        super().__init__(message, hint, {"cause": cause, "board": board})
+        self.cause = cause
+        self.board = board
+
+
+class ProvisionError(DeviceError):
+    """A board could not be set up over SSH."""
+
+    exit_code = 35
+    meaning = "a board could not be set up over SSH"
 
 
 class RecordsError(TvmbuildError):

@@ -155,6 +155,8 @@ class VerifyOptions:
 
     Attributes:
         on: device: "auto", "local", "emulated" or "rpc".
+        tracker: "HOST:PORT" of the tracker, for "rpc".
+        key: what to ask the tracker for; "" for the target's name.
         inputs: sample inputs (.npz, .npy, an image, or a folder of them); None for seeded random ones.
         samples: number of random inputs, or the most to take from a folder.
         seed: seed of the random inputs.
@@ -165,6 +167,8 @@ class VerifyOptions:
     """
 
     on: str = "auto"
+    tracker: str = ""
+    key: str = ""
     inputs: Path | None = None
     samples: int = 1
     seed: int = 0
@@ -179,6 +183,8 @@ class BenchOptions:
 
     Attributes:
         on: device: "auto", "local", "emulated" or "rpc".
+        tracker: "HOST:PORT" of the tracker, for "rpc".
+        key: what to ask the tracker for; "" for the target's name.
         runs: timed runs in all, spread over the rounds.
         warmup: runs before each round that are not timed.
         inputs: one sample (.npz, .npy or an image); None for seeded random ones.
@@ -188,6 +194,8 @@ class BenchOptions:
     """
 
     on: str = "auto"
+    tracker: str = ""
+    key: str = ""
     runs: int = 50
     warmup: int = 2
     inputs: Path | None = None

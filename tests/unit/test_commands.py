@@ -45,8 +45,12 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         assert "--json" in shown
 
 
+def error_classes(base: type[errors.TvmbuildError] = errors.TvmbuildError) -> list[type[errors.TvmbuildError]]:
+    return [found for cls in base.__subclasses__() for found in (cls, *error_classes(cls))]
+
+
 def test_each_class_of_error_has_a_code_of_its_own() -> None:
-    classes = errors.TvmbuildError.__subclasses__()
+    classes = error_classes()
     codes = [cls.exit_code for cls in classes]
     assert len(set(codes)) == len(codes)
     assert set(codes).isdisjoint({0, 1, errors.INTERRUPTED})
@@ -55,7 +59,7 @@ def test_each_class_of_error_has_a_code_of_its_own() -> None:
 
 def test_the_readme_lists_every_exit_code() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    for cls in errors.TvmbuildError.__subclasses__():
+    for cls in error_classes():
         assert f"| {cls.exit_code} | {cls.meaning} |" in readme
 
 

@@ -37,10 +37,10 @@ def test_an_unknown_kind_names_the_nearest() -> None:
     assert "'emulated'" in caught.value.hint
 
 
-def test_rpc_says_not_yet_and_what_to_do_meanwhile() -> None:
-    with pytest.raises(DeviceError, match="cannot be used yet") as caught:
+def test_rpc_without_a_tracker_says_how_to_give_one() -> None:
+    with pytest.raises(OptionError, match="needs the tracker's address") as caught:
         open_device("rpc", RPI4)
-    assert "--on emulated" in caught.value.hint
+    assert "--tracker HOST:PORT" in caught.value.hint
 
 
 @pytest.mark.usefixtures("_runner")

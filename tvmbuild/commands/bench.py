@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
+from tvmbuild.commands.console import Console, Json, Key, Quiet, Tracker, Verbose, size_text
 
 if TYPE_CHECKING:
     from tvmbuild.options import BenchOptions
@@ -21,6 +21,8 @@ def bench(
         Path, typer.Argument(help="The .so, .tar or .json of an artifact, or a bundle.", metavar="ARTIFACT")
     ],
     on: Annotated[str | None, typer.Option(help="Device: auto, local, emulated or rpc. [auto]")] = None,
+    tracker: Tracker = None,
+    key: Key = None,
     predict: Annotated[
         bool, typer.Option("--predict", help="Predict cycles on the target's core, kernel by kernel (one thread).")
     ] = False,
@@ -50,6 +52,8 @@ def bench(
     console = Console(as_json, verbose, quiet)
     flags = {
         "on": on,
+        "tracker": tracker,
+        "key": key,
         "runs": runs,
         "warmup": warmup,
         "inputs": inputs,
@@ -105,7 +109,9 @@ def _time(console: Console, path: Path, options: BenchOptions, model: Path | Non
 
     opened = open_artifact(path)
     with console.stages():
-        outcome = run_bench(opened, open_device(options.on, target_of(opened)), options, model)
+        outcome = run_bench(
+            opened, open_device(options.on, target_of(opened), tracker=options.tracker, key=options.key), options, model
+        )
     console.result(outcome.to_json())
     if not outcome.timed:
         console.text("These are the emulator's times: they say nothing about a board. Use --predict.")

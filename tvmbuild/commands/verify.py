@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
+from tvmbuild.commands.console import Console, Json, Key, Quiet, Tracker, Verbose, size_text
 
 
 def verify(
@@ -19,6 +19,8 @@ def verify(
         Path | None, typer.Option("--signature", help="Public key that must have signed it, or its release's folder.")
     ] = None,
     on: Annotated[str | None, typer.Option(help="Device: auto, local, emulated or rpc. [auto]")] = None,
+    tracker: Tracker = None,
+    key: Key = None,
     inputs: Annotated[
         Path | None, typer.Option(help="Sample inputs: .npz, .npy, an image, or a folder. [random, from the seed]")
     ] = None,
@@ -58,6 +60,8 @@ def verify(
         console.text(_check_signature(artifact, signature))
     flags = {
         "on": on,
+        "tracker": tracker,
+        "key": key,
         "inputs": inputs,
         "samples": samples,
         "seed": seed,
@@ -73,7 +77,7 @@ def verify(
         from tvmbuild.verify import verify as run_verify
 
         opened = open_artifact(artifact)
-        device = open_device(options.on, target_of(opened))
+        device = open_device(options.on, target_of(opened), tracker=options.tracker, key=options.key)
         outcome = run_verify(opened, model, device, options)
         first = None
         if bisect and not outcome.passed:

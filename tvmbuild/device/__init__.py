@@ -15,16 +15,19 @@ __all__ = ["KINDS", "Device", "DeviceInfo", "RunResult", "open_device"]
 KINDS = ("auto", "local", "emulated", "rpc")
 
 
-def open_device(kind: str, target: Target) -> Device:
+def open_device(kind: str, target: Target, *, tracker: str = "", key: str = "") -> Device:
     """Return a device that runs code for a target.
 
     Args:
         kind: "local", "emulated", "rpc", or "auto": local if this machine runs the target's code, else emulated.
         target: what the code is for.
+        tracker: "HOST:PORT" of the tracker, for "rpc".
+        key: what to ask the tracker for; "" for the target's name.
 
     Raises:
-        OptionError: there is no such kind.
+        OptionError: there is no such kind, or "rpc" has no tracker.
         DeviceError: this machine cannot run the target's code, or the target is not emulated.
+        TrackerError, BoardKeyError, BoardMismatchError: the tracker has no board for the target.
         ToolchainError: the emulator, or the compiler of the runner, is missing.
     """
     if kind not in KINDS:
@@ -35,4 +38,4 @@ def open_device(kind: str, target: Target) -> Device:
         return LocalDevice(target)
     if kind == "emulated":
         return EmulatedDevice(target)
-    return open_rpc_device(target)
+    return open_rpc_device(target, tracker, key)

@@ -1,19 +1,79 @@
-"""A real board behind a tracker: not there yet."""
+"""A real board behind a tracker, as a device."""
 
 from __future__ import annotations
 
-from tvmbuild.device.protocol import Device
-from tvmbuild.errors import DeviceError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvmbuild.device.boards import Board, BoardQueue
+from tvmbuild.device.protocol import DEFAULT_TIMEOUT, Device, DeviceInfo, RunResult
+from tvmbuild.device.tracker import parse_address
+from tvmbuild.elf import check_compatible
+from tvmbuild.errors import InputDataError, MeasureError, OptionError
 from tvmbuild.target import Target
 
 
-def open_rpc_device(target: Target) -> Device:
-    """Refuse, and say what to use meanwhile.
+class RpcDevice:
+    """Runs models on any free board of a key."""
+
+    name = "rpc"
+
+    def __init__(self, queue: BoardQueue) -> None:
+        """Ask the tracker for the boards.
+
+        Raises:
+            TrackerError, BoardKeyError, BoardMismatchError: as ``BoardQueue.check``.
+        """
+        queue.check()
+        self._queue = queue
+
+    def describe(self) -> DeviceInfo:
+        """Return what the device is."""
+        return Board(self._queue).describe()
+
+    def run(
+        self,
+        library: Path,
+        inputs: Sequence[np.ndarray[Any, Any]],
+        *,
+        repeat: int = 1,
+        warmup: int = 0,
+        threads: int | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> RunResult:
+        """Run a model; see ``Device.run``. Its peak memory is 0 when the board's server does not tell it."""
+        check_compatible(library, self._queue.target)
+        with self._queue.lease(timeout) as session:
+            model = session.load(library, threads)
+            try:
+                outputs = model.fetch(model.run(inputs, 1 + warmup))
+            except MeasureError as error:
+                if error.cause != "wrong":
+                    raise
+                raise InputDataError(
+                    f"The inputs do not fit the model: {error.message}", "Compare them with: tvmbuild inspect."
+                ) from error
+            return RunResult(outputs, model.time_model(repeat), session.peak_bytes())
+
+
+def open_rpc_device(target: Target, tracker: str, key: str) -> Device:
+    """Return the boards of a key as one device.
+
+    Args:
+        target: what the code is for.
+        tracker: "HOST:PORT".
+        key: what the boards were registered as; "" for the target's name.
 
     Raises:
-        DeviceError: always.
+        OptionError: no tracker is given, or its address is none.
+        TrackerError, BoardKeyError, BoardMismatchError: as ``BoardQueue.check``.
     """
-    raise DeviceError(
-        f"A {target.name} behind an RPC tracker cannot be used yet: it comes with tuning.",
-        "Use --on emulated; or copy the .so and the runner to the board and run it there (tvmbuild-runner --help).",
-    )
+    if not tracker:
+        raise OptionError(
+            "A board behind a tracker needs the tracker's address.",
+            "Give --tracker HOST:PORT or set TVMBUILD_TRACKER; 'tvmbuild tracker' starts one.",
+        )
+    return RpcDevice(BoardQueue(parse_address(tracker), key or target.name, target))

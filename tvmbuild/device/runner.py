@@ -26,6 +26,7 @@ _EXIT_CODES: dict[int, type[TvmbuildError]] = {
     4: InputDataError,
     5: DeviceError,
     6: OutputError,
+    7: DeviceError,
 }
 _HINTS = {
     2: "Report this as a bug of tvmbuild.",
@@ -33,6 +34,7 @@ _HINTS = {
     4: "Compare the inputs with the model's: tvmbuild inspect.",
     5: "Run tvmbuild verify --bisect to find the layer, and report it.",
     6: "Free some space for temporary files, or point TMPDIR elsewhere.",
+    7: "Take another port, or end what has it.",
 }
 #: What signals mean here.
 _MEANINGS: dict[int, str] = {

@@ -8,12 +8,18 @@
 #include <functional>
 #include <memory>
 
+#include "memory.h"
 #include "value.h"
 
 namespace tvmbuild {
 namespace {
 
-using Function = std::function<Value(const std::string& argument)>;
+struct Arguments {
+  const TVMFFIAny* first;
+  int32_t count;
+};
+
+using Function = std::function<Value(const Arguments& arguments)>;
 
 Value TextValue(const std::string& text) {
   const TVMFFIByteArray bytes{text.data(), text.size()};
@@ -23,7 +29,9 @@ Value TextValue(const std::string& text) {
 }
 
 // The text of an argument: a client sends a C string, the runtime itself a string object.
-std::string ArgumentText(const TVMFFIAny& any) {
+std::string ArgumentText(const Arguments& arguments, int32_t index = 0) {
+  if (index >= arguments.count) throw Failure(ExitCode::kRun, "an argument is missing");
+  const TVMFFIAny& any = arguments.first[index];
   if (any.type_index == kTVMFFIRawStr) return any.v_c_str;
   TVMFFIByteArray bytes{};
   if (any.type_index == kTVMFFISmallStr) {
@@ -38,7 +46,7 @@ std::string ArgumentText(const TVMFFIAny& any) {
 
 int CallBack(void* self, const TVMFFIAny* arguments, int32_t count, TVMFFIAny* result) {
   try {
-    *result = (*static_cast<Function*>(self))(count > 0 ? ArgumentText(arguments[0]) : "").Release();
+    *result = (*static_cast<Function*>(self))(Arguments{arguments, count}).Release();
     return 0;
   } catch (const std::exception& error) {
     TVMFFIErrorSetRaisedFromCStr("RuntimeError", error.what());
@@ -96,22 +104,40 @@ Value ReadBytes(const std::string& path) {
   return Value(any);
 }
 
+// Makes a function of a loaded module, or of what it imports, a global one. TVM's time evaluator finds a function in a
+// module itself or among the globals, but not in imports, where a model's kernels are.
+Value ExposeFunction(const Arguments& arguments) {
+  const std::string name = ArgumentText(arguments, 1);
+  const Value function = Call(Global("ffi.ModuleGetFunction"), {arguments.first[0], Text(name.c_str()), Boolean(true)},
+                              ExitCode::kRun, "cannot look up " + name);
+  if (function.type() != kTVMFFIFunction) throw Failure(ExitCode::kRun, "the library has no function " + name);
+  const std::string global = "tvmbuild.exposed." + name;
+  const TVMFFIByteArray bytes{global.data(), global.size()};
+  if (TVMFFIFunctionSetGlobal(&bytes, function.object(), 1) != 0) {
+    throw Failure(ExitCode::kRun, "cannot expose " + name + ": " + RaisedMessage());
+  }
+  return TextValue(global);
+}
+
 }  // namespace
 
 void RegisterRemoteFunctions(const std::string& folder, const BoardSource& source) {
-  Register("tvm.rpc.server.workpath", [=](const std::string& name) { return TextValue(PathIn(folder, name)); });
-  Register("tvm.rpc.server.listdir", [=](const std::string& name) { return TextValue(List(PathIn(folder, name))); });
-  Register("tvm.rpc.server.load_module", [=](const std::string& name) {
-    RequireLinked(name);
-    const std::string path = PathIn(folder, name);
-    return Call(Global("ffi.ModuleLoadFromFile"), {Text(path.c_str())}, ExitCode::kLibrary, "cannot load " + name);
+  const auto path = [=](const Arguments& arguments) { return PathIn(folder, ArgumentText(arguments)); };
+  const auto linked = [=](const Arguments& arguments) {
+    RequireLinked(ArgumentText(arguments));
+    return path(arguments);
+  };
+  Register("tvm.rpc.server.workpath", [=](const Arguments& arguments) { return TextValue(path(arguments)); });
+  Register("tvm.rpc.server.listdir", [=](const Arguments& arguments) { return TextValue(List(path(arguments))); });
+  Register("tvm.rpc.server.load_module", [=](const Arguments& arguments) {
+    const std::string file = linked(arguments);
+    return Call(Global("ffi.ModuleLoadFromFile"), {Text(file.c_str())}, ExitCode::kLibrary, "cannot load the library");
   });
-  Register("tvm.rpc.server.download_linked_module", [=](const std::string& name) {
-    RequireLinked(name);
-    return ReadBytes(PathIn(folder, name));
-  });
-  Register("tvmbuild.fingerprint", [=](const std::string&) { return TextValue(FingerprintJson(source)); });
-  Register("tvmbuild.health", [=](const std::string&) { return TextValue(HealthJson(source)); });
+  Register("tvm.rpc.server.download_linked_module", [=](const Arguments& arguments) { return ReadBytes(linked(arguments)); });
+  Register("tvmbuild.expose", ExposeFunction);
+  Register("tvmbuild.fingerprint", [=](const Arguments&) { return TextValue(FingerprintJson(source)); });
+  Register("tvmbuild.health", [=](const Arguments&) { return TextValue(HealthJson(source)); });
+  Register("tvmbuild.peak_bytes", [](const Arguments&) { return TextValue(std::to_string(PeakResidentBytes())); });
 }
 
 }  // namespace tvmbuild

@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 
 #include <cstdint>
 #include <cstdio>
@@ -192,6 +193,7 @@ void Serve(int argc, char** argv) {
     sigaction(number, &action, nullptr);
   }
   signal(SIGPIPE, SIG_IGN);
+  if (options.end_with_parent) prctl(PR_SET_PDEATHSIG, SIGTERM);
   SetThreads(options.threads);
   RemoveAbandonedFolders();
   Server(options).Run();

@@ -17,6 +17,7 @@ const char kServeUsage[] =
     "  --port N             port to listen on (the first free one from 9091 to 9199)\n"
     "  --threads N          threads that a kernel may use (all cores)\n"
     "  --emulated           say that this is an emulator, whose times mean nothing\n"
+    "  --end-with-parent    end when the process that started this one does\n"
     "  --root DIR           read the state of the board below DIR instead of /\n";
 
 namespace {
@@ -51,6 +52,8 @@ ServeOptions ParseServeOptions(int argc, char** argv) {
       options.threads = ParseNumber(flag, value(), 1);
     } else if (flag == "--emulated") {
       options.source.emulated = true;
+    } else if (flag == "--end-with-parent") {
+      options.end_with_parent = true;
     } else if (flag == "--root") {
       options.source.root = value();
     } else if (flag == "--help" || flag == "-h") {

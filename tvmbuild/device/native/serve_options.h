@@ -17,6 +17,7 @@ struct ServeOptions {
   int last_port = 9199;
   int threads = 0;
   BoardSource source;
+  bool end_with_parent = false;
   bool help = false;
 };
 

@@ -1,0 +1,251 @@
+"""Boards behind a tracker: find them, lease them, and time functions on them.
+
+A lease lasts for one measurement. A board or a tracker that dies and comes back is thereby found again with no state to
+mend, and boards are shared fairly with other clients.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tvmbuild.device.protocol import DeviceInfo
+from tvmbuild.device.tracker import Address, KeySummary, NoOfferError, TrackerClient, holders, parse_address
+from tvmbuild.errors import BoardBusyError, BoardKeyError, BoardMismatchError, MeasureError, TrackerError
+from tvmbuild.runtime_libs import pinned_versions
+from tvmbuild.suggest import did_you_mean
+from tvmbuild.target import Target
+
+if TYPE_CHECKING:
+    from tvmbuild.device.session import BoardSession
+
+#: Seconds between two attempts to reach a tracker or a board that is away.
+_RETRY_SECONDS = 0.5
+#: Limit of a session that only asks, in seconds.
+_ASK_SECONDS = 20.0
+#: Flags that say a board runs slower right now; with " before" behind them they speak of the past.
+_SLOW = frozenset(("under-voltage", "clock capped", "throttled", "soft temperature limit"))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a function on a board took and returned.
+
+    Attributes:
+        seconds: of one call, one average a repeat.
+        outputs: of the model's ``main``.
+        readings: "board" ("host:port"), "fingerprint", "before" and "after" (temperature_c, mhz, limit_mhz, governor,
+            throttled, free_bytes, load; each only where the board tells), "throttled" (it ran slower than it can).
+    """
+
+    seconds: tuple[float, ...]
+    outputs: tuple[NDArray[Any], ...]
+    readings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def output(self) -> NDArray[Any]:
+        """The first output."""
+        return self.outputs[0]
+
+
+@dataclass(frozen=True)
+class BoardQueue:
+    """All boards of one key behind a tracker.
+
+    Attributes:
+        tracker: where the tracker listens.
+        key: what boards were registered as.
+        target: what the code is for; boards that do not fit are refused.
+        patience: seconds to wait for a free board, and for a board or a tracker that went away to come back.
+    """
+
+    tracker: Address
+    key: str
+    target: Target
+    patience: float = 60.0
+
+    def summary(self) -> KeySummary:
+        """Return what the tracker knows of the key.
+
+        Raises:
+            TrackerError: the tracker does not answer.
+            BoardKeyError: it has no board of the key; the hint lists the keys that it has.
+        """
+        with TrackerClient(self.tracker) as client:
+            known = client.summary()
+        found = next((entry for entry in known if entry.key == self.key and entry.boards), None)
+        if found is None:
+            keys = [entry.key for entry in known if entry.boards]
+            hint = did_you_mean(self.key, keys) if keys else "It has no boards at all: start one with 'device serve'."
+            raise BoardKeyError(f"The tracker {self.tracker} has no board with the key '{self.key}'.", hint)
+        return found
+
+    def check(self) -> KeySummary:
+        """Return the summary, after comparing with the target every board that says what it is.
+
+        Raises:
+            TrackerError, BoardKeyError: as ``summary``.
+            BoardMismatchError: a board is not what the target describes.
+        """
+        summary = self.summary()
+        for board in summary.boards:
+            require_fit(board.fingerprint, self.target, board.address)
+        return summary
+
+    @contextmanager
+    def lease(self, timeout: float) -> Iterator[BoardSession]:
+        """Hold a board for as long as the block runs, ``timeout`` seconds at most.
+
+        Raises:
+            TrackerError, BoardKeyError: the tracker or the boards stayed away for ``patience`` seconds.
+            BoardBusyError: no board became free in that time; says who holds them.
+            BoardMismatchError: the board is not what the target describes.
+            MeasureError: from the block.
+        """
+        session = self._open(timeout)
+        try:
+            require_fit(session.fingerprint(), self.target, session.board)
+            yield session
+        finally:
+            session.close()
+
+    def _open(self, timeout: float) -> BoardSession:
+        from tvmbuild.device.session import BoardSession
+
+        deadline = time.monotonic() + self.patience
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                self.summary()
+                with TrackerClient(self.tracker) as client:
+                    offer = client.request(self.key, max(left, 0.1))
+                return BoardSession(offer, timeout)
+            except NoOfferError as error:
+                raise self._busy() from error
+            except (TrackerError, BoardKeyError, MeasureError) as error:
+                if left < 0 or (isinstance(error, MeasureError) and error.cause != "lost"):
+                    raise
+                time.sleep(_RETRY_SECONDS)
+
+    def _busy(self) -> BoardBusyError:
+        summary = self.summary()
+        who = holders(summary) or "the boards do not say who holds them"
+        return BoardBusyError(
+            f"None of the {len(summary.boards)} boards with the key '{self.key}' became free within "
+            f"{self.patience:g} seconds: {who}; {summary.waiting} clients wait.",
+            "Wait for them, or add a board: tvmbuild device serve.",
+        )
+
+
+class Board:
+    """One of the boards of a key: measures one thing at a time, on whichever of them is free."""
+
+    def __init__(self, queue: BoardQueue) -> None:
+        """Hold the queue; nothing is leased yet."""
+        self._queue = queue
+        self._fingerprint: dict[str, Any] | None = None
+
+    def describe(self) -> DeviceInfo:
+        """Return what the board is."""
+        queue = self._queue
+        core = str(self.fingerprint().get("core", "")) or queue.target.cpu
+        emulated = bool(self.fingerprint().get("emulated"))
+        word = "emulated " if emulated else ""
+        return DeviceInfo("rpc", f"{word}{core}, key {queue.key} at {queue.tracker}", core, timed=not emulated)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return core, revision, clock, kernel, versions and whether the board is emulated.
+
+        Empty when the boards run TVM's own server, which does not tell.
+        """
+        if self._fingerprint is None:
+            boards = self._queue.summary().boards
+            self._fingerprint = dict(boards[0].fingerprint)
+        return self._fingerprint
+
+    def time(
+        self,
+        library: Path,
+        arguments: Sequence[np.ndarray[Any, Any]],
+        *,
+        function: str = "kernel",
+        repeat: int = 3,
+        number: int = 1,
+        min_repeat_ms: int = 0,
+        timeout: float = 30.0,
+    ) -> Measured:
+        """Run a library's ``main`` once for its outputs, then time one of its functions.
+
+        Args:
+            library: the linked .so, with a Relax ``main`` that takes ``arguments`` and the exported ``function`` that
+                takes them and the outputs to write.
+            arguments: inputs, C-contiguous.
+            function: name of the function to time.
+            repeat: number of averages.
+            number: calls in each.
+            min_repeat_ms: least duration of an average, in milliseconds.
+            timeout: limit for all of it, in seconds.
+
+        Raises:
+            MeasureError: with its cause.
+            TrackerError, BoardKeyError, BoardBusyError, BoardMismatchError: no board was to be had.
+        """
+        with self._queue.lease(timeout) as session:
+            before = session.health()
+            loaded = session.load(library)
+            outputs = loaded.run(arguments)
+            remote = [*(session.tensor(array) for array in arguments), *outputs]
+            seconds = loaded.time_function(function, remote, repeat=repeat, number=number, min_repeat_ms=min_repeat_ms)
+            after = session.health()
+            facts = {"board": session.board, "fingerprint": session.fingerprint(), "before": before, "after": after}
+            slow = not _SLOW.isdisjoint([*before.get("throttled", ()), *after.get("throttled", ())])
+            return Measured(seconds, loaded.fetch(outputs), {**facts, "throttled": slow})
+
+
+def open_boards(tracker: str, key: str, target: Target, count: int = 0, *, patience: float = 60.0) -> list[Board]:
+    """Return boards behind a tracker, each to be used by one thread.
+
+    Args:
+        tracker: "HOST:PORT".
+        key: what the boards were registered as.
+        target: what the code is for.
+        count: number of boards; 0 for as many as the tracker knows now.
+        patience: seconds to wait for a board or a tracker that is away.
+
+    Raises:
+        OptionError: the address is none.
+        TrackerError, BoardKeyError, BoardMismatchError: as ``BoardQueue.check``.
+    """
+    queue = BoardQueue(parse_address(tracker), key, target, patience)
+    known = len(queue.check().boards)
+    return [Board(queue) for _ in range(count or known)]
+
+
+def require_fit(fingerprint: Mapping[str, Any], target: Target, board: str) -> None:
+    """Raise when a board is not what a target describes. What the board does not tell is not compared.
+
+    Raises:
+        BoardMismatchError: another architecture, another core, or another version of the runtime.
+    """
+    machine = fingerprint.get("machine", target.arch)
+    core = str(fingerprint.get("core", ""))
+    differs = target.cpu.startswith("cortex-") and core.startswith("cortex-") and core != target.cpu
+    if machine != target.arch or differs:
+        raise BoardMismatchError(
+            f"The board {board} is {core or machine} ({machine}), but {target.name} is {target.cpu} ({target.arch}).",
+            "Give the target of that board (tvmbuild targets), or another key (tvmbuild device list).",
+        )
+    wanted, _ = pinned_versions()
+    runtime = fingerprint.get("tvm", wanted)
+    if runtime != wanted:
+        raise BoardMismatchError(
+            f"The board {board} runs apache-tvm {runtime}, but libraries are built for {wanted}.",
+            f"Provision it again (tvmbuild device provision), or pip install apache-tvm=={wanted} there.",
+        )

@@ -1,0 +1,74 @@
+"""The program that passes connections on: run by its path, it imports nothing of tvmbuild.
+
+A client connects to its Unix socket, writes "HOST PORT SECONDS", and reads "port N" or "error WORDS". The next TCP
+connection to port N of this machine is passed on to HOST:PORT. Everything is closed when the client closes its end, or
+after SECONDS, which it is told by "expired". The program ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+
+CONNECT_SECONDS = 5.0
+_BLOCK = 1 << 18
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass bytes on until either end closes."""
+    with contextlib.suppress(OSError):
+        while block := await reader.read(_BLOCK):
+            writer.write(block)
+            await writer.drain()
+    with contextlib.suppress(OSError):
+        writer.write_eof()
+
+
+def tune(writer: asyncio.StreamWriter) -> None:
+    """Send small messages at once, and have the kernel find a peer without power or cable within a minute."""
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4)):
+        connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+async def serve(control: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
+    """Serve one client, from its line to its end."""
+    try:
+        host, port, seconds = (await control.readline()).decode().split()
+        board = await asyncio.wait_for(asyncio.open_connection(host, int(port)), CONNECT_SECONDS)
+    except (OSError, ValueError, asyncio.TimeoutError) as error:
+        answers.write(f"error {getattr(error, 'strerror', None) or 'no answer in time'}\n".encode())
+        answers.close()
+        return
+    writers = [board[1], answers]
+    tune(board[1])
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tune(writer)
+        writers.append(writer)
+        await asyncio.gather(pump(reader, board[1]), pump(board[0], writer))
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    answers.write(f"port {server.sockets[0].getsockname()[1]}\n".encode())
+    try:
+        await asyncio.wait_for(control.read(), float(seconds))
+    except asyncio.TimeoutError:
+        answers.write(b"expired\n")
+    server.close()
+    for writer in writers:
+        writer.close()
+
+
+async def main(listener: socket.socket) -> None:
+    """Serve until standard input ends."""
+    server = await asyncio.start_unix_server(serve, sock=listener)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    server.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(socket.socket(fileno=int(sys.argv[1]))))

@@ -1,0 +1,63 @@
+"""Run TVM's own tracker or RPC server in the foreground, in one process.
+
+``python -m tvm.exec.rpc_tracker`` does so in a child that outlives a killed parent, and needs packages (cloudpickle,
+psutil) to start and to end that child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+#: Where TVM's server looks for a free port when it is given none.
+_FIRST_PORT, _LAST_PORT = 9091, 9199
+_PR_SET_PDEATHSIG = 1
+
+
+def run_tracker(host: str, port: int) -> None:
+    """Run TVM's tracker until the process ends.
+
+    Raises:
+        OSError, ValueError: it cannot listen there.
+    """
+    from tvm.rpc import tracker
+
+    tracker.PopenTrackerServerState(host, port, port + 1).thread.join()
+
+
+def run_server(host: str, port: int, tracker: tuple[str, int], key: str) -> None:
+    """Run TVM's RPC server until the process ends.
+
+    Raises:
+        OSError, ValueError: it cannot listen there.
+    """
+    # A board has no use for the compiler.
+    os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
+    from tvm.rpc import server
+
+    first, last = (port, port + 1) if port else (_FIRST_PORT, _LAST_PORT + 1)
+    server.PopenRPCServerState(host, first, last, False, tracker, key).thread.join()
+
+
+def main(arguments: list[str]) -> None:
+    """Run what the command line names: ``tracker HOST PORT`` or ``server HOST PORT TRACKER PORT KEY``."""
+    # Whoever started this may be killed: this process ends with it.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    # Compiling TVM's modules is not worth a folder that cannot be written.
+    with contextlib.suppress(OSError):
+        os.chdir(Path("/"))
+    kind, host, port, *rest = arguments
+    if kind == "tracker":
+        run_tracker(host, int(port))
+    else:
+        run_server(host, int(port), (rest[0], int(rest[1])), rest[2])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
