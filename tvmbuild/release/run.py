@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tvmbuild import progress
-from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, sums_text
+from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, check_sums
+from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.staging import staged_folder
+from tvmbuild.errors import ArtifactError
 from tvmbuild.release.cell import Made, make_cell
 from tvmbuild.release.junit import JUNIT_NAME, junit_text
 from tvmbuild.release.notes import NOTES_NAME, REPORT_NAME, notes, report
@@ -50,23 +53,38 @@ def release(
         for cell in plan.cells:
             made.append(make_cell(cell, plan.version, signer, epoch))
             step.advance(detail=f"{len(made)} artifacts, {sum(1 for one in made if one.why)} of them built now")
-    folder = output / plan.version
     content = report(plan.version, made, last)
-    with staged_folder(folder) as aside:
-        for one in made:
-            for path in one.files:
-                shutil.copyfile(path, aside / path.name)
-                if path.suffix == ".so":
-                    (aside / path.name).chmod(0o755)
-        sbom = sbom_text(plan.version, made, aside.iterdir(), epoch)
-        (aside / SBOM_NAME).write_text(sbom, encoding="utf-8")
-        (aside / NOTES_NAME).write_text(notes(content), encoding="utf-8")
-        (aside / REPORT_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        (aside / JUNIT_NAME).write_text(
-            junit_text((one.manifest.name, one.verification) for one in made), encoding="utf-8"
-        )
-        text = sums_text({path.name: path for path in aside.iterdir()})
-        (aside / SUMS_NAME).write_text(text, encoding="utf-8")
-        if signer is not None:
-            (aside / SIGNATURE_NAME).write_bytes(signer.sign(text.encode()))
+    copied = {path.name: path for one in made for path in one.files}
+    digests = {name: sha256_of(path) for name, path in copied.items()}
+    written = {
+        SBOM_NAME: sbom_text(plan.version, made, digests, epoch),
+        NOTES_NAME: notes(content),
+        REPORT_NAME: json.dumps(content, indent=1) + "\n",
+        JUNIT_NAME: junit_text((one.manifest.name, one.verification) for one in made),
+    }
+    digests |= {name: hashlib.sha256(text.encode()).hexdigest() for name, text in written.items()}
+    sums = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()
+    signature = signer.sign(sums) if signer else None
+    folder = output / plan.version
+    if not _is_published(folder, sums, signature):
+        with staged_folder(folder) as aside:
+            for name, path in copied.items():
+                shutil.copyfile(path, aside / name)
+                (aside / name).chmod(0o755 if path.suffix == ".so" else 0o644)
+            for name, text in written.items():
+                (aside / name).write_text(text, encoding="utf-8")
+            (aside / SUMS_NAME).write_bytes(sums)
+            if signature is not None:
+                (aside / SIGNATURE_NAME).write_bytes(signature)
     return Released(folder, tuple(made), content)
+
+
+def _is_published(folder: Path, sums: bytes, signature: bytes | None) -> bool:
+    """Whether a folder holds just this release already, every file of it whole."""
+    try:
+        same = (folder / SUMS_NAME).read_bytes() == sums
+        signed = (folder / SIGNATURE_NAME).read_bytes() if (folder / SIGNATURE_NAME).exists() else None
+        check_sums(folder)
+    except (OSError, ArtifactError):
+        return False
+    return same and signed == signature

@@ -7,12 +7,10 @@ what made them. Time and serial number come from the contents, so that the same 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.release.cell import Made
 from tvmbuild.runtime_libs import pinned_versions
 from tvmbuild.versions import package_versions
@@ -25,13 +23,13 @@ SBOM_NAME = "sbom.cdx.json"
 _LICENSE = "Apache-2.0"
 
 
-def sbom_text(version: str, made: Sequence[Made], files: Iterable[Path], epoch: int) -> str:
+def sbom_text(version: str, made: Sequence[Made], digests: Mapping[str, str], epoch: int) -> str:
     """Return the bill of materials of a release.
 
     Args:
         version: the release's.
         made: its cells.
-        files: what is published.
+        digests: SHA-256 of each published file by its name.
         epoch: time of the release, in seconds since 1970.
     """
     from cyclonedx.model.bom import Bom, BomMetaData
@@ -39,9 +37,8 @@ def sbom_text(version: str, made: Sequence[Made], files: Iterable[Path], epoch: 
     from cyclonedx.model.tool import ToolRepository
     from cyclonedx.output.json import JsonV1Dot6
 
-    published = sorted(files)
     release = Component(name="release", version=version, type=ComponentType.FIRMWARE, bom_ref="release")
-    bom = Bom(components=[*_models(made), *_runtime(), *(_file(path) for path in published)])
+    bom = Bom(components=[*_models(made), *_runtime(), *(_file(name, digests[name]) for name in sorted(digests))])
     tools = [_package(name, each, ComponentType.APPLICATION) for name, each in package_versions().items()]
     bom.metadata = BomMetaData(
         component=release,
@@ -49,8 +46,8 @@ def sbom_text(version: str, made: Sequence[Made], files: Iterable[Path], epoch: 
         timestamp=datetime.fromtimestamp(epoch, tz=timezone.utc),
     )
     bom.register_dependency(release, bom.components)
-    digests = " ".join(sha256_of(path) for path in published)
-    bom.serial_number = uuid.uuid5(uuid.NAMESPACE_URL, f"tvmbuild {version} {digests}")
+    contents = " ".join(digests[name] for name in sorted(digests))
+    bom.serial_number = uuid.uuid5(uuid.NAMESPACE_URL, f"tvmbuild {version} {contents}")
     return JsonV1Dot6(bom).output_as_string(indent=1) + "\n"
 
 
@@ -91,9 +88,9 @@ def _package(name: str, version: str, kind: object, license_id: str = "") -> Com
     )
 
 
-def _file(path: Path) -> Component:
+def _file(name: str, digest: str) -> Component:
     from cyclonedx.model import HashAlgorithm, HashType
     from cyclonedx.model.component import Component, ComponentType
 
-    digest = HashType(alg=HashAlgorithm.SHA_256, content=sha256_of(path))
-    return Component(name=path.name, type=ComponentType.FILE, hashes=[digest], bom_ref=f"file:{path.name}")
+    hashes = [HashType(alg=HashAlgorithm.SHA_256, content=digest)]
+    return Component(name=name, type=ComponentType.FILE, hashes=hashes, bom_ref=f"file:{name}")
