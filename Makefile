@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format models bench-kernels bench-tune release lock clean
+.PHONY: help setup demo test test-unit lint format models bench-kernels bench-tune release fuzz lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench-tune: setup models ## tune two models for this machine and write the table
 
 release: setup models ## build, verify, bundle and (with TVMBUILD_KEY) sign the models of examples/release
 	@$(RUN) -m tvmbuild release --project examples/release --explain
+
+fuzz: setup ## fuzz the board's readers of .npy, bundle.conf and SHA256SUMS; needs clang with libFuzzer
+	@$(RUN) scripts/fuzz.py
 
 lock: setup ## resolve pyproject.toml into requirements.lock with hashes
 	@$(RUN) -m uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --group dev --custom-compile-command "make lock" -o requirements.lock pyproject.toml

@@ -41,9 +41,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in (*BOARDS, "host"):
         result = build(net, load_target(name), BuildOptions(shape=("input.1=1,3,12,10",), output=folder / "dist"))
         artifact = open_artifact(folder / "dist" / f"{result.manifest.name}.so")
-        archive = write_bundle(artifact, BundleOptions("1.0", folder), load_signer(private))
+        archive = write_bundle([artifact], BundleOptions(version="1.0", output=folder), load_signer(private))
         with tarfile.open(archive) as plain:
             plain.extractall(folder, filter="data")
+    together = [open_artifact(folder / "dist" / f"net-{name}.so") for name in ("rpi3", "rpi4", "rpi5")]
+    with tarfile.open(write_bundle(together, BundleOptions(version="1.0", output=folder))) as plain:
+        plain.extractall(folder, filter="data")
     return folder
 
 
@@ -83,6 +86,17 @@ def test_a_bundle_passes_its_selftest_on_its_own_core(name: str, made: Path) -> 
     code, said = run(made / f"net-{name}-1.0", "--selftest", cpu=load_target(name).qemu_cpu)
     assert code == 0, said
     assert said.endswith("selftest passed\n")
+
+
+@pytest.mark.parametrize(
+    ("cpu", "library"), [("cortex-a53", "rpi3"), ("cortex-a72", "rpi4"), ("cortex-a76", "rpi5"), ("cortex-a35", "rpi3")]
+)
+def test_a_bundle_for_several_boards_runs_the_library_for_the_core(cpu: str, library: str, made: Path) -> None:
+    bundle = made / "net-rpi3+rpi4+rpi5-1.0"
+    code, said = run(bundle, "--selftest", cpu=cpu)
+    assert code == 0, said
+    assert f"; library net-{library}\n" in said
+    assert run(bundle, "--input", str(bundle / "golden" / "input_0.npy"), cpu=cpu)[0] == 0
 
 
 def test_a_bundle_is_small(made: Path) -> None:

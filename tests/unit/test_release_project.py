@@ -68,7 +68,7 @@ def test_a_wrong_plan_is_refused(tmp_path: Path, text: str, error: type[Exceptio
 @pytest.mark.parametrize("name", ["run.sh", "example.py", "example.c", "tvmbuild_model.h", "README.txt"])
 def test_templates_are_filled_whole(name: str) -> None:
     manifest = dataclasses.replace(MANIFEST, target={"name": "rpi4", "triple": "aarch64-linux-gnu"})
-    text = fill(name, manifest, "1.0")
+    text = fill(name, "net", [manifest], "1.0")
     assert "@NAME@" not in text
     if name == "example.py":
         compile(text, name, "exec")
@@ -81,7 +81,7 @@ def test_templates_are_filled_whole(name: str) -> None:
 @pytest.mark.subprocess
 def test_run_sh_is_a_shell_script(tmp_path: Path) -> None:
     manifest = dataclasses.replace(MANIFEST, target={"triple": "aarch64-linux-gnu"})
-    (tmp_path / "run.sh").write_text(fill("run.sh", manifest, "1.0"))
+    (tmp_path / "run.sh").write_text(fill("run.sh", "net", [manifest], "1.0"))
     subprocess.run(["sh", "-n", str(tmp_path / "run.sh")], check=True)
 
 

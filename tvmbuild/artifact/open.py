@@ -94,11 +94,12 @@ def unpacked_bundle(archive: Path) -> Path:
 
 
 def _open_bundle(folder: Path) -> Artifact:
-    """Open an unpacked bundle: it has one .json, that of its model."""
+    """Open an unpacked bundle; one for several boards has a library for each."""
     check_sums(folder)
     manifests = list(folder.glob("*.json"))
     if len(manifests) != 1:
-        raise ArtifactError(f"The bundle {folder} has {len(manifests)} manifests where it should have one.", _AGAIN)
+        names = ", ".join(sorted(path.name for path in manifests)) or "no manifest"
+        raise ArtifactError(f"The bundle {folder} holds {names}.", "Name one of these, in the folder of the bundle.")
     return open_artifact(manifests[0])
 
 

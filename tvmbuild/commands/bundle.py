@@ -11,7 +11,11 @@ from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
 
 
 def bundle(
-    artifact: Annotated[Path, typer.Argument(help="The .so, .tar or .json of an artifact.", metavar="ARTIFACT")],
+    artifacts: Annotated[
+        list[Path],
+        typer.Argument(help="The .so or .json of an artifact; of one model, once a board.", metavar="ARTIFACT..."),
+    ],
+    name: Annotated[str, typer.Option(help="Name of the bundle. [the artifact's; several: <model>-<targets>]")] = "",
     version: Annotated[str, typer.Option("--version", help="Version, part of the name. [0]")] = "0",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder. [the artifact's]")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the golden inputs. [0]")] = 0,
@@ -23,12 +27,14 @@ def bundle(
 ) -> None:
     """Pack a model with its runtime, runner, examples, licences and golden inputs for a bare board.
 
-    On the board, `./run.sh --selftest` checks files, CPU, glibc and runtime, and replays the golden inputs.
+    A bundle for several boards runs the library that suits the core best. On the board, `./run.sh --selftest` checks
+    files, CPU, glibc and runtime, and replays the golden inputs.
 
     \b
     Examples:
       tvmbuild bundle dist/det-rpi4.so --version 1.2.0
       tvmbuild bundle dist/det-rpi4.so --key release.key
+      tvmbuild bundle dist/det-rpi3.so dist/det-rpi4.so dist/det-rpi5.so --name det
     """
     from tvmbuild.artifact.epoch import source_date_epoch
     from tvmbuild.artifact.open import open_artifact
@@ -36,8 +42,8 @@ def bundle(
     from tvmbuild.release.signing import load_signer
 
     console = Console(as_json, verbose, quiet)
-    opened = open_artifact(artifact)
-    options = BundleOptions(version, output or opened.folder, seed, model_license, source_date_epoch())
+    opened = [open_artifact(artifact) for artifact in artifacts]
+    options = BundleOptions(name, version, output or opened[0].folder, seed, model_license, source_date_epoch())
     with console.stages():
         archive = write_bundle(opened, options, load_signer(key) if key else None)
     size = archive.stat().st_size

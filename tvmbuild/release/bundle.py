@@ -1,11 +1,11 @@
-"""The bundle: everything that a bare board needs to run one model, in one archive."""
+"""The bundle: everything that a bare board needs to run one model, in one archive; for one kind of board or several."""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,13 @@ from pathlib import Path
 from tvmbuild import progress
 from tvmbuild.artifact.archive import write_archive
 from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, sums_text
-from tvmbuild.artifact.manifest import Manifest
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.artifact.staging import staged
 from tvmbuild.device import open_device
 from tvmbuild.device.check_build import CHECK_NAME, check_program
 from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
 from tvmbuild.elf import read_elf, version_key
+from tvmbuild.errors import OptionError
 from tvmbuild.release.golden import write_golden
 from tvmbuild.release.signing import Signer
 from tvmbuild.release.templates import check_name, fill
@@ -39,13 +39,15 @@ class BundleOptions:
     """How to make a bundle.
 
     Attributes:
-        version: the release's version, part of the name.
+        name: of the bundle, without the version; "" for the artifact's, or the model's with all targets.
+        version: the release's version, part of the archive's name.
         output: folder for the archive.
         seed: seed of the golden inputs.
         model_license: file with the model's licence, or None.
         epoch: time of the files in the archive, in seconds since 1970.
     """
 
+    name: str = ""
     version: str = "0"
     output: Path = Path("dist")
     seed: int = 0
@@ -53,11 +55,11 @@ class BundleOptions:
     epoch: int = 0
 
 
-def write_bundle(artifact: Artifact, options: BundleOptions, signer: Signer | None = None) -> Path:
-    """Write ``<name>-<version>.tar.gz`` for an artifact, whole or not at all.
+def write_bundle(artifacts: Sequence[Artifact], options: BundleOptions, signer: Signer | None = None) -> Path:
+    """Write ``<name>-<version>.tar.gz`` for a model, whole or not at all.
 
     Args:
-        artifact: what was built.
+        artifacts: the model, built for each board; on a board the one that suits its core best is run.
         options: name, place and contents.
         signer: signs the bundle's SHA256SUMS; None leaves it unsigned.
 
@@ -65,17 +67,20 @@ def write_bundle(artifact: Artifact, options: BundleOptions, signer: Signer | No
         The archive.
 
     Raises:
-        OptionError: the name or version cannot be a file's name.
+        OptionError: the name or version cannot be a file's name, or the artifacts are not one model.
         ToolchainError, FetchError, CompileError: the board's programs cannot be made.
         DeviceError: the model does not run on the golden inputs.
         OutputError: the archive cannot be written.
     """
-    manifest = artifact.manifest
-    check_name(manifest.name, "artifact name")
+    name = options.name or _default_name(artifacts)
+    for artifact in artifacts:
+        check_name(artifact.manifest.name, "artifact name")
+    check_name(name, "bundle name")
     check_name(options.version, "version")
-    top = f"{manifest.name}-{options.version}"
+    _check_one_model(artifacts)
+    top = f"{name}-{options.version}"
     archive = options.output / f"{top}.tar.gz"
-    with progress.stage(f"bundle {archive.name}"), _collected(artifact, options) as folder:
+    with progress.stage(f"bundle {archive.name}"), _collected(artifacts, name, options) as folder:
         files = _files(folder)
         (folder / SUMS_NAME).write_text(sums_text(files), encoding="utf-8")
         if signer is not None:
@@ -89,25 +94,56 @@ def _files(folder: Path) -> dict[str, Path]:
     return {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
 
 
+def _default_name(artifacts: Sequence[Artifact]) -> str:
+    if len(artifacts) == 1:
+        return artifacts[0].manifest.name
+    targets = "+".join(str(artifact.manifest.target["name"]) for artifact in artifacts)
+    return f"{Path(artifacts[0].manifest.model['file']).stem}-{targets}"
+
+
+def _check_one_model(artifacts: Sequence[Artifact]) -> None:
+    def interface(artifact: Artifact) -> tuple[object, ...]:
+        manifest = artifact.manifest
+        return manifest.model["sha256"], manifest.inputs, manifest.outputs, target_of(artifact).arch
+
+    names = [artifact.manifest.name for artifact in artifacts]
+    other = [artifact.manifest.name for artifact in artifacts if interface(artifact) != interface(artifacts[0])]
+    if other:
+        raise OptionError(
+            f"{other[0]} and {names[0]} are not one model with one shape for one architecture.", "Bundle each alone."
+        )
+    if len(set(names)) < len(names):
+        raise OptionError("An artifact is given twice.", "Give one artifact a board.")
+
+
 @contextmanager
-def _collected(artifact: Artifact, options: BundleOptions) -> Iterator[Path]:
+def _collected(artifacts: Sequence[Artifact], name: str, options: BundleOptions) -> Iterator[Path]:
     """Give a temporary folder with everything but the checksums."""
-    manifest, target = artifact.manifest, target_of(artifact)
+    targets = [target_of(artifact) for artifact in artifacts]
+    # The board's programs are for the oldest glibc among the targets.
+    oldest = min(targets, key=lambda target: version_key(target.glibc))
     with tempfile.TemporaryDirectory(prefix="tvmbuild-bundle-") as scratch:
         folder = Path(scratch)
-        library = folder / f"{manifest.name}.so"
-        shutil.copyfile(artifact.library, library)
-        _copy_programs(target, folder)
-        licence = _copy_licenses(target, folder, options.model_license)
-        for name in _TEMPLATES:
-            (folder / name).write_text(fill(name, manifest, options.version, licence), encoding="utf-8")
-        own = tuple(entry for entry in manifest.files if entry.name == library.name)
-        text = dataclasses.replace(manifest, files=own).to_json()
-        (folder / f"{manifest.name}.json").write_text(text, encoding="utf-8")
+        _copy_programs(oldest, folder)
+        licence = _copy_licenses(oldest, folder, options.model_license)
+        manifests = [artifact.manifest for artifact in artifacts]
+        for template in _TEMPLATES:
+            text = fill(template, name, manifests, options.version, licence)
+            (folder / template).write_text(text, encoding="utf-8")
+        for artifact in artifacts:
+            _copy_library(artifact, folder)
         (folder / "golden").mkdir()
-        tolerances = write_golden(artifact, open_device("auto", target), folder / "golden", options.seed)
-        (folder / "bundle.conf").write_text(_conf(manifest, target, folder, tolerances), encoding="utf-8")
+        tolerances = write_golden(artifacts[0], open_device("auto", targets[0]), folder / "golden", options.seed)
+        (folder / "bundle.conf").write_text(_conf(name, artifacts, targets, folder, tolerances), encoding="utf-8")
         yield folder
+
+
+def _copy_library(artifact: Artifact, folder: Path) -> None:
+    name = f"{artifact.manifest.name}.so"
+    shutil.copyfile(artifact.library, folder / name)
+    own = tuple(entry for entry in artifact.manifest.files if entry.name == name)
+    text = dataclasses.replace(artifact.manifest, files=own).to_json()
+    (folder / f"{artifact.manifest.name}.json").write_text(text, encoding="utf-8")
 
 
 def _copy_programs(target: Target, folder: Path) -> None:
@@ -140,22 +176,19 @@ def _own_license() -> Path:
     return installed if installed.is_file() else package.parent / "LICENSE"
 
 
-def _conf(manifest: Manifest, target: Target, folder: Path, tolerances: list[float]) -> str:
+def _conf(
+    name: str, artifacts: Sequence[Artifact], targets: Sequence[Target], folder: Path, tolerances: Sequence[float]
+) -> str:
     """Return what the board's check reads: what the bundle needs, and how close its outputs must come."""
     binaries = [folder / RUNNER_NAME, folder / CHECK_NAME, *folder.glob("*.so")]
     # A library that calls nothing versioned asks for no glibc.
     glibc = max(filter(None, (read_elf(path).glibc for path in binaries)), key=version_key)
     ffi = ".".join(pinned_versions()[1].split(".")[:3])
-    lines = [
-        _CONF_VERSION,
-        f"name {manifest.name}",
-        f"arch {target.arch}",
-        f"cpu {target.cpu}",
-        *(f"feature {feature}" for feature in target.features),
-        f"glibc {glibc}",
-        f"tvm-ffi {ffi}",
-        *(f"output golden/output_{index}.npy {_decimal(value)}" for index, value in enumerate(tolerances)),
-    ]
+    lines = [_CONF_VERSION, f"name {name}", f"arch {targets[0].arch}", f"glibc {glibc}", f"tvm-ffi {ffi}"]
+    for artifact, target in zip(artifacts, targets, strict=True):
+        lines += [f"library {artifact.manifest.name}", f"cpu {target.cpu}"]
+        lines += [f"feature {feature}" for feature in target.features]
+    lines += [f"output golden/output_{index}.npy {_decimal(value)}" for index, value in enumerate(tolerances)]
     return "\n".join([*lines, ""])
 
 

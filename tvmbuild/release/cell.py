@@ -129,8 +129,8 @@ def _bundle(cell: Cell, built: Stored, folder: Path, version: str, signer: Signe
     from tvmbuild.release.bundle import BundleOptions, write_bundle
 
     artifact = open_artifact(built.folder / f"{cell.options.name}.so")
-    options = BundleOptions(version, folder, model_license=cell.model_license, epoch=epoch)
-    write_bundle(artifact, options, signer)
+    options = BundleOptions(version=version, output=folder, model_license=cell.model_license, epoch=epoch)
+    write_bundle([artifact], options, signer)
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from tvmbuild.artifact.manifest import Manifest
@@ -29,21 +30,26 @@ def check_name(name: str, what: str) -> None:
         )
 
 
-def fill(name: str, manifest: Manifest, version: str, model_license: str = "") -> str:
-    """Return one of the texts in ``files/`` for a model.
+def fill(name: str, title: str, manifests: Sequence[Manifest], version: str, model_license: str = "") -> str:
+    """Return one of the texts in ``files/`` for a bundle.
 
     Args:
         name: of the file ("run.sh").
-        manifest: of the artifact.
+        title: the bundle's name.
+        manifests: of the libraries in it; the examples use the one that asks least of a board.
         version: the release's.
         model_license: path of the model's licence in the bundle, or "".
     """
     tvm, ffi = pinned_versions()
+    manifest = min(manifests, key=lambda one: len(one.target.get("features", ())))
     count = len(manifest.inputs)
+    boards = [str(one.target.get("description", one.target.get("name", ""))) for one in manifests]
     values = {
         "NAME": manifest.name,
         "VERSION": version,
-        "DESCRIPTION": str(manifest.target.get("description", manifest.target.get("name", ""))),
+        "TITLE": title,
+        "MANIFESTS": ", ".join(f"{one.name}.json" for one in manifests),
+        "DESCRIPTION": ", ".join(boards),
         "ARCH": str(manifest.target["triple"]).partition("-")[0],
         "GOLDEN_INPUTS": " ".join(f"golden/input_{index}.npy" for index in range(count)),
         "INPUTS": str(count),

@@ -5,6 +5,7 @@
 #include <sys/utsname.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -103,15 +104,30 @@ std::string CheckBoard(const BundleFacts& facts) {
   if (facts.arch != system.machine) {
     throw Refusal("built for " + facts.arch + "; this is " + system.machine);
   }
-  const std::vector<std::string> missing = MissingFeatures(facts.features);
-  if (!missing.empty()) {
-    throw Refusal("built for " + facts.cpu + " with " + Joined(missing) + "; this is a " + CoreName());
-  }
   const std::vector<int> glibc = ParseVersion(gnu_get_libc_version());
   if (glibc < facts.glibc) {
     throw Refusal("needs glibc " + VersionText(facts.glibc) + " or newer; this system has " + VersionText(glibc));
   }
   return std::string(system.machine) + ", " + CoreName() + ", glibc " + VersionText(glibc);
+}
+
+const Library& PickLibrary(const BundleFacts& facts) {
+  std::string core = CoreName();
+  std::transform(core.begin(), core.end(), core.begin(), [](unsigned char c) { return std::tolower(c); });
+  const Library* best = nullptr;
+  std::string built_for;
+  for (const Library& library : facts.libraries) {
+    const std::vector<std::string> missing = MissingFeatures(library.features);
+    if (!missing.empty()) {
+      built_for += (built_for.empty() ? "" : ", or for ") + library.cpu + " with " + Joined(missing);
+    } else if (library.cpu == core) {
+      return library;
+    } else if (best == nullptr || library.features.size() > best->features.size()) {
+      best = &library;
+    }
+  }
+  if (best == nullptr) throw Refusal("built for " + built_for + "; this is a " + CoreName());
+  return *best;
 }
 
 }  // namespace tvmbuild

@@ -10,6 +10,7 @@ namespace {
 
 constexpr size_t kMostOutputs = 1024;
 constexpr size_t kMostFeatures = 64;
+constexpr size_t kMostLibraries = 64;
 constexpr size_t kLongestValue = 1024;
 
 [[noreturn]] void Damaged(const std::string& reason) { throw Refusal("bundle.conf is damaged: " + reason); }
@@ -49,11 +50,18 @@ void Take(const std::string& key, const std::string& value, BundleFacts* facts) 
     facts->name = value;
   } else if (key == "arch") {
     facts->arch = value;
+  } else if (key == "library") {
+    if (facts->libraries.size() == kMostLibraries) Damaged("it has too many libraries");
+    if (value.find('/') != std::string::npos || value.front() == '.') Damaged("a library lies outside the bundle");
+    facts->libraries.push_back({value, "", {}});
+  } else if ((key == "cpu" || key == "feature") && facts->libraries.empty()) {
+    Damaged("a core comes before its library");
   } else if (key == "cpu") {
-    facts->cpu = value;
+    facts->libraries.back().cpu = value;
   } else if (key == "feature") {
-    if (facts->features.size() == kMostFeatures) Damaged("it asks for too many features");
-    facts->features.push_back(value);
+    std::vector<std::string>& features = facts->libraries.back().features;
+    if (features.size() == kMostFeatures) Damaged("it asks for too many features");
+    features.push_back(value);
   } else if (key == "glibc") {
     facts->glibc = ParseVersion(value);
   } else if (key == "tvm-ffi") {
@@ -98,11 +106,12 @@ BundleFacts ParseBundleFacts(const std::string& text) {
   BundleFacts facts;
   for (size_t i = 1; i < lines.size(); ++i) {
     const size_t space = lines[i].find(' ');
-    if (space == std::string::npos || lines[i].size() > kLongestValue) Damaged("a line is no key and value");
+    if (space == std::string::npos || space + 1 == lines[i].size() || lines[i].size() > kLongestValue) Damaged("a line is no key and value");
     Take(lines[i].substr(0, space), lines[i].substr(space + 1), &facts);
   }
-  if (facts.name.empty() || facts.arch.empty() || facts.cpu.empty() || facts.glibc.empty() || facts.tvm_ffi.empty() ||
-      facts.outputs.empty()) {
+  const bool has_cores = std::all_of(facts.libraries.begin(), facts.libraries.end(), [](const Library& one) { return !one.cpu.empty(); });
+  if (facts.name.empty() || facts.arch.empty() || facts.libraries.empty() || !has_cores || facts.glibc.empty() ||
+      facts.tvm_ffi.empty() || facts.outputs.empty()) {
     Damaged("a line is missing");
   }
   return facts;

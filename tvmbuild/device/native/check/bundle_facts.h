@@ -12,11 +12,17 @@ struct GoldenOutput {
   double tolerance = 0;  // largest difference, relative to the largest value
 };
 
+// The model, compiled for one core.
+struct Library {
+  std::string name;                   // of the file, without ".so"
+  std::string cpu;                    // LLVM's name of the core
+  std::vector<std::string> features;  // LLVM's names of instruction set extensions
+};
+
 struct BundleFacts {
   std::string name;
   std::string arch;                   // as in uname -m
-  std::string cpu;                    // LLVM's name of the core
-  std::vector<std::string> features;  // LLVM's names of instruction set extensions
+  std::vector<Library> libraries;     // at least one
   std::vector<int> glibc;             // oldest that every program and library here loads on
   std::vector<int> tvm_ffi;           // version of the runtime's interface
   std::vector<GoldenOutput> outputs;

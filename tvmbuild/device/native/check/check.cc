@@ -21,12 +21,13 @@ constexpr int kRefused = 1;
 constexpr int kUsageError = 2;
 
 constexpr char kUsage[] =
-    "usage: tvmbuild-check BUNDLE [--all] [--trust KEY.pem] [--outputs DIR]\n"
+    "usage: tvmbuild-check BUNDLE [--all] [--trust KEY.pem] [--pick] [--outputs DIR]\n"
     "\n"
     "Checks that a bundle of tvmbuild fits this board: architecture, CPU features, glibc.\n"
     "\n"
     "  --all            check every file's SHA-256 and the runtime's version too\n"
     "  --trust KEY.pem  check every SHA-256, and that this key signed them\n"
+    "  --pick           print nothing but the name of the library for this core\n"
     "  --outputs DIR    compare the outputs of a run on the golden inputs, and nothing else\n"
     "\n"
     "exit codes: 1 refused, 2 usage\n";
@@ -34,6 +35,7 @@ constexpr char kUsage[] =
 struct Arguments {
   std::string bundle, trusted_key, outputs;
   bool all = false;
+  bool pick = false;
 };
 
 bool Parse(int argc, char** argv, Arguments* arguments) {
@@ -41,6 +43,8 @@ bool Parse(int argc, char** argv, Arguments* arguments) {
     const std::string word = argv[i];
     if (word == "--all") {
       arguments->all = true;
+    } else if (word == "--pick") {
+      arguments->pick = true;
     } else if ((word == "--trust" || word == "--outputs") && i + 1 < argc) {
       (word == "--trust" ? arguments->trusted_key : arguments->outputs) = argv[++i];
     } else if (arguments->bundle.empty() && word.rfind('-', 0) != 0) {
@@ -53,23 +57,30 @@ bool Parse(int argc, char** argv, Arguments* arguments) {
 }
 
 void Check(const Arguments& arguments) {
+  // One line on each step, except where the caller wants a name alone.
+  const auto say = [&](const std::string& line) {
+    if (!arguments.pick) std::printf("%s\n", line.c_str());
+  };
   if (!arguments.trusted_key.empty()) {
     CheckSignature(arguments.bundle, arguments.trusted_key);
-    std::printf("signature: valid\n");
+    say("signature: valid");
   }
   if (arguments.all || !arguments.trusted_key.empty()) {
-    std::printf("files: all %zu have the SHA-256 in SHA256SUMS\n", CheckChecksums(arguments.bundle));
+    say("files: all " + std::to_string(CheckChecksums(arguments.bundle)) + " have the SHA-256 in SHA256SUMS");
   }
   const BundleFacts facts = ParseBundleFacts(ReadTextFile(arguments.bundle + "/bundle.conf"));
   if (!arguments.outputs.empty()) {
-    std::printf("outputs: as the golden ones, to %.1e of the largest value\n",
-                CheckOutputs(arguments.bundle, facts, arguments.outputs));
+    char worst[32];
+    std::snprintf(worst, sizeof(worst), "%.1e", CheckOutputs(arguments.bundle, facts, arguments.outputs));
+    say("outputs: as the golden ones, to " + std::string(worst) + " of the largest value");
     return;
   }
   const std::string board = CheckBoard(facts);
+  const Library& library = PickLibrary(facts);
+  if (arguments.pick) std::printf("%s\n", library.name.c_str());
   if (arguments.all) {
-    std::printf("board: %s\n", board.c_str());
-    std::printf("runtime: tvm-ffi %s\n", VersionText(CheckRuntimeVersion(arguments.bundle, facts.tvm_ffi)).c_str());
+    say("board: " + board + "; library " + library.name);
+    say("runtime: tvm-ffi " + VersionText(CheckRuntimeVersion(arguments.bundle, facts.tvm_ffi)));
   }
 }
 
