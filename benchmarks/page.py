@@ -91,8 +91,8 @@ def predicted_section(predicted: Mapping[str, Result], limits: Mapping[str, Any]
                 row["measure"],
                 *(_peer(row, peer) for peer in peers),
                 _own(result, own),
-                _limit(own, row["must"]),
-                _limit(own, row["aim"]),
+                judged(own, row["must"]),
+                judged(own, row["aim"]),
             ]
         )
     versions = ", ".join(f"{name} {version}" for name, version in limits["peer_versions"].items())
@@ -129,7 +129,8 @@ def _own(result: Result, value: float | None) -> str:
     return "not measured" if value is None else f"**{value:.1f}** ({result['instructions']:.1f})"
 
 
-def _limit(value: float | None, limit: float) -> str:
+def judged(value: float | None, limit: float) -> str:
+    """Return a limit and whether a value, where there is one, keeps it."""
     return f"<= {limit:g}" + ("" if value is None else " met" if value <= limit else " **not met**")
 
 
@@ -202,8 +203,8 @@ def build_section(building: Mapping[str, Result], limits: Mapping[str, Any]) -> 
                 ", ".join(
                     text
                     for text in (
-                        _limit(result["seconds"], limit["seconds"]) + " s" if "seconds" in limit else "",
-                        _limit(peak, limit["peak_mb"]) + " MB" if "peak_mb" in limit else "",
+                        judged(result["seconds"], limit["seconds"]) + " s" if "seconds" in limit else "",
+                        judged(peak, limit["peak_mb"]) + " MB" if "peak_mb" in limit else "",
                     )
                     if text
                 ),

@@ -29,6 +29,8 @@ from tvmbuild.versions import llvm_version, package_versions
 
 #: Beginnings of the kinds of schedules that multiply; what others count as multiply-accumulates are sums or maxima.
 _MULTIPLYING = ("conv2d", "depthwise", "matmul")
+#: End of the kinds of those that multiply int8.
+_INTEGER = ".int8"
 
 
 @dataclass
@@ -78,6 +80,7 @@ def predict_model(model: BenchModel, target_name: str, folder: Path, *, fp16: bo
     calls = {kernel.name: kernel.count for kernel in graph.kernels}
     core = core_model(target)
     rate = core.float16_macs if fp16 else core.float32_macs
+    rates = {name: core.int8_macs if report.kind.endswith(_INTEGER) else rate for name, report in scheduled.items()}
     return {
         "model": model.name,
         "target": target_name,
@@ -88,10 +91,11 @@ def predict_model(model: BenchModel, target_name: str, folder: Path, *, fp16: bo
         "l1_misses": prediction.l1_misses,
         "l2_misses": prediction.l2_misses,
         "kernels": [
-            kernel_row(kernel, scheduled.get(kernel.name), calls.get(kernel.name, 1), rate)
+            kernel_row(kernel, scheduled.get(kernel.name), calls.get(kernel.name, 1), rates.get(kernel.name, rate))
             for kernel in prediction.kernels
         ],
         "memory": artifact.manifest.memory,
+        "library_bytes": artifact.library.stat().st_size,
         "versions": {
             **package_versions(),
             "LLVM in TVM": llvm_version(),

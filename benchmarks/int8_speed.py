@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""Predict int8 models beside float ones and write the tables of speed and size in docs/int8.md. Takes five minutes.
+
+The weights are random, and so are the samples that calibrate: neither changes what is executed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from benchmarks import page, store
+from benchmarks.kernels import RESULTS, machine
+from benchmarks.models import PREDICTED, BenchModel, model
+from benchmarks.predicted import predict_model
+from tvmbuild.options import QuantizeOptions
+from tvmbuild.quantize.quantizer import quantize
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TOP = Path(__file__).resolve().parent.parent
+PAGE = TOP / "docs" / "int8.md"
+TARGETS = ("rpi4", "rpi5")
+#: Samples that calibrate.
+SAMPLES = 8
+MARKERS = (
+    "<!-- int8-speed: start; written by benchmarks/int8_speed.py, do not edit -->",
+    "<!-- int8-speed: end -->",
+)
+
+NOTE = """## Speed and size (predicted)
+
+Millions of cycles of one inference, one thread, batch 1. **Predicted, not timed** (see [predict.md](predict.md)): "est"
+counts cache misses, "comp" computing alone. The peers were measured by the same method in November 2026 (onnxruntime
+1.32.0 and LiteRT 2.3.0, both with int8 weights and activations); a dash is a figure that was not measured. No tuning.
+Size is of the `.so`."""
+
+
+def main() -> int:
+    """Predict every model on every board and write the page."""
+    for name in PREDICTED:
+        subject = model(name, TOP / "build")
+        integer = quantized(subject, RESULTS / "artifacts")
+        for target in TARGETS:
+            for precision, each in (("fp32", subject), ("int8", integer)):
+                print(f"{name} {target} {precision}", file=sys.stderr, flush=True)
+                result = predict_model(each, target, RESULTS / "artifacts")
+                store.save(RESULTS, "int8", f"{name}-{target}-{precision}", result)
+    limits = tomllib.loads(Path(__file__).with_name("limits.toml").read_text(encoding="utf-8"))
+    page.write(PAGE, render(store.load(RESULTS, "int8"), limits), MARKERS)
+    return 0
+
+
+def quantized(subject: BenchModel, folder: Path) -> BenchModel:
+    """Quantize a model of pictures of 224 by 224 from random samples."""
+    samples = np.random.default_rng(0).standard_normal((SAMPLES, 1, 3, 224, 224)).astype(np.float32)
+    done = quantize(subject.path, list(samples), QuantizeOptions(calibrate_mode="max", shape=subject.shapes))
+    path = folder / f"{subject.name}.int8.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done.save(path)
+    return BenchModel(f"{subject.name}.int8", path)
+
+
+def render(results: Mapping[str, store.Result], limits: Mapping[str, Any]) -> str:
+    """Return the tables."""
+    parts = [page.made_with(list(results.values()), machine()), NOTE, speed_table(results, limits["int8"])]
+    parts += ["### Kernel by kernel", page.KERNEL_NOTE]
+    for name, result in results.items():
+        if name.endswith("int8"):
+            hot = page.hot_loops(result["kernels"], limits["hot_loop"]["share"])
+            parts += [f"#### {name}", page.kernel_table(result), hot]
+    return "\n\n".join(parts)
+
+
+def speed_table(results: Mapping[str, store.Result], limits: Mapping[str, Any]) -> str:
+    """Return the table of whole networks beside their limits."""
+    head = [
+        "int8",
+        "core",
+        "judged by",
+        "onnxruntime",
+        "LiteRT",
+        "our fp32",
+        "our int8",
+        "must",
+        "aim",
+        "size of fp32's",
+    ]
+    rows = []
+    for row in limits["rows"]:
+        real, integer = (results[f"{row['model']}-{row['target']}-{precision}"] for precision in ("fp32", "int8"))
+        own, share = integer[row["measure"]], integer["library_bytes"] / real["library_bytes"]
+        rows.append(
+            [
+                row["model"],
+                row["target"],
+                row["measure"],
+                *(f"{row['peers'][peer]:g}" if peer in row["peers"] else "-" for peer in peers),
+                f"{real[row['measure']]:.1f}",
+                f"**{own:.1f}**",
+                page.judged(own, row["must"]),
+                page.judged(own, row["aim"]),
+                f"{share:.2f} ({page.judged(share, limits['size'])})",
+            ]
+        )
+    return page.table(head, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
