@@ -204,6 +204,19 @@ class BenchOptions:
     timeout: float = 600.0
 
 
+@dataclass(frozen=True)
+class DeviceOptions:
+    """Which boards the device commands mean.
+
+    Attributes:
+        tracker: "HOST:PORT" of the tracker.
+        key: what boards are registered as; "" for the target's name.
+    """
+
+    tracker: str = "127.0.0.1:9190"
+    key: str = ""
+
+
 OptionsT = TypeVar("OptionsT")
 
 

@@ -247,5 +247,8 @@ def test_tvms_python_server_serves_in_place_of_ours(here: EmulatedBoards, librar
         measured = board.time(library, inputs(), timeout=60)
         np.testing.assert_allclose(measured.output, expected(), rtol=TOLERANCE, atol=TOLERANCE)
         assert measured.readings["before"] == {}
+        with pytest.raises(MeasureError):
+            board.time(make_library(folder, HOST, "stock-crash", CRASH), inputs(), timeout=20)
+        assert board.time(library, inputs(), timeout=60).output.shape == expected().shape
     finally:
         stop(server)

@@ -18,6 +18,7 @@ from tvmbuild.commands import (
     bench,
     build,
     bundle,
+    device,
     doctor,
     init,
     inspect,
@@ -27,6 +28,7 @@ from tvmbuild.commands import (
     release,
     report,
     targets,
+    tracker,
     tune,
     verify,
 )
@@ -53,6 +55,8 @@ app.add_typer(keys.keys, name="keys")
 app.command()(tune.tune)
 app.add_typer(records.app, name="records")
 app.command()(report.report)
+app.command()(tracker.tracker)
+app.add_typer(device.app)
 app.command()(targets.targets)
 app.command()(doctor.doctor)
 

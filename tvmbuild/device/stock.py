@@ -30,7 +30,7 @@ def run_tracker(host: str, port: int) -> None:
 
 
 def run_server(host: str, port: int, tracker: tuple[str, int], key: str) -> None:
-    """Run TVM's RPC server until the process ends.
+    """Run TVM's RPC server until the process ends, again and again.
 
     Raises:
         OSError, ValueError: it cannot listen there.
@@ -40,7 +40,11 @@ def run_server(host: str, port: int, tracker: tuple[str, int], key: str) -> None
     from tvm.rpc import server
 
     first, last = (port, port + 1) if port else (_FIRST_PORT, _LAST_PORT + 1)
-    server.PopenRPCServerState(host, first, last, False, tracker, key).thread.join()
+    while True:
+        state = server.PopenRPCServerState(host, first, last, False, tracker, key)
+        # A client whose process crashes takes the accepting thread along.
+        state.thread.join()
+        state.sock.close()
 
 
 def main(arguments: list[str]) -> None:
