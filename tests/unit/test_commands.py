@@ -38,7 +38,19 @@ def test_an_uninstalled_checkout_runs() -> None:
 
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     device = [f"device {name}" for name in ("list", "check", "serve", "emulate", "provision")]
-    for command in ("build", "quantize", "verify", "inspect", "bench", "tune", "report", "tracker", *device, "targets", "doctor"):
+    for command in (
+        "build",
+        "quantize",
+        "verify",
+        "inspect",
+        "bench",
+        "tune",
+        "report",
+        "tracker",
+        *device,
+        "targets",
+        "doctor",
+    ):
         assert run([*command.split(), "--help"]) == 0
         shown = capsys.readouterr().out
         assert f"tvmbuild {command}" in shown

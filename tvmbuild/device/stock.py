@@ -6,12 +6,10 @@ psutil) to start and to end that child.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
 import sys
-from pathlib import Path
 
 #: Where TVM's server looks for a free port when it is given none.
 _FIRST_PORT, _LAST_PORT = 9091, 9199
@@ -42,9 +40,10 @@ def run_server(host: str, port: int, tracker: tuple[str, int], key: str) -> None
     first, last = (port, port + 1) if port else (_FIRST_PORT, _LAST_PORT + 1)
     while True:
         state = server.PopenRPCServerState(host, first, last, False, tracker, key)
-        # A client whose process crashes takes the accepting thread along.
+        # A client whose process crashes takes the accepting thread along, and leaves us in its removed folder.
         state.thread.join()
         state.sock.close()
+        os.chdir("/")
 
 
 def main(arguments: list[str]) -> None:
@@ -53,9 +52,6 @@ def main(arguments: list[str]) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    # Compiling TVM's modules is not worth a folder that cannot be written.
-    with contextlib.suppress(OSError):
-        os.chdir(Path("/"))
     kind, host, port, *rest = arguments
     if kind == "tracker":
         run_tracker(host, int(port))
