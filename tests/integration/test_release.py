@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tvmbuild import errors
@@ -122,6 +123,25 @@ def test_a_failed_release_leaves_the_old_one_whole(project: Path, capsys: pytest
     assert run(["release"]) == errors.VerificationError.exit_code
     assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
     assert [path.name for path in (project / "dist").iterdir()] == ["0.1.0"]
+
+
+def test_int8_and_predicted_times_are_in_the_notes_beside_the_last_release(project: Path) -> None:
+    (project / "samples").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(10):
+        np.save(project / "samples" / f"{number}.npy", rng.uniform(-1, 1, (1, 3, 16, 16)).astype("float32"))
+    settings = project / "tvmbuild.toml"
+    text = settings.read_text().replace('targets = ["rpi4", "rpi5"]', 'targets = ["rpi4"]\npredict = true')
+    settings.write_text(text + 'precision = ["int8"]\ncalibrate = "samples"\n')
+    assert run(["release"]) == 0
+    assert run(["release", "--version", "0.2.0", "--against", "dist/0.1.0/release.json"]) == 0
+    notes = (project / "dist" / "0.2.0" / "release-notes.md").read_text()
+    assert "Compared with 0.1.0." in notes
+    row = next(line for line in notes.splitlines() if line.startswith("| net-rpi4-int8 |"))
+    assert "(the same)" in row
+    assert "| 100% |" in row
+    assert row.endswith("ms (+0.0%) |")
+    assert (project / "dist" / "0.2.0" / "net.int8.onnx").is_file()
 
 
 def test_two_releases_at_once_share_the_cache(project: Path) -> None:

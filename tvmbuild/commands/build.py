@@ -129,5 +129,7 @@ def _write_depfile(result: BuildResult, model: Path, options: BuildOptions) -> N
     stem = result.folder / result.manifest.name
     outputs = [Path(f"{stem}{ending}") for ending in (".so", ".tar", ".json")]
     external = [model.parent / file["name"] for file in result.manifest.model["external"]]
-    inputs = [model, *external, target_file(options.target), Path(PROJECT_FILE)]
+    folders = [options.calibrate, options.records if options.use_records else None]
+    samples = [path for folder in folders if folder for path in sorted(folder.rglob("*"))]
+    inputs = [model, *external, target_file(options.target), Path(PROJECT_FILE), *samples]
     write_whole(Path(f"{stem}.d"), depfile_text(outputs, [path for path in inputs if path.is_file()]))

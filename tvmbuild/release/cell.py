@@ -12,15 +12,19 @@ from typing import Any
 
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.manifest import Manifest, read_manifest
+from tvmbuild.artifact.open import Artifact
 from tvmbuild.artifact.store import Stored, files_of, stored
+from tvmbuild.errors import TargetError
 from tvmbuild.onnx_model.open import open_model
 from tvmbuild.options import VerifyOptions
 from tvmbuild.release.plan import Cell
 from tvmbuild.release.signing import Signer
+from tvmbuild.samples import load_samples
 from tvmbuild.toolchain import find_toolchain
 from tvmbuild.versions import package_versions
 
 _VERIFICATION = "verification.json"
+_PREDICTION = "prediction.json"
 #: Options that say where something goes, not what is made.
 _PLACES = ("output", "dump_ir", "target", "compare", "seed")
 
@@ -34,6 +38,7 @@ class Made:
         files: the library, its manifest and the bundle.
         manifest: of the library.
         verification: what ``verify`` reported, as JSON has it.
+        prediction: what ``bench --predict`` reports in sum; None if that was not asked for or the core has no model.
         why: why it was built now, or "" when it came from the cache.
     """
 
@@ -41,6 +46,7 @@ class Made:
     files: tuple[Path, ...]
     manifest: Manifest
     verification: dict[str, Any]
+    prediction: dict[str, Any] | None
     why: str
 
 
@@ -55,20 +61,25 @@ def make_cell(cell: Cell, version: str, signer: Signer | None, epoch: int) -> Ma
     built = stored(name, build_inputs(cell), lambda folder: _build(cell, folder))
     inputs = _bundle_inputs(cell, built, version, signer, epoch)
     bundle = stored(f"{name}.bundle", inputs, lambda folder: _bundle(cell, built, folder, version, signer, epoch))
-    artifact = [path for path in files_of(built) if path.name != _VERIFICATION]
+    artifact = [path for path in files_of(built) if path.name not in (_VERIFICATION, _PREDICTION)]
     verification = json.loads((built.folder / _VERIFICATION).read_text(encoding="utf-8"))
+    predicted = built.folder / _PREDICTION
+    prediction = json.loads(predicted.read_text(encoding="utf-8")) if predicted.exists() else None
     manifest = read_manifest(built.folder / f"{name}.json")
-    return Made(cell, (*artifact, *files_of(bundle)), manifest, verification, built.why or bundle.why)
+    files = (*artifact, *files_of(bundle))
+    return Made(cell, files, manifest, verification, prediction, built.why or bundle.why)
 
 
 def build_inputs(cell: Cell) -> dict[str, str]:
     """Return everything that a cell's artifact depends on, by names for people."""
     model = open_model(cell.model)
     options = {key: value for key, value in dataclasses.asdict(cell.options).items() if key not in _PLACES}
+    told = {key: value for key, value in options.items() if not isinstance(value, Path)}
+    quantization = dataclasses.asdict(cell.quantization) if cell.quantization else {}
     inputs = {
         "the model": model.sha256,
         "the model's external data": " ".join(file.sha256 for file in model.external),
-        "the options": json.dumps(options, sort_keys=True, default=str),
+        "the options": json.dumps([told, quantization, cell.predict], sort_keys=True, default=str),
         "the target": json.dumps(dataclasses.asdict(cell.target), sort_keys=True),
         "the toolchain": find_toolchain(cell.target, cell.options.toolchain or None).version,
         "the packages": json.dumps(package_versions(), sort_keys=True),
@@ -107,21 +118,39 @@ def _bundle_inputs(cell: Cell, built: Stored, version: str, signer: Signer | Non
 
 
 def _build(cell: Cell, folder: Path) -> None:
+    from tvmbuild import pipeline
     from tvmbuild.artifact.open import open_artifact
     from tvmbuild.device import open_device
-    from tvmbuild.pipeline import build
     from tvmbuild.verify import require_passed, verify
 
-    name = cell.options.name
-    build(cell.model, cell.target, dataclasses.replace(cell.options, output=folder))
-    artifact = open_artifact(folder / f"{name}.so")
+    options = dataclasses.replace(cell.options, output=folder)
+    if cell.quantization:
+        result = pipeline.build_int8(cell.model, cell.target, options, cell.quantization)
+    else:
+        result = pipeline.build(cell.model, cell.target, options)
+    artifact = open_artifact(folder / f"{options.name}.so")
     device = open_device("auto", cell.target)
-    outcome = verify(artifact, cell.model, device, VerifyOptions(tolerance=cell.tolerance))
+    outcome = verify(artifact, result.model, device, VerifyOptions(tolerance=cell.tolerance))
     require_passed(outcome, details=outcome.to_json())
     report = outcome.to_json()
     # What a run took differs each time, and from machine to machine.
     kept = {key: report[key] for key in ("passed", "outputs", "samples", "device") if key in report}
     (folder / _VERIFICATION).write_text(json.dumps(kept, default=_plain), encoding="utf-8")
+    if cell.predict:
+        _predict(artifact, cell, folder)
+
+
+def _predict(artifact: Artifact, cell: Cell, folder: Path) -> None:
+    from tvmbuild.predict.predictor import predict
+
+    sample = load_samples(artifact.manifest.inputs, None)[0]
+    try:
+        found = predict(artifact.library, cell.target, [sample[spec.name] for spec in artifact.manifest.inputs])
+    except TargetError:
+        # LLVM has no model of this core.
+        return
+    kept = {"core": found.core, "cycles": found.estimated_cycles, "milliseconds": found.milliseconds}
+    (folder / _PREDICTION).write_text(json.dumps(kept), encoding="utf-8")
 
 
 def _bundle(cell: Cell, built: Stored, folder: Path, version: str, signer: Signer | None, epoch: int) -> None:

@@ -21,7 +21,7 @@ def report(version: str, made: Sequence[Made], last: dict[str, Any] | None = Non
     Args:
         version: the release's.
         made: its cells.
-        last: the last release's report, to compare sizes with; None if there is none.
+        last: the last release's report, to compare sizes and predicted times with; None if there is none.
     """
     before = {cell["name"]: cell for cell in (last or {}).get("cells", ())}
     cells = []
@@ -30,6 +30,7 @@ def report(version: str, made: Sequence[Made], last: dict[str, Any] | None = Non
         old = before.get(cell["name"])
         if old:
             cell["library_bytes_before"] = old.get("library_bytes")
+            cell["predicted_ms_before"] = old.get("predicted_ms")
             cell["same_library"] = old.get("library_sha256") == cell["library_sha256"]
         cells.append(cell)
     return {"format": FORMAT, "version": version, "last_version": (last or {}).get("version"), "cells": cells}
@@ -59,19 +60,20 @@ def notes(content: dict[str, Any]) -> str:
     if content["last_version"]:
         lines += [f"Compared with {content['last_version']}.", ""]
     lines += [
-        "| artifact | board | library | bundle | kernels | fused | int8 | largest difference |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| artifact | board | library | bundle | kernels | fused | int8 | largest difference | predicted |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for cell in content["cells"]:
         lines.append(
             f"| {cell['name']} | {cell['board']} | {_size(cell['library_bytes'])}{_change(cell)} | "
             f"{_size(cell['bundle_bytes'])} | {cell['kernels']} | {cell['fused_kernels']} | {cell['int8_share']:.0%} | "
-            f"{cell['largest_difference']:.0e} |"
+            f"{cell['largest_difference']:.0e} | {_predicted(cell)} |"
         )
     lines += [
         "",
         "Fused: kernels with more than one operator. int8: share of the multiply-accumulates. Largest difference: from "
-        "ONNX Runtime on the emulated board, relative to the largest value of the output, on seeded random inputs.",
+        "ONNX Runtime on the emulated board, relative to the largest value of the output, on seeded random inputs. "
+        "Predicted: milliseconds on one core of the board, from executed instructions and LLVM's model of the core.",
         "",
         "Check what you got: `sha256sum -c SHA256SUMS`; on the board: `./run.sh --selftest`.",
     ]
@@ -96,7 +98,8 @@ def _cell(one: Made) -> dict[str, Any]:
         "bundle_bytes": bundle.stat().st_size,
         "kernels": sum(int(kernel["calls"]) for kernel in kernels),
         "fused_kernels": sum(int(kernel["calls"]) for kernel in kernels if len(kernel["ops"]) > 1),
-        "int8_share": sum(float(k["mac_share"]) for k in kernels if any("int8" in op for op in k["ops"])),
+        "int8_share": float(manifest.fusion.get("int8", {}).get("share", 0.0)),
+        "predicted_ms": one.prediction["milliseconds"] if one.prediction else None,
         # One digit: ONNX Runtime rounds otherwise on other machines.
         "largest_difference": float(f"{worst:.0e}"),
         "verified_on": one.verification["device"],
@@ -112,3 +115,10 @@ def _change(cell: dict[str, Any]) -> str:
     if not before:
         return ""
     return " (the same)" if cell["same_library"] else f" ({(cell['library_bytes'] - before) / before:+.1%})"
+
+
+def _predicted(cell: dict[str, Any]) -> str:
+    now, before = cell.get("predicted_ms"), cell.get("predicted_ms_before")
+    if now is None:
+        return ""
+    return f"{now:.3g} ms" + (f" ({(now - before) / before:+.1%})" if before else "")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tvmbuild.errors import OptionError
-from tvmbuild.options import PROJECT_FILE, BuildOptions, read_project_file
+from tvmbuild.options import PROJECT_FILE, BuildOptions, QuantizeOptions, read_project_file, resolve
 from tvmbuild.release.templates import check_name
 from tvmbuild.suggest import did_you_mean
 from tvmbuild.target import Target, load_target
@@ -26,16 +26,20 @@ class Cell:
         target: the board.
         precision: "fp32", "fp16" or "int8".
         options: how to build it; ``name`` is set, ``output`` is not.
+        quantization: how a float model becomes an int8 one; None for the other precisions.
         model_license: file with the model's licence, or None.
         tolerance: allowed difference from ONNX Runtime; 0 for the default.
+        predict: whether to predict its time on the board's core.
     """
 
     model: Path
     target: Target
     precision: str
     options: BuildOptions
+    quantization: QuantizeOptions | None
     model_license: Path | None
     tolerance: float
+    predict: bool
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Plan:
     cells: tuple[Cell, ...]
 
 
-_RELEASE = {"version": str, "targets": list, "precision": list, "models": list, "toolchain": str}
+_RELEASE = {"version": str, "targets": list, "precision": list, "models": list, "toolchain": str, "predict": bool}
 _MODEL = {
     "path": str,
     "name": str,
@@ -109,26 +113,25 @@ def _cells(folder: Path, table: Mapping[str, Any], model: Any) -> list[Cell]:
                 value=tuple(map(str, model.get("value", ()))),
                 name=f"{stem}-{board.name}" + ("" if precision == "fp32" else f"-{precision}"),
                 toolchain=table.get("toolchain", ""),
+                records=folder / "tuning_logs",
             )
-            options = _with_precision(options, precision, model, folder)
-            cells.append(Cell(path, board, precision, options, license_file, float(model.get("tolerance", 0.0))))
+            options, quantization = _with_precision(options, precision, model, folder)
+            tolerance, predict = float(model.get("tolerance", 0.0)), bool(table.get("predict", False))
+            cells.append(Cell(path, board, precision, options, quantization, license_file, tolerance, predict))
     return cells
 
 
-def _with_precision(options: BuildOptions, precision: str, model: Mapping[str, Any], folder: Path) -> BuildOptions:
+def _with_precision(
+    options: BuildOptions, precision: str, model: Mapping[str, Any], folder: Path
+) -> tuple[BuildOptions, QuantizeOptions | None]:
     if precision not in PRECISIONS:
         raise OptionError(f"There is no precision '{precision}'.", did_you_mean(precision, PRECISIONS))
-    if precision == "fp32":
-        return options
-    values: dict[str, Any] = {precision: True}
-    if precision == "int8":
-        if "calibrate" not in model:
-            raise OptionError(f"{model['path']} has no samples to find its int8 scales from.", 'Add calibrate = "DIR".')
-        values["calibrate"] = folder / model["calibrate"]
-    known = {field.name for field in dataclasses.fields(BuildOptions)}
-    if not values.keys() <= known:
-        raise OptionError(f"This tvmbuild cannot build {precision} from a float model.", "Leave it out of precision.")
-    return dataclasses.replace(options, **values)
+    if precision != "int8":
+        return dataclasses.replace(options, fp16=precision == "fp16"), None
+    if "calibrate" not in model:
+        raise OptionError(f"{model['path']} has no samples to find its int8 scales from.", 'Add calibrate = "DIR".')
+    quantization = resolve(QuantizeOptions, {}, project=read_project_file("quantize", folder), environ={}).options
+    return dataclasses.replace(options, int8=True, calibrate=folder / model["calibrate"]), quantization
 
 
 def _check(table: Any, known: Mapping[str, type], where: str) -> None:
@@ -138,6 +141,6 @@ def _check(table: Any, known: Mapping[str, type], where: str) -> None:
         if key not in known:
             raise OptionError(f"{PROJECT_FILE}: {where} has an unknown key '{key}'.", did_you_mean(key, known))
         kinds = (int, float) if known[key] is float else (known[key],)
-        if not isinstance(value, kinds) or isinstance(value, bool):
-            wanted = {str: "a text", list: "a list", float: "a number"}[known[key]]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and known[key] is not bool):
+            wanted = {str: "a text", list: "a list", float: "a number", bool: "true or false"}[known[key]]
             raise OptionError(f"{PROJECT_FILE}: {key} in {where} must be {wanted}, not {value!r}.", "Mend the file.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from tvmbuild import progress
 from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, check_sums
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.staging import staged_folder
-from tvmbuild.errors import ArtifactError
+from tvmbuild.errors import ArtifactError, OptionError
 from tvmbuild.release.cell import Made, make_cell
 from tvmbuild.release.junit import JUNIT_NAME, junit_text
 from tvmbuild.release.notes import NOTES_NAME, REPORT_NAME, notes, report
@@ -54,8 +55,7 @@ def release(
             made.append(make_cell(cell, plan.version, signer, epoch))
             step.advance(detail=f"{len(made)} artifacts, {sum(1 for one in made if one.why)} of them built now")
     content = report(plan.version, made, last)
-    copied = {path.name: path for one in made for path in one.files}
-    digests = {name: sha256_of(path) for name, path in copied.items()}
+    copied, digests = _collected(made)
     written = {
         SBOM_NAME: sbom_text(plan.version, made, digests, epoch),
         NOTES_NAME: notes(content),
@@ -77,6 +77,19 @@ def release(
             if signature is not None:
                 (aside / SIGNATURE_NAME).write_bytes(signature)
     return Released(folder, tuple(made), content)
+
+
+def _collected(made: Sequence[Made]) -> tuple[dict[str, Path], dict[str, str]]:
+    """Return the files of all cells by name, and their checksums."""
+    copied: dict[str, Path] = {}
+    digests: dict[str, str] = {}
+    for path in (path for one in made for path in one.files):
+        digest = sha256_of(path)
+        # The int8 model is the same for all boards.
+        if digests.setdefault(path.name, digest) != digest:
+            raise OptionError(f"Two different files of the release are called {path.name}.", "Rename a model's file.")
+        copied[path.name] = path
+    return copied, digests
 
 
 def _is_published(folder: Path, sums: bytes, signature: bytes | None) -> bool:
