@@ -102,7 +102,12 @@ def element_bytes(dtype: str) -> int:
 
 @lru_cache(maxsize=4096)
 def choose_tile(
-    columns: int, channels: int, target: Target, exact_columns: bool = False, dtype: str = "float32"
+    columns: int,
+    channels: int,
+    target: Target,
+    exact_columns: bool = False,
+    dtype: str = "float32",
+    most_columns: int = _MAX_COLUMNS,
 ) -> RegisterTile:
     """Choose the tile for a kernel of ``columns`` positions in a row by ``channels`` outputs.
 
@@ -112,13 +117,14 @@ def choose_tile(
         target: the board.
         exact_columns: whether the tile's columns must divide ``columns``.
         dtype: type of the factors and the accumulators.
+        most_columns: columns of the tile, at most.
     """
     core = core_of(target, dtype)
     best: tuple[float, int, RegisterTile] | None = None
     for vectors in range(1, core.registers // 2):
         if vectors > 1 and (vectors - 1) * core.lanes >= channels:
             break
-        for width in range(1, min(columns, core.most_columns) + 1):
+        for width in range(1, min(columns, core.most_columns, most_columns) + 1):
             if not _fits(width, vectors, core) or (exact_columns and columns % width):
                 continue
             tile = RegisterTile(width, vectors * core.lanes)

@@ -13,6 +13,11 @@ from tvmbuild.target import Target
 #: Cycles to copy one input value into a padded buffer, for comparing plans.
 _COPY_CYCLES = 0.6
 
+#: Columns of a tile, at most, where few input channels are used of each vector of inputs: there is no more than one
+#: multiply-add a channel for its load, and wide tiles wait for their loads.
+_FEW_COLUMNS = 4
+_ANY_COLUMNS = 16
+
 
 def plan_conv2d(geometry: Conv2dGeometry, target: Target, dtype: str = "float32") -> TilePlan:
     """Choose the tiles of a direct convolution."""
@@ -21,7 +26,9 @@ def plan_conv2d(geometry: Conv2dGeometry, target: Target, dtype: str = "float32"
     is_few = 1 < g.in_channels < LANE_STEP and g.groups == 1 and core_of(target).by_lane
     is_copied = g.is_padded or depth != g.group_in or is_few
     copied = 0 if is_copied else g.height * g.width * g.in_channels
-    plan = _plan(g.out_height, g.out_width, g.group_out, depth, math.prod(g.kernel), copied / g.groups, target, dtype)
+    taps = math.prod(g.kernel)
+    most = _FEW_COLUMNS if is_few else _ANY_COLUMNS
+    plan = _plan(g.out_height, g.out_width, g.group_out, depth, taps, copied / g.groups, target, dtype, most)
     if is_few:
         return dataclasses.replace(plan, by_vector=True, channels=LANE_STEP)
     return plan
@@ -60,12 +67,20 @@ def lane_step(depth: int, target: Target, dtype: str = "float32") -> int:
 
 
 def _plan(
-    rows: int, columns: int, channels: int, depth: int, taps: int, copied: float, target: Target, dtype: str
+    rows: int,
+    columns: int,
+    channels: int,
+    depth: int,
+    taps: int,
+    copied: float,
+    target: Target,
+    dtype: str,
+    most_columns: int = _ANY_COLUMNS,
 ) -> TilePlan:
     """Choose between tiles that divide the columns and tiles that reach beyond them, which may need a copied input."""
     core = core_of(target, dtype)
-    exact = choose_tile(columns, channels, target, exact_columns=True, dtype=dtype)
-    rounded = choose_tile(columns, channels, target, dtype=dtype)
+    exact = choose_tile(columns, channels, target, exact_columns=True, dtype=dtype, most_columns=most_columns)
+    rounded = choose_tile(columns, channels, target, dtype=dtype, most_columns=most_columns)
     tile = exact
     if columns % rounded.columns:
         gain = tile_cost(exact, columns, channels, core) - tile_cost(rounded, columns, channels, core)

@@ -32,6 +32,10 @@ _CACHE_SHARE = 0.7
 #: Reduction indices in one trip of the innermost loop, at most: more would leave the instruction cache.
 _MOST_STEPS = 16
 
+#: Steps of a reduction from which it pays to take several in one trip; of a shorter one LLVM unrolls what trips remain,
+#: and spills accumulators.
+_DEEP_STEPS = 16
+
 #: Cost of a line from memory, in lines from the second level cache.
 _MEMORY_COST = 3
 
@@ -88,7 +92,9 @@ def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     priced = [(_moved(traffic, rows, stay, target), rows, stay) for rows in candidates for stay in (0, 1)]
     _, rows, stay = min(priced)
     main = kernel.main
-    repeat = repeat_knob(main, int(main.note("lane_step")), bool(main.note("by_vector")), target)
+    step = int(main.note("lane_step"))
+    is_deep = math.prod(main.reduction) // step >= _DEEP_STEPS
+    repeat = repeat_knob(main, step, bool(main.note("by_vector")) and is_deep, target)
     return (Knob("rows", rows, candidates), Knob("weights_stay", stay, (0, 1)), repeat)
 
 

@@ -8,6 +8,9 @@ from tvmbuild.schedules.register_tile import TILE_CYCLES, RegisterTile, choose_t
 from tvmbuild.schedules.transformed import group_sizes
 from tvmbuild.target import Target
 
+#: Cycles to start the loop over the register tiles of one position and block, on a core of one multiply-add a cycle.
+_LOOP_CYCLES = 40.0
+
 #: Share of a cache that may be counted on.
 _CACHE_SHARE = 0.7
 
@@ -82,9 +85,10 @@ def cycles(products: Products, plan: TransformedPlan, target: Target) -> float:
 def _product_cycles(products: Products, plan: TransformedPlan, target: Target) -> float:
     """Return predicted cycles of the multiplications of an image."""
     p, core = products, core_of(target, products.dtype)
-    vectors = -(-p.channels // plan.tile.channels) * plan.tile.channels / core.lanes
-    starts = plan.tiles * vectors * TILE_CYCLES / core.fma_per_cycle
-    return p.positions * (p.depth * tile_cost(plan.tile, plan.tiles, p.channels, core) + starts)
+    blocks = -(-p.channels // plan.tile.channels)
+    starts = plan.tiles * blocks * plan.tile.channels / core.lanes * TILE_CYCLES
+    starts += blocks * p.rows / plan.chunk * _LOOP_CYCLES
+    return p.positions * (starts / core.fma_per_cycle + p.depth * tile_cost(plan.tile, plan.tiles, p.channels, core))
 
 
 def _moving_cycles(products: Products, plan: TransformedPlan, target: Target) -> float:
@@ -102,7 +106,7 @@ def _moving_cycles(products: Products, plan: TransformedPlan, target: Target) ->
     outputs = of_block * plan.tiles * plan.group
     kept = (inputs + outputs) / chunks
     level = 1 if kept <= second else _MEMORY_COST
-    again = 1 if weights + kept <= second else _MEMORY_COST
+    again = 1 if weights + kept <= target.l2_kib * 1024 else _MEMORY_COST
     moved = weights * (chunks - 1) * again + inputs * (1 + groups) * level
     if outputs / chunks > first / 2:
         moved += 2 * outputs * groups * level
