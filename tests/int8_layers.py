@@ -33,6 +33,7 @@ class Layer:
         dtypes: of the input's and the output's codes.
         zeros: zero points of the input, the residual and the output, as int8.
         fill: "random", or the extreme that every input and weight has.
+        weight_zero: zero point of the weights, which are uint8 unless it is 0.
         residual: whether a second tensor is added.
         relu: whether negative results become zero.
         per_channel: whether each output channel has a scale.
@@ -48,6 +49,7 @@ class Layer:
     dtypes: tuple[str, str] = ("int8", "int8")
     zeros: tuple[int, int, int] = (0, 0, 0)
     fill: str = "random"
+    weight_zero: int = 0
     residual: bool = False
     relu: bool = False
     per_channel: bool = True
@@ -78,6 +80,7 @@ def layers(draw: st.DrawFn) -> Layer:
         dtypes=draw(st.tuples(*[st.sampled_from(["int8", "uint8"])] * 2)),
         zeros=draw(st.tuples(zero, zero, zero)),
         fill=draw(st.sampled_from(["random", "random", "-128", "127"])),
+        weight_zero=draw(st.sampled_from([0, 0, 0, 100, 140])),
         residual=draw(st.booleans()),
         relu=draw(st.booleans()),
         per_channel=draw(st.booleans()),
@@ -87,7 +90,7 @@ def layers(draw: st.DrawFn) -> Layer:
 
 @dataclass(frozen=True)
 class Numbers:
-    """The arrays of a layer: codes as int8 whatever their dtype in the model, weights OIHW or [K, N]."""
+    """The arrays of a layer: codes as int8 whatever their dtype, weights less their zero point, OIHW or [K, N]."""
 
     codes: Array
     residual: Array
@@ -113,6 +116,8 @@ def numbers(layer: Layer) -> Numbers:
         codes[:] = int(layer.fill)
         # The largest sums of either sign; neighbours stay equal, so that pairs of products add up.
         weights[:] = np.where(rng.random() < 0.5, 127, -127)
+    if layer.weight_zero:
+        weights = (rng.integers(0, 256, weight_shape) - layer.weight_zero).astype(np.int16)
     channels = outer * groups
     weight_scale = rng.uniform(0.001, 0.02, channels if layer.per_channel else ()).astype(np.float32)
     bias = rng.integers(-(2**14), 2**14, channels).astype(np.int32)
@@ -188,13 +193,14 @@ class _Maker:
         given = numbers(layer)
         name = f"layer{index}"
         x = self._dequantized(f"{name}_x", given.codes, given.scales[0], layer.zeros[0], layer.dtypes[0])
-        weight = self._constant(f"{name}_w", given.weights)
+        kind = np.uint8 if layer.weight_zero else np.int8
+        weight = self._constant(f"{name}_w", (given.weights + layer.weight_zero).astype(kind))
         axis = 0 if layer.kernel else 1
         weight = self._op(
             "DequantizeLinear",
             weight,
             self._constant(f"{name}_ws", given.weight_scale),
-            self._constant(f"{name}_wz", np.zeros_like(given.weight_scale, np.int8)),
+            self._constant(f"{name}_wz", np.full_like(given.weight_scale, layer.weight_zero, kind)),
             axis=axis,
         )
         bias_scale = np.broadcast_to(given.scales[0] * given.weight_scale, given.bias.shape).astype(np.float32)

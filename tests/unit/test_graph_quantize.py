@@ -130,12 +130,21 @@ def test_a_product_behind_a_pool_reads_codes_without_rounding_again() -> None:
 
 def test_products_that_stay_in_float_say_why() -> None:
     net = Net()
-    first = net.conv(net.q("x"), zero=np.uint8(90))
+    first = net.conv(net.q("x"), zero=np.uint8(0))
     second = net.conv(first)
     report = report_of(net, second)
-    assert reasons(report) == ["its weights less their zero point need more than 8 bits", "its input is not quantized"]
+    assert reasons(report) == [
+        "its weights less their zero point need more than 8 bits",
+        "its input is not quantized to 8 bits",
+    ]
     assert report.macs.int8 == 0
     assert report.macs.total == 2 * 36 * 8 * 8 * 9
+
+
+def test_weights_of_nine_bits_take_two_products() -> None:
+    net = Net()
+    report = report_of(net, net.q(net.conv(net.q("x"), zero=np.uint8(90))))
+    assert groups(report) == {"int8_conv2d": 1, "int8_conv2d+add+requantize": 1}
 
 
 def test_a_float_model_is_left_alone() -> None:

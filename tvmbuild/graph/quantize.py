@@ -195,17 +195,22 @@ class _Quantizer:
         weights, value = self.weights.get(weight), self.values.get(data)
         codes = value.codes if value is not None else None
         if weights is None:
-            return "its weights are computed at run time"
+            known = rewriter.producer_of(weight, "dequantize")
+            return "its weights are computed at run time" if known is None else "its weights are not of 8 bits"
         if value is None or codes is None:
-            return "its input is not quantized"
+            return "its input is not quantized to 8 bits"
         if op_name(call) == "nn.conv2d" and str(call.attrs.data_layout) != "NHWC":
             return f"its layout is {call.attrs.data_layout}"
-        integers = integer_weights(call, weights)
-        if isinstance(integers, str):
-            return integers
+        parts = integer_weights(call, weights)
+        if isinstance(parts, str):
+            return parts
         codes = Codes(self._int8(rewriter, value, codes), codes.scale, codes.zero)
-        sums = rewriter.emit(product(self.builder, self.kernels, call, codes, integers, self.target), "sums")
-        return self._as_float(rewriter, value_of_sums(sums, call, codes, integers, weights))
+        sums, *others = (
+            rewriter.emit(product(self.builder, self.kernels, call, codes, part, self.target), "sums") for part in parts
+        )
+        for other in others:
+            sums = rewriter.emit(relax.op.add(other, sums), "sums")
+        return self._as_float(rewriter, value_of_sums(sums, call, codes, parts, weights))
 
     def _described(self, rewriter: Rewriter, name: str, call: Expr) -> Expr | None:
         """Return the result of an operator that only changes what a value is made of."""

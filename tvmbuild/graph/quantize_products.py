@@ -44,15 +44,15 @@ class IntegerKernels(Protocol):
         """Return the product of int8 [..., M, K] by constant int8 [K, N]."""
 
 
-def integer_weights(call: Call, weights: Weights) -> Array | str:
-    """Return the int8 weights of a product, or why it cannot be computed with them."""
+def integer_weights(call: Call, weights: Weights) -> tuple[Array, ...] | str:
+    """Return the int8 weights of a product, in two parts to be added if need be, or why it cannot be in integers."""
     channel_axis = 0 if op_name(call) == "nn.conv2d" else 1
     if max(weights.scale.size, weights.zero.size) > 1 and weights.axis != channel_axis:
         return "its weights have a scale for each input channel"
     centered = weights.centered()
     if centered is None:
         return "its weights less their zero point need more than 8 bits"
-    depth = centered[0].size if channel_axis == 0 else centered.shape[0]
+    depth = centered[0][0].size if channel_axis == 0 else len(centered[0])
     if depth * 255 * 128 > _LARGEST:
         return "its sums can leave int32"
     return centered
@@ -82,10 +82,12 @@ def product(
     )
 
 
-def value_of_sums(sums: Expr, call: Call, codes: Codes, integers: Array, weights: Weights) -> Value:
+def value_of_sums(sums: Expr, call: Call, codes: Codes, parts: tuple[Array, ...], weights: Weights) -> Value:
     """Return what the int32 sums of a product stand for."""
+    integers = sum(part.astype(np.int64) for part in parts)
+    assert isinstance(integers, np.ndarray)
     inner = tuple(range(1, integers.ndim)) if op_name(call) == "nn.conv2d" else 0
-    offset = -codes.zero * integers.astype(np.int64).sum(axis=inner)
+    offset = -codes.zero * integers.sum(axis=inner)
     return Value((Term(sums, offset, codes.scale * weights.scale),))
 
 

@@ -122,12 +122,17 @@ class Weights:
         difference = self.integers.astype(np.int32) - self._along(self.zero).astype(np.int32)
         return np.asarray(difference.astype(np.float32) * self._along(self.scale).astype(np.float32))
 
-    def centered(self) -> Array | None:
-        """Return the integers less their zero point as int8; None where they do not fit."""
+    def centered(self) -> tuple[Array, ...] | None:
+        """Return int8 arrays whose sum is the integers less their zero point; None where not even two will do.
+
+        One is enough but for uint8 weights with a zero point of their own, which take 9 bits.
+        """
         difference = self.integers.astype(np.int32) - self._along(self.zero).astype(np.int32)
-        if difference.min(initial=0) < _INT8.min or difference.max(initial=0) > _INT8.max:
-            return None
-        return difference.astype(np.int8)
+        first = difference >> 1
+        for parts in ((difference,), (first, difference - first)):
+            if all(part.min(initial=0) >= _INT8.min and part.max(initial=0) <= _INT8.max for part in parts):
+                return tuple(part.astype(np.int8) for part in parts)
+        return None
 
     def transposed(self, axes: list[int]) -> Weights:
         """Return the weights with axes in another order."""
