@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,11 +19,13 @@ import tvm
 from tvm import rpc
 
 from tests.rpc_libraries import expected, inputs, make_library
-from tvmbuild.device import open_device
+from tvmbuild.device import boards as boards_module
+from tvmbuild.device import open_device, relay
 from tvmbuild.device.boards import Board, BoardQueue, open_boards
 from tvmbuild.device.emulated_boards import EmulatedBoards
-from tvmbuild.device.processes import python_server_command, start, stop
-from tvmbuild.device.tracker import TrackerClient, parse_address
+from tvmbuild.device.processes import native_server_command, python_server_command, start, stop
+from tvmbuild.device.session import BoardSession
+from tvmbuild.device.tracker import Address, Offer, TrackerClient, parse_address
 from tvmbuild.errors import (
     BoardBusyError,
     BoardKeyError,
@@ -79,7 +83,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
+        threading.Event().wait(0.1)
 
 
 def registered(boards: EmulatedBoards) -> int:
@@ -206,6 +210,35 @@ def test_a_busy_board_says_who_holds_it(here: EmulatedBoards) -> None:
     queue = BoardQueue(parse_address(here.tracker), here.key, HOST, patience=1)
     with queue.lease(30), pytest.raises(BoardBusyError, match=r"became free within 1 seconds: .*@.* since .* on 127"):
         queue._open(30)
+
+
+def test_a_board_that_hangs_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "GREETING_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(MeasureError) as caught:
+        BoardSession(Offer(Address("127.0.0.1", silent.getsockname()[1]), "key"), 60)
+    assert caught.value.cause == "lost"
+
+
+def test_a_throttled_measurement_is_done_again_and_still_marked(
+    here: EmulatedBoards, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = tmp_path / "sys/devices/platform/soc/soc:firmware/get_throttled"
+    flags.parent.mkdir(parents=True)
+    flags.write_text("50004\n")
+    pauses: list[float] = []
+    monkeypatch.setattr(boards_module.time, "sleep", pauses.append)
+    address = parse_address(here.tracker)
+    server = start([*native_server_command(HOST, address, "hot", emulated=False), "--root", str(tmp_path)])
+    try:
+        wait_until(lambda: registered(here) == 2)
+        board = Board(BoardQueue(address, "hot", HOST))
+        assert board.time(library, inputs()).readings["throttled"]
+        assert pauses.count(boards_module.COOLING_SECONDS) == 2
+        flags.write_text("50000\n")
+        assert not board.time(library, inputs()).readings["throttled"]
+    finally:
+        stop(server)
+    wait_until(lambda: registered(here) == 1)
 
 
 def test_session_folders_are_private_and_removed(here: EmulatedBoards, folder: Path) -> None:

@@ -18,6 +18,8 @@ from tvmbuild.device.tracker import Address
 _PROGRAM = Path(__file__).with_name("relay_process.py")
 #: The relay itself gives up connecting to a board after five seconds.
 _ANSWER_SECONDS = 15.0
+#: A free board greets at once; one that does not within this time hangs.
+GREETING_SECONDS = 15.0
 
 
 class Relay:
@@ -37,7 +39,7 @@ class Relay:
         self._control.settimeout(_ANSWER_SECONDS)
         try:
             self._control.connect(_process.address())
-            self._control.sendall(f"{board.host} {board.port} {timeout}\n".encode())
+            self._control.sendall(f"{board.host} {board.port} {timeout} {GREETING_SECONDS}\n".encode())
             word, _, rest = self._read().partition(" ")
             if word != "port":
                 raise OSError(rest or "the relay ended")

@@ -1,8 +1,9 @@
 """The program that passes connections on: run by its path, it imports nothing of tvmbuild.
 
-A client connects to its Unix socket, writes "HOST PORT SECONDS", and reads "port N" or "error WORDS". The next TCP
-connection to port N of this machine is passed on to HOST:PORT. Everything is closed when the client closes its end, or
-after SECONDS, which it is told by "expired". The program ends with its standard input.
+A client connects to its Unix socket, writes "HOST PORT SECONDS SILENCE", and reads "port N" or "error WORDS". The next
+TCP connection to port N of this machine is passed on to HOST:PORT. Everything is closed when the client closes its end,
+when the board has not said its first word after SILENCE seconds, or after SECONDS, which the client is told by
+"expired". The program ends with its standard input.
 """
 
 from __future__ import annotations
@@ -26,6 +27,16 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         writer.write_eof()
 
 
+async def pump_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, silence: float) -> None:
+    """Pass bytes on, unless the first is late: a board that hangs still lets the kernel accept connections."""
+    try:
+        writer.write(await asyncio.wait_for(reader.read(_BLOCK), silence))
+    except (OSError, asyncio.TimeoutError):
+        writer.close()
+        return
+    await pump(reader, writer)
+
+
 def tune(writer: asyncio.StreamWriter) -> None:
     """Send small messages at once, and have the kernel find a peer without power or cable within a minute."""
     connection = writer.get_extra_info("socket")
@@ -38,7 +49,7 @@ def tune(writer: asyncio.StreamWriter) -> None:
 async def serve(control: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
     """Serve one client, from its line to its end."""
     try:
-        host, port, seconds = (await control.readline()).decode().split()
+        host, port, seconds, silence = (await control.readline()).decode().split()
         board = await asyncio.wait_for(asyncio.open_connection(host, int(port)), CONNECT_SECONDS)
     except (OSError, ValueError, asyncio.TimeoutError) as error:
         answers.write(f"error {getattr(error, 'strerror', None) or 'no answer in time'}\n".encode())
@@ -50,7 +61,7 @@ async def serve(control: asyncio.StreamReader, answers: asyncio.StreamWriter) ->
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tune(writer)
         writers.append(writer)
-        await asyncio.gather(pump(reader, board[1]), pump(board[0], writer))
+        await asyncio.gather(pump(reader, board[1]), pump_answers(board[0], writer, float(silence)))
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     answers.write(f"port {server.sockets[0].getsockname()[1]}\n".encode())
