@@ -121,6 +121,16 @@ def test_what_failed_for_the_boards_sake_is_tried_once_more(tmp_path: Path) -> N
     assert all(trial.ok for trial in trials)
 
 
+def test_a_trial_that_failed_for_the_boards_sake_is_tried_in_the_next_run(tmp_path: Path) -> None:
+    made, trials, _ = session(tmp_path, [task()], lambda w, c: Failure("lost", "") if c["stay"] else by_rows(w, c))
+    made.run()
+    assert {trial.cause for trial in trials} == {"", "lost"}
+    again, more, _ = session(tmp_path, [task()], by_rows)
+    again.recall(trials)
+    again.run()
+    assert {trial.key for trial in more} == {trial.key for trial in trials if not trial.ok}
+
+
 def curve(*totals: float) -> list[Point]:
     return [Point(number, float(number), total) for number, total in enumerate(totals)]
 

@@ -44,6 +44,7 @@ class XgboostModel:
         self._target = target
         config = XGBConfig(seed=seed, nthread=1)
         self._model = XGBModel(config=config, num_warmup_samples=WARMUP, verbose_eval=0)
+        self._learned = 0
         self._contexts: dict[str, Any] = {}
         self._candidates: dict[tuple[str, Candidate], Any] = {}
 
@@ -52,11 +53,15 @@ class XgboostModel:
         from tvm.s_tir.meta_schedule.runner import RunnerResult
 
         if candidates:
+            self._learned += len(candidates)
             results = [RunnerResult([float(second)], None) for second in seconds]
             self._model.update(self._context(task), self._measured(task, candidates), results)
 
     def score(self, task: Task, candidates: Sequence[Candidate]) -> Sequence[float]:
         """Rank candidates; see ``CostModel.score``."""
+        if self._learned < WARMUP:
+            # MetaSchedule's model would draw numbers that no seed repeats.
+            return [0.0] * len(candidates)
         scores = self._model.predict(self._context(task), self._measured(task, candidates))
         return [float(score) for score in np.asarray(scores)]
 

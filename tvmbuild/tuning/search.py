@@ -69,8 +69,9 @@ class Search:
         taken = {*self._times, *first}
         if self.task.size <= ENUMERATED:
             left = [candidate for candidate in self.task.candidates() if candidate not in taken]
-            order = generator.permutation(len(left))
-            return first + [left[index] for index in order[: count - len(first)]]
+            return (
+                first + self._ranked([left[index] for index in generator.permutation(len(left))])[: count - len(first)]
+            )
         return first + self._evolve(count - len(first), taken, generator)
 
     def _evolve(self, count: int, taken: set[Candidate], generator: np.random.Generator) -> list[Candidate]:
@@ -84,14 +85,19 @@ class Search:
                 population = self._next_generation(population, scores, generator)
                 seen.update(dict.fromkeys(population))
         fresh = [candidate for candidate in seen if candidate not in taken]
-        if self._model is not None and fresh:
-            scores = np.asarray(self._model.score(self.task, fresh))
-            fresh = [fresh[index] for index in np.argsort(-scores, kind="stable")]
+        fresh = self._ranked(fresh)
         randoms = int(generator.binomial(count, _RANDOM_SHARE))
         chosen = fresh[: count - randoms]
         rest = fresh[count - randoms :]
         chosen += [rest[index] for index in generator.permutation(len(rest))[: count - len(chosen)]]
         return chosen or [c for c in self.task.candidates() if c not in taken][:count]
+
+    def _ranked(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Return candidates, those that the model takes for the fastest first; ties keep their order."""
+        if self._model is None or not candidates:
+            return candidates
+        scores = np.asarray(self._model.score(self.task, candidates))
+        return [candidates[index] for index in np.argsort(-scores, kind="stable")]
 
     def _next_generation(
         self, population: list[Candidate], scores: np.ndarray, generator: np.random.Generator

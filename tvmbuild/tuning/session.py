@@ -14,7 +14,7 @@ from tvmbuild.tuning.search import Search
 from tvmbuild.tuning.selection import best_trial
 from tvmbuild.tuning.stopping import Limits, Point, reason_to_stop
 from tvmbuild.tuning.task import Candidate, Task
-from tvmbuild.tuning.trial import Trial
+from tvmbuild.tuning.trial import TRANSIENT, Trial
 from tvmbuild.tuning.trials import Trier
 
 #: If so many trials fail before one succeeds, something is wrong with the set-up and not with the candidates.
@@ -123,7 +123,8 @@ class Session:
         for trial in trials:
             state = known.get(trial.workload)
             candidate = state.task.candidate(trial.workload, trial.choice) if state is not None else None
-            if state is None or candidate is None:
+            # What failed for the board's sake tells nothing of the candidate, which may be tried again.
+            if state is None or candidate is None or trial.cause in TRANSIENT:
                 continue
             state.note(candidate, trial)
             recalled += 1

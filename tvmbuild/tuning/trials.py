@@ -86,12 +86,24 @@ class Trier:
                     note(candidate, self._trial(task, candidate, prepared))
                 return
         if self._measurer.batched:
-            outcomes = zip(candidates, self._batch(task, candidates), strict=True)
-        else:
-            work = {candidate: self._pool.submit(self._single, task, candidate) for candidate in candidates}
-            outcomes = ((candidate, work[candidate].result()) for candidate in candidates)  # type: ignore[assignment]
-        for candidate, outcome in outcomes:
+            for candidate, outcome in zip(candidates, self._batch(task, candidates), strict=True):
+                note(candidate, self._trial(task, candidate, outcome))
+            return
+        drift = self._drift(task)
+        work = [self._pool.submit(self._single, task, candidate) for candidate in candidates]
+        for candidate, future in zip(candidates, work, strict=True):
+            outcome = drift if isinstance(drift, Failure) else _corrected(future.result(), drift)
             note(candidate, self._trial(task, candidate, outcome))
+
+    def _drift(self, task: Task) -> float | Failure:
+        """Return the default's time now over what is recorded, for a measurer that does not do so for each batch."""
+        if self._measurer.board.predicted:
+            return 1.0
+        outcome = self._without_drift(task, [self._default_run(task)])
+        return outcome if isinstance(outcome, Failure) else outcome[0]
+
+    def _default_run(self, task: Task) -> Run:
+        return Run(self._default_library[task.workload], self._inputs[task.workload])
 
     def _arguments(self, variant: Variant) -> tuple[NDArray[Any], ...]:
         return arguments_of(variant, self._seed)
@@ -138,9 +150,11 @@ class Trier:
             for candidate, library in zip(candidates, built, strict=True)
             if isinstance(library, Path)
         ]
-        default = Run(self._default_library[task.workload], self._inputs[task.variants[0].workload])
-        measured = self._without_drift(task, [default, *runs])
-        outcomes = iter(measured)
+        measured = self._without_drift(task, [self._default_run(task), *runs])
+        if isinstance(measured, Failure):
+            measured = (1.0, [measured] * len(runs))
+        drift, found = measured
+        outcomes = iter([_corrected(outcome, drift) for outcome in found])
         results = [
             built_one if isinstance(built_one, Failure) else self._checked(task, next(outcomes)) for built_one in built
         ]
@@ -148,19 +162,24 @@ class Trier:
             run.library.unlink(missing_ok=True)
         return results
 
-    def _without_drift(self, task: Task, runs: Sequence[Run]) -> list[Measured | Failure]:
-        """Measure with the default in front; correct for how its time has changed since it was first measured."""
+    def _without_drift(self, task: Task, runs: Sequence[Run]) -> tuple[float, list[Measured | Failure]] | Failure:
+        """Measure with the default in front, again when its time has changed much since the start of this run.
+
+        Returns:
+            The default's time over the recorded one, and the outcomes of the others; a failure when the default failed
+            or its time stays far from what it was.
+        """
         reference = self._default_seconds[task.workload]
         recorded = self._recorded_seconds.setdefault(task.workload, reference)
         for attempt in range(3):
             default, *outcomes = self._measured(runs)
             if isinstance(default, Failure):
-                return [Failure("lost", f"the default failed: {default.message}")] * len(outcomes)
+                return Failure("lost", f"the default failed: {default.message}")
             drift = _median(default) / reference
             if 1 / _DRIFT <= drift <= _DRIFT:
-                return [_corrected(outcome, _median(default) / recorded) for outcome in outcomes]
+                return _median(default) / recorded, outcomes
             time.sleep(_COOLING_SECONDS * (attempt > 0))
-        return [Failure("throttled", f"the default takes {drift:.2f} times what it took at the start")] * len(outcomes)
+        return Failure("throttled", f"the default takes {drift:.2f} times what it took at the start")
 
     def _measured(self, runs: Sequence[Run]) -> list[Measured | Failure]:
         """Measure; what failed for the board's sake, or crashed, is tried once more.
@@ -209,7 +228,7 @@ def _median(outcome: Measured) -> float:
 
 
 def _corrected(outcome: Measured | Failure, drift: float) -> Measured | Failure:
-    if isinstance(outcome, Failure):
+    if isinstance(outcome, Failure) or drift == 1.0:
         return outcome
     seconds = tuple(second / drift for second in outcome.seconds)
     return Measured(seconds, outcome.output, {**outcome.readings, "drift": round(drift, 4)})

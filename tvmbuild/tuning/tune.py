@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tvmbuild import progress
-from tvmbuild.errors import DeviceError, OptionError, TuningError
+from tvmbuild.errors import OptionError, TuningError
 from tvmbuild.options import BuildOptions, TuneOptions
 from tvmbuild.target import Target, require_fp16
 from tvmbuild.toolchain import find_toolchain
@@ -25,6 +25,7 @@ from tvmbuild.tuning.journal import JOURNAL, append_line, drop_torn_line, locked
 from tvmbuild.tuning.measure import Measurer
 from tvmbuild.tuning.measure_local import LocalMeasurer
 from tvmbuild.tuning.measure_predicted import PredictedMeasurer
+from tvmbuild.tuning.measure_rpc import RpcMeasurer
 from tvmbuild.tuning.runs import RunState, entries_of, read_run, run_path, write_run
 from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.stopping import Limits
@@ -145,14 +146,12 @@ def open_measurer(target: Target, options: TuneOptions) -> Measurer:
 
     Raises:
         OptionError: both a tracker and ``--emulate`` are given.
-        DeviceError: there is nothing to measure on.
+        DeviceError: the tracker or its boards cannot be used.
     """
     if options.tracker and options.emulate:
         raise OptionError("--tracker and --emulate exclude each other.", "Leave one of them out.")
     if options.tracker:
-        raise DeviceError(
-            "Boards behind a tracker cannot be measured yet.", "Use --emulate, or -t host on the machine itself."
-        )
+        return RpcMeasurer(target, options.tracker, options.key or target.name)
     if options.emulate:
         return PredictedMeasurer(target)
     if target.is_native:

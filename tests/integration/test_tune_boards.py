@@ -1,0 +1,59 @@
+"""Two emulated boards behind a real tracker tune one model together, while a board and the tracker are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import onnx_models
+import pytest
+from onnx import helper
+
+from tvmbuild.device.emulated import EmulatedDevice
+from tvmbuild.device.emulated_boards import EmulatedBoards
+from tvmbuild.errors import TvmbuildError
+from tvmbuild.options import TuneOptions
+from tvmbuild.predict.llvm import find_llvm
+from tvmbuild.predict.plugin import plugin_for
+from tvmbuild.target import load_target
+from tvmbuild.tuning.journal import JOURNAL, read_journal
+from tvmbuild.tuning.session import Session
+from tvmbuild.tuning.tune import tune
+
+TRIALS = 9
+
+
+def small_model(folder: Path) -> Path:
+    weights = np.random.default_rng(0).normal(0, 0.1, (16, 16, 1, 1)).astype("float32")
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Relu", ["c"], ["y"])]
+    return onnx_models.saved(onnx_models.model(nodes, {"x": [1, 16, 12, 12]}, ["y"], {"w": weights}), folder)
+
+
+def test_boards_and_tracker_may_die_and_no_trial_is_lost(tmp_path: Path) -> None:
+    target = load_target("rpi4")
+    try:
+        find_llvm()
+        plugin_for(EmulatedDevice(target).launcher()[0])
+    except TvmbuildError as error:
+        pytest.skip(f"{error.message} {error.hint}")
+    killed: list[int] = []
+    with EmulatedBoards(target, 2) as boards:
+
+        def kill(session: Session) -> None:
+            """End a board after some trials, and the tracker after some more; both are started again."""
+            wanted = {3: boards.pids[0], 6: boards.tracker_pid}
+            if session.done in wanted and len(killed) < session.done // 3:
+                killed.append(wanted[session.done])
+                os.kill(killed[-1], signal.SIGKILL)
+
+        options = TuneOptions(
+            tracker=boards.tracker, key=boards.key, trials=TRIALS, task="*conv2d*", records=tmp_path, min_gain=0.0
+        )
+        result = tune(small_model(tmp_path), target, options, listener=kill)
+    assert len(killed) == 2
+    trials = read_journal(result.folder / JOURNAL)
+    assert len(trials) == len({trial.key for trial in trials}) == TRIALS
+    assert all(trial.ok for trial in trials), [trial.message for trial in trials]
+    assert result.folder.name.startswith("predicted-cortex-a72-")

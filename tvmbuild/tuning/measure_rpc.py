@@ -1,0 +1,115 @@
+"""Measures on boards behind a tracker: real ones are timed, emulated ones run what is predicted."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tvmbuild.device.boards import Board as RemoteBoard
+from tvmbuild.device.boards import BoardQueue
+from tvmbuild.device.tracker import parse_address
+from tvmbuild.errors import BoardMismatchError, DeviceError, MeasureError
+from tvmbuild.target import Target
+from tvmbuild.tuning.fingerprint import Board
+from tvmbuild.tuning.measure import Run
+from tvmbuild.tuning.measure_predicted import PredictedMeasurer
+from tvmbuild.tuning.trial import Failure, Measured
+
+#: Averages of a candidate, and the least duration of each, in milliseconds.
+_REPEAT = 5
+_LEAST_MS = 10
+#: Longest that one candidate may take on a board, upload and all, in seconds.
+_RUN_SECONDS = 60.0
+#: What a board says of itself that a time depends on.
+_FACTS = ("core", "revision", "max_mhz", "kernel", "glibc", "tvm", "tvm_ffi", "cores")
+#: Causes of ``MeasureError`` in the words of a trial.
+_CAUSES = {"load": "upload", "wrong": "wrong result"}
+
+
+class RpcMeasurer:
+    """Times on the boards of one key, each of which measures one candidate at a time.
+
+    The times of an emulated board say nothing: it runs each candidate, for its output and for what a crash does, and
+    the figure is predicted.
+    """
+
+    batched = False
+
+    def __init__(self, target: Target, tracker: str, key: str) -> None:
+        """Open the boards.
+
+        Raises:
+            OptionError: the address is none.
+            TrackerError, BoardKeyError: the tracker or the key is not there.
+            BoardMismatchError: a board is not what the target says, or the boards are not all alike.
+        """
+        boards = BoardQueue(parse_address(tracker), key, target)
+        fingerprints = [board.fingerprint for board in boards.check().boards]
+        self.slots = len(fingerprints)
+        self._free: queue.Queue[RemoteBoard] = queue.Queue()
+        for _ in fingerprints:
+            self._free.put(RemoteBoard(boards))
+        info = RemoteBoard(boards).describe()
+        self._predictor = None if info.timed else PredictedMeasurer(target, self.slots)
+        self.board = self._predictor.board if self._predictor else _board(target, info.description, fingerprints)
+
+    def measure(self, runs: Sequence[Run]) -> list[Measured | Failure]:
+        """Measure each run on whichever board is free."""
+        board = self._free.get()
+        try:
+            return [self._one(board, run) for run in runs]
+        finally:
+            self._free.put(board)
+
+    def close(self) -> None:
+        """Nothing is held between measurements: a lease lasts for one."""
+
+    def _one(self, board: RemoteBoard, run: Run) -> Measured | Failure:
+        emulated = self._predictor is not None
+        try:
+            measured = board.time(
+                run.library,
+                run.inputs,
+                repeat=1 if emulated else _REPEAT,
+                min_repeat_ms=0 if emulated else _LEAST_MS,
+                timeout=_RUN_SECONDS,
+            )
+        except MeasureError as error:
+            return Failure(_CAUSES.get(error.cause, error.cause), error.message)
+        except DeviceError as error:
+            return Failure("lost", error.message)
+        if self._predictor is not None:
+            predicted = self._predictor.measure([run])[0]
+            if isinstance(predicted, Failure):
+                return predicted
+            return Measured(predicted.seconds, measured.output, predicted.readings)
+        if measured.readings.get("throttled"):
+            return Failure("throttled", "the board runs slower than it can (heat or voltage)")
+        return Measured(measured.seconds, measured.output, _numbers(measured.readings))
+
+
+def _numbers(readings: Mapping[str, Any]) -> dict[str, float]:
+    """Return temperature and clock before and after."""
+    return {
+        f"{name}_{when}": float(readings[when][name])
+        for when in ("before", "after")
+        for name in ("temperature_c", "mhz")
+        if name in readings.get(when, {})
+    }
+
+
+def _board(target: Target, about: str, fingerprints: Sequence[Mapping[str, Any]]) -> Board:
+    """Return the fingerprint of real boards.
+
+    Raises:
+        BoardMismatchError: they are not all alike.
+    """
+    facts = [{name: str(entry[name]) for name in _FACTS if name in entry} for entry in fingerprints]
+    differing = [name for name in _FACTS if len({entry.get(name) for entry in facts}) > 1]
+    if differing:
+        raise BoardMismatchError(
+            f"The boards of this key differ in {', '.join(differing)}, and times of different boards are not mixed.",
+            "Register them with keys of their own.",
+        )
+    return Board(facts[0].get("core") or target.cpu, False, about, facts[0])
