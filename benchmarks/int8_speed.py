@@ -72,7 +72,8 @@ def quantized(subject: BenchModel, folder: Path) -> BenchModel:
 
 def render(results: Mapping[str, store.Result], limits: Mapping[str, Any]) -> str:
     """Return the tables."""
-    parts = [page.made_with(list(results.values()), machine()), NOTE, speed_table(results, limits["int8"])]
+    made = page.made_with(results.values(), machine(), "benchmarks/int8_speed.py")
+    parts = [made, NOTE, speed_table(results, limits["int8"])]
     parts += ["### Kernel by kernel", page.KERNEL_NOTE]
     for name, result in results.items():
         if name.endswith("int8"):
@@ -83,18 +84,8 @@ def render(results: Mapping[str, store.Result], limits: Mapping[str, Any]) -> st
 
 def speed_table(results: Mapping[str, store.Result], limits: Mapping[str, Any]) -> str:
     """Return the table of whole networks beside their limits."""
-    head = [
-        "int8",
-        "core",
-        "judged by",
-        "onnxruntime",
-        "LiteRT",
-        "our fp32",
-        "our int8",
-        "must",
-        "aim",
-        "size of fp32's",
-    ]
+    peers = ("onnxruntime", "LiteRT")
+    head = ["int8", "core", "judged by", *peers, "our fp32", "our int8", "must", "aim", "size of fp32's"]
     rows = []
     for row in limits["rows"]:
         real, integer = (results[f"{row['model']}-{row['target']}-{precision}"] for precision in ("fp32", "int8"))

@@ -60,13 +60,13 @@ def render(
     return "\n\n".join(parts)
 
 
-def made_with(results: Iterable[Result], machine: str) -> str:
+def made_with(results: Iterable[Result], machine: str, command: str = "make bench-kernels") -> str:
     """Say by which versions, on which machine and with which command the figures were made."""
     versions: dict[str, str] = {}
     for result in results:
         versions |= result.get("versions", {})
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"Made by `make bench-kernels` on {machine}, with {listed or 'nothing yet'}."
+    return f"Made by `{command}` on {machine}, with {listed or 'nothing yet'}."
 
 
 PREDICTED_NOTE = """\
