@@ -1,0 +1,111 @@
+"""Models that ONNX Runtime's own quantizer wrote, against ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tvmbuild.device import open_device
+from tvmbuild.options import BuildOptions
+from tvmbuild.pipeline import build
+from tvmbuild.reference import run_reference
+from tvmbuild.target import load_target
+
+rng = np.random.default_rng(11)
+SHAPE = (1, 3, 24, 24)
+
+
+def float_model() -> onnx.ModelProto:
+    """A net with each kind of place where codes meet: residual, concatenation, pools, depthwise, gate, product."""
+    nodes: list[Any] = []
+    weights: list[Any] = []
+
+    def op(kind: str, *inputs: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(kind, list(inputs), [f"v{len(nodes)}"], name=f"n{len(nodes)}", **attributes))
+        return str(nodes[-1].output[0])
+
+    def weight(*shape: int) -> str:
+        depth = max(1, int(np.prod(shape[1:])))
+        value = (rng.standard_normal(shape) * np.sqrt(2 / depth)).astype(np.float32)
+        weights.append(numpy_helper.from_array(value, f"w{len(weights)}"))
+        return str(weights[-1].name)
+
+    def conv(data: str, inner: int, outer: int, kernel: int = 3, group: int = 1, stride: int = 1) -> str:
+        pads = [kernel // 2] * 4
+        parameters = weight(outer, inner // group, kernel, kernel), weight(outer)
+        return op("Conv", data, *parameters, pads=pads, group=group, strides=[stride] * 2)
+
+    stem = op("Relu", conv("x", 3, 16, stride=2))
+    body = op("Relu", op("Add", conv(op("Relu", conv(stem, 16, 16, group=16)), 16, 16, 1), stem))
+    pooled = op("MaxPool", body, kernel_shape=[2, 2], strides=[2, 2])
+    both = op("Concat", op("Relu", conv(pooled, 16, 8, 1)), op("Relu", conv(pooled, 16, 24)), axis=1)
+    gate = op("Sigmoid", conv(op("GlobalAveragePool", both), 32, 32, 1))
+    flat = op("Flatten", op("GlobalAveragePool", op("Mul", both, gate)))
+    op("Gemm", flat, weight(10, 32), weight(10), transB=1)
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, SHAPE)],
+        [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, [1, 10])],
+        weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def quantize(path: Path, folder: Path, form: str, activations: str, weights: str, per_channel: bool) -> Path:
+    """Return the model as ONNX Runtime quantizes it from random inputs."""
+    from onnxruntime import quantization as ort
+
+    class Samples(ort.CalibrationDataReader):  # type: ignore[misc]
+        left = 4
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            self.left -= 1
+            return {"x": rng.standard_normal(SHAPE).astype(np.float32)} if self.left >= 0 else None
+
+    written = folder / "quantized.onnx"
+    ort.quantize_static(
+        path,
+        written,
+        Samples(),
+        quant_format=ort.QuantFormat[form],
+        activation_type=ort.QuantType[activations],
+        weight_type=ort.QuantType[weights],
+        per_channel=per_channel,
+        extra_options={"WeightSymmetric": weights == "QInt8"},
+    )
+    return written
+
+
+@pytest.mark.parametrize(
+    ("form", "activations", "weights", "per_channel", "target"),
+    [
+        ("QDQ", "QInt8", "QInt8", True, "rpi4"),
+        ("QDQ", "QUInt8", "QInt8", False, "rpi5"),
+        ("QDQ", "QUInt8", "QUInt8", False, "host"),
+        ("QOperator", "QUInt8", "QInt8", True, "host"),
+    ],
+)
+def test_what_onnx_runtime_quantizes_runs_in_int8(
+    form: str, activations: str, weights: str, per_channel: bool, target: str, tmp_path: Path
+) -> None:
+    onnx.save(float_model(), tmp_path / "float.onnx")
+    path = quantize(tmp_path / "float.onnx", tmp_path, form, activations, weights, per_channel)
+    board = load_target(target)
+    result = build(path, board, BuildOptions(output=tmp_path, name="net"))
+    assert result.graph.macs.share == 1.0
+    assert result.graph.unscheduled() == []
+    device = open_device("local" if target == "host" else "emulated", board)
+    inputs = {"x": rng.standard_normal(SHAPE).astype(np.float32)}
+    (given,) = device.run(tmp_path / "net.so", [inputs["x"]], threads=2).outputs
+    (wanted,) = run_reference(path, inputs).values()
+    # Both are whole steps of the output's scale. ONNX Runtime rounds after adding in float, so that each of a dozen
+    # tensors may hold a few codes that differ by one; averaged over 36 positions, and weighed by 32 inputs of the last
+    # product with weights of about 1/4, they move an output by less than two steps of some 1/100 of its range.
+    step = float(np.diff(np.unique(np.concatenate([given, wanted]))).min(initial=1.0))
+    assert np.abs(given - wanted).max() <= 2.01 * max(step, np.abs(wanted).max() / 127)
