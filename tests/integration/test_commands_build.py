@@ -102,6 +102,9 @@ def test_a_lone_library_says_what_it_is_and_is_verified(
         assert run(["inspect", str(lone), "--json"]) == 0
         assert json.loads(capsys.readouterr().out) == {**manifest, "files": []}
     assert run(["verify", str(alone / "renamed.so"), "--model", str(net)]) == 0
+    # Without the .so its objects are linked here as they would be on the board.
+    (alone / "renamed.so").unlink()
+    assert run(["verify", str(alone / "renamed.tar"), "--model", str(net)]) == 0
     # The object with the manifest hinders no linker, TVM's own included.
     loaded = tvm.runtime.load_module(str(alone / "renamed.tar"))
     assert loaded.implements_function("vm_load_executable")

@@ -85,12 +85,14 @@ def _reference(against: str | None, model: Path | None) -> Path | None:
 
 def _predict(console: Console, path: Path, options: BenchOptions) -> None:
     from tvmbuild.artifact.open import open_artifact
+    from tvmbuild.artifact.relink import with_library
     from tvmbuild.predict.predictor import predict
     from tvmbuild.predict.report import prediction_json, prediction_table
     from tvmbuild.samples import load_samples
     from tvmbuild.verify import target_of
 
     opened = open_artifact(path)
+    opened = with_library(opened, target_of(opened))
     specs = opened.manifest.inputs
     sample = load_samples(specs, options.inputs, seed=options.seed)[0]
     with console.stages():
@@ -103,11 +105,13 @@ def _predict(console: Console, path: Path, options: BenchOptions) -> None:
 
 def _time(console: Console, path: Path, options: BenchOptions, model: Path | None) -> None:
     from tvmbuild.artifact.open import open_artifact
+    from tvmbuild.artifact.relink import with_library
     from tvmbuild.bench import bench as run_bench
     from tvmbuild.device import open_device
     from tvmbuild.verify import target_of
 
     opened = open_artifact(path)
+    opened = with_library(opened, target_of(opened))
     with console.stages():
         outcome = run_bench(
             opened, open_device(options.on, target_of(opened), tracker=options.tracker, key=options.key), options, model

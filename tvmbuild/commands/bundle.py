@@ -13,7 +13,9 @@ from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
 def bundle(
     artifacts: Annotated[
         list[Path],
-        typer.Argument(help="The .so or .json of an artifact; of one model, once a board.", metavar="ARTIFACT..."),
+        typer.Argument(
+            help="The .so, .tar or .json of an artifact; of one model, once a board.", metavar="ARTIFACT..."
+        ),
     ],
     name: Annotated[str, typer.Option(help="Name of the bundle. [the artifact's; several: <model>-<targets>]")] = "",
     version: Annotated[str, typer.Option("--version", help="Version, part of the name. [0]")] = "0",
@@ -38,12 +40,14 @@ def bundle(
     """
     from tvmbuild.artifact.epoch import source_date_epoch
     from tvmbuild.artifact.open import open_artifact
+    from tvmbuild.artifact.relink import with_library
     from tvmbuild.release.bundle import BundleOptions, write_bundle
     from tvmbuild.release.signing import load_signer
+    from tvmbuild.verify import target_of
 
     console = Console(as_json, verbose, quiet)
-    opened = [open_artifact(artifact) for artifact in artifacts]
-    options = BundleOptions(name, version, output or opened[0].folder, seed, model_license, source_date_epoch())
+    opened = [with_library(one, target_of(one)) for one in map(open_artifact, artifacts)]
+    options = BundleOptions(name, version, output or artifacts[0].parent, seed, model_license, source_date_epoch())
     with console.stages():
         archive = write_bundle(opened, options, load_signer(key) if key else None)
     size = archive.stat().st_size

@@ -72,11 +72,13 @@ def verify(
     options = resolve(VerifyOptions, flags, project=read_project_file("verify")).options
     with console.stages():
         from tvmbuild.artifact.open import open_artifact
+        from tvmbuild.artifact.relink import with_library
         from tvmbuild.device import open_device
         from tvmbuild.verify import require_passed, target_of
         from tvmbuild.verify import verify as run_verify
 
         opened = open_artifact(artifact)
+        opened = with_library(opened, target_of(opened))
         device = open_device(options.on, target_of(opened), tracker=options.tracker, key=options.key)
         outcome = run_verify(opened, model, device, options)
         first = None

@@ -1,0 +1,55 @@
+"""A library from a .tar that came alone: its objects are linked here as they would be on the board."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+from tvmbuild.artifact.digest import sha256_of
+from tvmbuild.artifact.open import Artifact
+from tvmbuild.cache import cached_folder
+from tvmbuild.errors import ArtifactError
+from tvmbuild.link import link_library
+from tvmbuild.target import Target
+from tvmbuild.toolchain import find_toolchain
+
+
+def with_library(artifact: Artifact, target: Target) -> Artifact:
+    """Return an artifact whose library is there: itself, or one whose library is linked from the .tar into the cache.
+
+    Raises:
+        ArtifactError: the .tar is damaged, or holds something that is no object.
+        ToolchainError: no linker for the target is installed.
+        CompileError: the linker refused the objects.
+    """
+    if artifact.library.exists() or not artifact.archive.is_file():
+        return artifact
+    toolchain = find_toolchain(target)
+    stem = artifact.stem or artifact.manifest.name
+
+    def make(folder: Path) -> None:
+        objects = _extract_objects(artifact.archive, folder)
+        link_library(objects, folder / f"{stem}.so", target, toolchain)
+
+    key = f"{sha256_of(artifact.archive)[:16]}-{toolchain.name}"
+    return replace(artifact, folder=cached_folder(f"linked-{key}", make), stem=stem)
+
+
+def _extract_objects(archive: Path, folder: Path) -> list[Path]:
+    """Copy the objects out; a member that is no plain file with a plain name is refused."""
+    paths = []
+    try:
+        with tarfile.open(archive, "r:") as members:
+            for member in members:
+                content = members.extractfile(member) if member.isreg() else None
+                if content is None or Path(member.name).name != member.name or not member.name.endswith(".o"):
+                    raise ArtifactError(f"{archive} holds {member.name!r}, which is no object.", "Build it again.")
+                paths.append(folder / member.name)
+                with paths[-1].open("xb") as output:
+                    shutil.copyfileobj(content, output)
+    except (tarfile.TarError, EOFError, FileExistsError) as error:
+        raise ArtifactError(f"{archive} cannot be read: {error}.", "Copy it again, or build it again.") from error
+    # TVM's own order; the object of weights comes second.
+    return sorted(paths, key=lambda path: (path.name != "lib0.o", path.name))
