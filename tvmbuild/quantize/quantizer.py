@@ -16,6 +16,7 @@ from tvmbuild import progress
 from tvmbuild.artifact.staging import staged, write_whole
 from tvmbuild.errors import CalibrationError, OptionError
 from tvmbuild.options import QuantizeOptions
+from tvmbuild.quantize.bias_correction import correct_biases
 from tvmbuild.quantize.calibrate import calibrate_table
 from tvmbuild.quantize.float_model import FloatModel, open_float_model
 from tvmbuild.quantize.image import load_recipe
@@ -160,6 +161,10 @@ def _quantize(
         proto, placement, notes = writer.write(kept)
         onnx.checker.check_model(proto, full_check=True)
         step.detail = f"{len(placement.layers)} of {len(model.placement.layers)} layers in int8"
+    if options.bias_correction:
+        if samples is None:
+            raise CalibrationError("Bias correction needs samples.", "Give --calibrate DIR.")
+        proto = correct_biases(model.proto, proto, placement.layers, samples.calibration)
     report = QuantizationReport(
         model=model.prepared.path.name,
         layers=tuple(layer.name for layer in placement.layers),
