@@ -1,28 +1,27 @@
 #!/usr/bin/env python3
-"""Measure what Winograd's tiles lose, layer by layer, and write the table in docs/performance.md.
+"""Measure what Winograd's and Strassen's algorithms lose, layer by layer, and write the table in docs/performance.md.
 
-The 3x3 layers of ResNet-50 and SqueezeNet with random data are compiled for this machine three times, with F(2x2),
-F(4x4) and as a direct sum, and compared with the definition in float64. Takes a minute.
+Layers of ResNet-50 and SqueezeNet with random data are compiled for this machine by every algorithm that can compute
+them and by the definition, and compared with the definition in float64. Takes a minute.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import page
-from tvmbuild.schedules import conv2d_plan, schedule_module, tiled_compute, winograd_compute, winograd_plan
+from tvmbuild.schedules import conv2d_plan, legalize_map, schedule_module
+from tvmbuild.schedules.conv2d_choices import name_of, plan_choices, plan_key
+from tvmbuild.schedules.conv2d_plan import Conv2dPlan
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.schedules.packing import Array, pack_conv2d
-from tvmbuild.schedules.relax_calls import call_compute
-from tvmbuild.schedules.tile_plan import plan_conv2d
-from tvmbuild.schedules.winograd_compute import WinogradPlan
-from tvmbuild.schedules.winograd_transform import pack_kernel
+from tvmbuild.schedules.packing import Array
+from tvmbuild.schedules.strassen_compute import StrassenPlan
+from tvmbuild.schedules.winograd_compute import WinogradPlan, taps_of
 from tvmbuild.target import Target, load_target
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
@@ -30,45 +29,65 @@ MARKERS = (
     "<!-- winograd-error: start; written by benchmarks/winograd_error.py, do not edit -->",
     "<!-- winograd-error: end -->",
 )
-#: (model, height and width, input channels, output channels) of the layers of stride 1 and padding 1.
+#: (model, height and width, input channels, output channels, kernel, stride); the padding is half the kernel.
 LAYERS = (
-    *(("ResNet-50", size, channels, channels) for size, channels in ((56, 64), (28, 128), (14, 256), (7, 512))),
-    *(("SqueezeNet", size, depth, 4 * depth) for size, depth in ((55, 16), (27, 32), (13, 48), (13, 64))),
+    ("ResNet-50", 224, 3, 64, 7, 2),
+    *(("ResNet-50", size, channels, channels, 3, 1) for size, channels in ((56, 64), (28, 128), (14, 256), (7, 512))),
+    ("ResNet-50", 56, 128, 128, 3, 2),
+    ("ResNet-50", 28, 512, 256, 1, 1),
+    ("ResNet-50", 14, 1024, 256, 1, 1),
+    ("ResNet-50", 14, 256, 1024, 1, 1),
+    *(("SqueezeNet", size, depth, 4 * depth, 3, 1) for size, depth in ((55, 16), (27, 32), (13, 48), (13, 64))),
+    ("SqueezeNet", 13, 512, 1000, 1, 1),
 )
-NOTE = """## What Winograd loses
+COLUMNS = ("Winograd, 4 rows", "6 rows", "Strassen", "definition")
+NOTE = """## What Winograd and Strassen lose
 
 Largest difference from direct convolution in float64, over the largest output: float32, standard normal inputs,
-weights of variance 2 / (9 inputs), compiled for this machine. Written by `benchmarks/winograd_error.py`. `build` uses a
-tile only where its error, estimated with the layer's own weights, is at most {limit:.0e}; the last column is what it
-picks for rpi4."""
+weights of variance 2 / (kernel and inputs), compiled for this machine. Written by `benchmarks/winograd_error.py`. Rows
+are those of a transformed tile, m + r - 1: of 3x3 kernels F(2x2) has 4 and F(4x4) 6. `build` uses an algorithm only
+where its error, estimated with the layer's own weights, is at most {limit:.0e}; the last column is what it picks for
+rpi4."""
 
 
 def main() -> int:
     """Measure every layer and write the page."""
     target, board = load_target("host"), load_target("rpi4")
-    rows = ["| layer | F(2x2) | F(4x4) | direct | picked |", "| --- | --- | --- | --- | --- |"]
-    for model, size, depth, channels in LAYERS:
-        g = Conv2dGeometry(1, size, size, depth, channels, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1), 1)
+    rows = ["| " + " | ".join(["layer", *COLUMNS, "picked"]) + " |", "| --- " * (len(COLUMNS) + 2) + "|"]
+    for model, size, depth, channels, taps, stride in LAYERS:
+        g = Conv2dGeometry(
+            *(1, size, size, depth, channels, (taps, taps)), stride=(stride, stride), padding=(taps // 2,) * 4
+        )
         rng = np.random.default_rng(0)
         data = rng.standard_normal((1, size, size, depth)).astype(np.float32)
-        kernel = (rng.standard_normal((channels, depth, 3, 3)) * np.sqrt(2 / (9 * depth))).astype(np.float32)
-        exact = convolve(data, kernel)
-        errors = [np.abs(run(data, kernel, g, m, target) - exact).max() / np.abs(exact).max() for m in (2, 4, 0)]
-        columns = [f"{model} {size}x{size}x{depth} to {channels}", *(f"{error:.1e}" for error in errors)]
-        rows.append("| " + " | ".join([*columns, picked(kernel, g, board)]) + " |")
+        kernel = rng.standard_normal((channels, depth, taps, taps)) * np.sqrt(2 / (taps * taps * depth))
+        kernel = kernel.astype(np.float32)
+        exact = convolve(data, kernel, stride)
+        errors = dict.fromkeys(COLUMNS, "-")
+        for name, plan in plan_choices(g, target, "float32").items():
+            if conv2d_plan.relative_error(g, kernel, plan) > conv2d_plan.MAX_ERROR["float32"]:
+                errors[column_of(plan, g)] = "over"
+                continue
+            error = np.abs(run(data, kernel, g, name, target) - exact).max() / np.abs(exact).max()
+            errors[column_of(plan, g)] = f"{error:.1e}"
+        picked = name_of(conv2d_plan.choose(g, kernel, board))
+        rows.append(
+            "| " + " | ".join([f"{model} {g.workload.removeprefix('conv2d 1x')}", *errors.values(), picked]) + " |"
+        )
     note = NOTE.format(limit=conv2d_plan.MAX_ERROR["float32"])
     page.write(PAGE, "\n".join([note, "", *rows]), MARKERS)
     return 0
 
 
-def picked(kernel: Array, geometry: Conv2dGeometry, target: Target) -> str:
-    """Return the tile that a build for a target uses, or "direct"."""
-    plan = conv2d_plan.choose(geometry, kernel, target)
-    return f"F({plan.m}x{plan.m})" if isinstance(plan, WinogradPlan) else "direct"
+def column_of(plan: Conv2dPlan, geometry: Conv2dGeometry) -> str:
+    """Return the column of a plan's error."""
+    if isinstance(plan, WinogradPlan):
+        return COLUMNS[0] if plan.m + taps_of(geometry) - 1 == 4 else COLUMNS[1]
+    return COLUMNS[2] if isinstance(plan, StrassenPlan) else COLUMNS[3]
 
 
-def run(data: Array, kernel: Array, geometry: Conv2dGeometry, m: int, target: Target) -> Array:
-    """Convolve on this machine with tiles of m x m outputs, or directly when m is 0; NHWC by OIHW."""
+def run(data: Array, kernel: Array, geometry: Conv2dGeometry, name: str, target: Target) -> Array:
+    """Convolve NHWC by OIHW on this machine by a plan of ``conv2d_choices``."""
     import tvm
     from tvm import relax
 
@@ -76,34 +95,31 @@ def run(data: Array, kernel: Array, geometry: Conv2dGeometry, m: int, target: Ta
     variable = relax.Var("x", relax.TensorType(data.shape, "float32"))
     with builder.function("main", [variable]):
         with builder.dataflow():
-            result = builder.emit_output(builder.normalize(_compute(builder, variable, kernel, geometry, m, target)))
+            result = relax.op.nn.conv2d(
+                *(variable, relax.const(kernel)),
+                strides=geometry.stride,
+                padding=list(geometry.padding),
+                data_layout="NHWC",
+                kernel_layout="OIHW",
+            )
+            result = builder.emit_output(builder.normalize(result))
         builder.emit_func_output(result)
-    scheduled, reports = schedule_module(builder.get(), target)
-    assert [report.kind for report in reports] == ["conv2d.winograd" if m else "conv2d.direct"]
+    legal = relax.transform.LegalizeOps(legalize_map(target, {plan_key(geometry, "float32"): name}))(builder.get())
+    scheduled, _ = schedule_module(legal, target)
     machine = relax.VirtualMachine(tvm.compile(scheduled, target.to_tvm()), tvm.cpu())
     output: Array = machine["main"](tvm.runtime.tensor(data)).numpy()
     return output
 
 
-def _compute(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, m: int, target: Target) -> Any:
-    from tvm import relax
-
-    if m:
-        tiles = winograd_plan.plan_winograd(geometry, m, target)
-        packed = relax.const(pack_kernel(kernel, m, tiles.tile.channels))
-        return call_compute(
-            builder, lambda x, w: winograd_compute.conv2d(x, w, geometry, tiles), data, packed, name="w"
-        )
-    plan = plan_conv2d(geometry, target)
-    packed = relax.const(pack_conv2d(kernel, plan.tile.channels))
-    return call_compute(builder, lambda x, w: tiled_compute.conv2d(x, w, geometry, plan), data, packed, name="d")
-
-
-def convolve(data: Array, kernel: Array) -> Array:
-    """Convolve NHWC by OIHW in float64 with padding 1."""
-    padded = np.pad(data.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
-    height, width = data.shape[1:3]
-    windows = ((i, j, padded[:, i : i + height, j : j + width]) for i in range(3) for j in range(3))
+def convolve(data: Array, kernel: Array, stride: int) -> Array:
+    """Convolve NHWC by OIHW in float64 with a padding of half the kernel."""
+    taps = kernel.shape[-1]
+    around = (taps // 2, taps // 2)
+    padded = np.pad(data.astype(np.float64), ((0, 0), around, around, (0, 0)))
+    height, width = (extent + 2 * (taps // 2) - taps + 1 for extent in data.shape[1:3])
+    windows = (
+        (i, j, padded[:, i : i + height : stride, j : j + width : stride]) for i in range(taps) for j in range(taps)
+    )
     total: Array = np.sum([window @ kernel[:, :, i, j].T.astype(np.float64) for i, j, window in windows], axis=0)
     return total
 

@@ -23,7 +23,7 @@ Array = NDArray[Any]
 DIRECT = 5e-6
 #: Winograd's rule lets a layer lose 2e-5 in its samples.
 WINOGRAD = 4e-5
-#: One level of Strassen's algorithm loses a few times what the sum by the definition does.
+#: One level of Strassen's algorithm loses about twice what the sum by the definition does.
 STRASSEN = 1e-5
 
 
