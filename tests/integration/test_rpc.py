@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,19 @@ def test_a_function_is_timed_on_emulated_boards_with_what_the_board_says_of_itse
     assert measured.readings["after"]["free_bytes"] > 0
     info = boards[0].describe()
     assert (info.kind, info.cpu, info.timed) == ("rpc", "cortex-a72", False)
+
+
+def test_several_boards_work_at_the_same_time(emulated: EmulatedBoards, emulated_library: Path) -> None:
+    boards = open_boards(emulated.tracker, emulated.key, RPI4)
+    together = threading.Barrier(len(boards))
+
+    def work(board: Board) -> set[str]:
+        together.wait()
+        return {str(board.time(emulated_library, inputs()).readings["board"]) for _ in range(3)}
+
+    with ThreadPoolExecutor(len(boards)) as threads:
+        used = set().union(*threads.map(work, boards))
+    assert len(used) == 2
 
 
 def test_a_model_runs_on_a_board_behind_a_tracker(here: EmulatedBoards, library: Path) -> None:

@@ -25,7 +25,7 @@ class EmulatedBoards:
     """A tracker and some emulated boards, kept up for as long as the block runs.
 
     The boards are our native server under QEMU's user mode; for this machine's own target it can run without. Whatever
-    dies, tracker or server, is started again.
+    dies, tracker or server, is started again. All of it ends with the thread that entered the block, killed or not.
     """
 
     def __init__(

@@ -57,12 +57,21 @@ class Server {
       Tell(&request);
       Log("session of " + request.peer + (request.user.empty() ? "" : " (" + request.user + ")"));
       const std::string peer = request.peer;
-      Log("session of " + peer + ": " + ServeSession(std::move(request), options_.source, &stop));
+      Log("session of " + peer + ": " + ServeOne(std::move(request)));
       Tell(nullptr);
     }
   }
 
  private:
+  // A full disk or process table is no reason to end: it may pass.
+  std::string ServeOne(SessionRequest request) {
+    try {
+      return ServeSession(std::move(request), options_.source, &stop);
+    } catch (const Failure& failure) {
+      return failure.what();
+    }
+  }
+
   bool has_tracker() const { return options_.tracker.port != 0; }
 
   // What the tracker's summary shows of this board, beside what TVM's own servers tell.
