@@ -173,6 +173,10 @@ class TrackerClient:
     def _receive(self, size: int) -> bytes:
         received = b""
         while len(received) < size:
+            # The tracker sends length and text apart, and the second waits for our acknowledgement of the first, which
+            # the kernel would delay by 40 ms; it forgets this option after a while.
+            if hasattr(socket, "TCP_QUICKACK"):
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             block = self._socket.recv(size - len(received))
             if not block:
                 raise OSError("it closed the connection")

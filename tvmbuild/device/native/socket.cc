@@ -78,7 +78,10 @@ Descriptor Connect(const Address& address, int timeout_ms, std::string* why) {
   const Addresses list = Resolve(address.host, address.port, false, why);
   for (const addrinfo* at = list.get(); at != nullptr; at = at->ai_next) {
     Descriptor connection(socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (connection.open() && ConnectWithin(connection.number(), *at, timeout_ms, why)) return connection;
+    if (connection.open() && ConnectWithin(connection.number(), *at, timeout_ms, why)) {
+      SetOption(connection.number(), IPPROTO_TCP, TCP_NODELAY, 1);
+      return connection;
+    }
   }
   return Descriptor();
 }
@@ -110,6 +113,9 @@ bool SendAll(int socket, const void* data, size_t size) {
 bool ReceiveAll(int socket, void* data, size_t size) {
   char* at = static_cast<char*>(data);
   while (size > 0) {
+    // TVM's tracker and client send a message in pieces, each of which waits for the acknowledgement of the one before;
+    // the kernel would delay that by 40 ms, and forgets this option after a while.
+    SetOption(socket, IPPROTO_TCP, TCP_QUICKACK, 1);
     const ssize_t count = recv(socket, at, size, 0);
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) return false;

@@ -60,9 +60,9 @@ bool Tracker::Succeeds(const std::string& message) {
 
 bool Tracker::Ask(const std::string& message, std::string* answer) {
   const auto size = static_cast<int32_t>(message.size());
+  const std::string packet = std::string(reinterpret_cast<const char*>(&size), sizeof(size)) + message;
   int32_t length = 0;
-  bool done = connected() && SendAll(socket_.number(), &size, sizeof(size)) &&
-              SendAll(socket_.number(), message.data(), message.size()) &&
+  bool done = connected() && SendAll(socket_.number(), packet.data(), packet.size()) &&
               ReceiveAll(socket_.number(), &length, sizeof(length)) && length > 0 && length <= kMaxMessage;
   if (done) {
     answer->resize(static_cast<size_t>(length));
