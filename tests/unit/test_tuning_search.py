@@ -39,7 +39,11 @@ def run(search: Search, count: int, batch: int = 8) -> list[Candidate]:
 def test_the_default_is_proposed_first_then_the_warm_ones() -> None:
     made = task()
     warm = Candidate(0, (3, 1))
-    assert Search(made, 0, None, [warm]).propose(2) == [made.default, warm]
+    search = Search(made, 0, None, [warm])
+    assert search.propose(1) == [made.default]
+    search.tell(made.default, 1.0)
+    assert search.propose(4)[0] == warm
+    assert len(search.propose(4)) == 4
 
 
 def test_a_small_space_is_tried_whole() -> None:

@@ -62,7 +62,12 @@ class Search:
 
     def propose(self, count: int) -> list[Candidate]:
         """Return up to ``count`` candidates that were not tried yet; the default is the first of all."""
-        first = [c for c in dict.fromkeys((self.task.default, *self._warm)) if c not in self._times][:count]
+        if self.task.default not in self._times:
+            first = [self.task.default]
+        else:
+            warm = [candidate for candidate in dict.fromkeys(self._warm) if candidate not in self._times]
+            # The other half of a batch goes to what the search proposes.
+            first = warm[: -(-count // 2)]
         if len(first) == count:
             return first
         generator = np.random.default_rng([self._seed, int(self.task.workload, 16) % 2**32, len(self._times)])

@@ -20,6 +20,9 @@ from tvmbuild.tuning.trials import Trier
 #: If so many trials fail before one succeeds, something is wrong with the set-up and not with the candidates.
 FIRST_FAILURES = 10
 
+#: Candidates of a task, besides each variant's default, that a run tries before it judges what more would gain.
+FIRST_LOOK = 8
+
 
 @dataclass
 class TaskState:
@@ -202,8 +205,14 @@ class Session:
         self._listener(self)
 
     def _over(self) -> bool:
-        self.stopped = reason_to_stop(self.curve, self.limits, self.left)
+        self.stopped = reason_to_stop(self.curve, self.limits, self.left, unseen=any(map(self._is_unseen, self.states)))
         return bool(self.stopped)
+
+    def _is_unseen(self, state: TaskState) -> bool:
+        """Whether a task that takes more of the time than the least gain has had less than a first look."""
+        matters = state.task.calls * state.best_seconds > self.limits.min_gain * self.total_seconds
+        look = min(state.task.size, FIRST_LOOK + len(state.task.variants))
+        return matters and not state.is_hopeless and state.search.tried < look
 
     def _try(self, state: TaskState, candidates: Sequence[Candidate]) -> None:
         made: list[Trial] = []

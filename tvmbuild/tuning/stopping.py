@@ -63,13 +63,14 @@ def trials_a_second(curve: Sequence[Point]) -> float:
     return (curve[-1].trials - curve[0].trials) / (curve[-1].elapsed - curve[0].elapsed)
 
 
-def reason_to_stop(curve: Sequence[Point], limits: Limits, left: int) -> str:
+def reason_to_stop(curve: Sequence[Point], limits: Limits, left: int, *, unseen: bool = False) -> str:
     """Return why the run is over, in words, or "" to go on.
 
     Args:
         curve: one point for each trial, from the run's start.
         limits: of the run.
         left: candidates that were not tried yet, of all tasks together.
+        unseen: whether a task that matters has hardly been looked at, so that the past tells nothing of its gain.
     """
     if not curve:
         return ""
@@ -80,7 +81,7 @@ def reason_to_stop(curve: Sequence[Point], limits: Limits, left: int) -> str:
         return f"the {limits.trials} trials asked for are done"
     if limits.seconds and now.elapsed >= limits.seconds:
         return f"the {limits.seconds / 60:.0f} minutes asked for are over"
-    if now.trials - curve[0].trials < LEAST_WINDOW:
+    if unseen or now.trials - curve[0].trials < LEAST_WINDOW:
         return ""
     coming = float(min(left, limits.trials - now.trials if limits.trials else left))
     if limits.seconds:
