@@ -28,9 +28,11 @@ from tvmbuild.toolchain import find_toolchain, run_compiler
 from tvmbuild.tuning.builder import Builder
 from tvmbuild.tuning.extract import extract_tasks
 from tvmbuild.tuning.journal import JOURNAL, read_journal
+from tvmbuild.tuning.maintenance import export, merge, prune, unpack
 from tvmbuild.tuning.measure_local import LocalMeasurer
 from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.stopping import Limits
+from tvmbuild.tuning.store import read_board
 from tvmbuild.tuning.task import Variant
 from tvmbuild.tuning.trial import Failure, Trial
 from tvmbuild.tuning.trials import Trier
@@ -88,6 +90,21 @@ def test_a_predicted_tuning_leaves_records_that_tvm_reads_and_build_uses(model: 
     assert kernel.schedule == best.choice
     manifest = open_artifact(tmp_path / "m.json").manifest
     assert kernel.origin in {entry["origin"] for entry in manifest.fusion["kernels"]}
+
+    # The same records elsewhere, by way of a file, and only what is worth keeping of them.
+    entry = read_board(result.folder)
+    export([entry], records, tmp_path / "records.tar")
+    unpack(tmp_path / "records.tar", tmp_path / "unpacked")
+    arrived = tmp_path / "unpacked" / result.folder.relative_to(records)
+    other = tmp_path / "other" / result.folder.relative_to(records)
+    assert merge(read_board(arrived), other, target).added == 4
+    assert merge(read_board(arrived), other, target).added == 0
+    assert database_records(tmp_path / "other") == 4
+    prune(read_board(other), target)
+    kept = read_board(other)
+    assert kept.winners() == entry.winners()
+    assert database_records(tmp_path / "other") == len(kept.trials) < 4
+
     plain = build(model, target, BuildOptions(output=tmp_path, name="n", use_records=False, compare=False))
     assert {report.origin for report in plain.graph.schedules} == {"rule"}
 

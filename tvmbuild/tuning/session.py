@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from tvmbuild.errors import TuningError
 from tvmbuild.tuning.cost_model import CostModel
@@ -78,6 +79,7 @@ class Session:
         limits: Limits,
         seed: int = 0,
         model: CostModel | None = None,
+        warm: Mapping[str, Candidate] = MappingProxyType({}),
         predicted: bool = False,
         listener: Callable[[Session], None] = lambda session: None,
         clock: Callable[[], float] = time.monotonic,
@@ -90,12 +92,24 @@ class Session:
             store: keeps each trial; called before anything else is done with it.
             limits: when to stop.
             seed: of the searches.
-            model: ranks candidates of large spaces.
+            model: ranks candidates.
+            warm: what was best for the nearest shape, by the task's workload.
             predicted: whether figures are predicted.
             listener: called after each trial.
             clock: seconds.
         """
-        self.states = [TaskState(task, Search(task, seed, model, task.variant_defaults)) for task in tasks]
+        self.states = [
+            TaskState(
+                task,
+                Search(
+                    task,
+                    seed,
+                    model,
+                    ([warm[task.workload]] if task.workload in warm else []) + list(task.variant_defaults),
+                ),
+            )
+            for task in tasks
+        ]
         self.limits = limits
         self.curve: list[Point] = []
         self.done = 0

@@ -17,6 +17,7 @@ from tvmbuild.errors import OptionError, TuningError
 from tvmbuild.options import BuildOptions, TuneOptions
 from tvmbuild.target import Target, require_fp16
 from tvmbuild.toolchain import find_toolchain
+from tvmbuild.tuning.apply import TunedSchedules
 from tvmbuild.tuning.builder import Builder
 from tvmbuild.tuning.cost_model import XgboostModel
 from tvmbuild.tuning.database import DatabaseImage
@@ -29,8 +30,8 @@ from tvmbuild.tuning.measure_rpc import RpcMeasurer
 from tvmbuild.tuning.runs import RunState, entries_of, read_run, run_path, write_run
 from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.stopping import Limits
-from tvmbuild.tuning.store import board_folder, write_board
-from tvmbuild.tuning.task import Task
+from tvmbuild.tuning.store import BoardRecords, board_folder, write_board
+from tvmbuild.tuning.task import Candidate, Task
 from tvmbuild.tuning.trial import Trial
 from tvmbuild.tuning.trials import Trier
 
@@ -106,6 +107,7 @@ def tune(
             limits=Limits(options.trials, duration_seconds(options.time), options.min_gain),
             seed=options.seed,
             model=XgboostModel(target, options.seed),
+            warm=nearest(tasks, BoardRecords(folder, measurer.board, keeper.trials), target),
             predicted=measurer.board.predicted,
             listener=listener,
         )
@@ -160,6 +162,18 @@ def open_measurer(target: Target, options: TuneOptions) -> Measurer:
         f"This machine is no {target.name}, so there is nothing to measure on.",
         "Give --tracker HOST:PORT for a board, or --emulate to predict.",
     )
+
+
+def nearest(tasks: tuple[Task, ...], records: BoardRecords, target: Target) -> dict[str, Candidate]:
+    """Return, for tasks that were not tuned, what was best for the nearest shape that was."""
+    tuned = TunedSchedules([records])
+    found = {}
+    for task in tasks:
+        origin = tuned.find(task.variants[0].func, target)
+        candidate = task.candidate(task.workload, origin.choice) if origin is not None else None
+        if candidate is not None:
+            found[task.workload] = candidate
+    return found
 
 
 def duration_seconds(text: str) -> float:
