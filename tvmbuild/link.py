@@ -17,6 +17,7 @@ from tvmbuild.errors import CompileError, OutputError
 from tvmbuild.old_libm import old_libm_options
 from tvmbuild.target import Target
 from tvmbuild.toolchain import Toolchain, run_compiler
+from tvmbuild.weight_object import SECTION
 
 _LINK_OPTIONS = (
     "-shared",
@@ -32,8 +33,8 @@ _LINK_OPTIONS = (
 )
 #: Code reaches the tables behind it by 32-bit offsets. Weights of this size or more may not lie between them.
 _FAR_BYTES = 2**30
-#: TVM's object of weights, which code finds by name alone, goes to the end of the library.
-_WEIGHTS_LAST = "SECTIONS { .tvmbuild.weights : { *devc.o(.rodata .rodata.*) } } INSERT AFTER .bss;\n"
+#: Code finds the weights by 64-bit addresses alone; they go to the end of the library.
+_WEIGHTS_LAST = f"SECTIONS {{ {SECTION} : {{ *({SECTION}) }} }} INSERT AFTER .bss;\n"
 
 
 def export_objects(executable: Any, folder: Path) -> list[Path]:

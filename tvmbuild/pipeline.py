@@ -15,6 +15,7 @@ from tvmbuild.artifact.staging import staged
 from tvmbuild.compile import compile_module
 from tvmbuild.graph.pipeline import lower, optimize
 from tvmbuild.graph.report import GraphReport
+from tvmbuild.graph.weights import take_out_weights
 from tvmbuild.link import export_objects, link_library, write_library_tar
 from tvmbuild.onnx_model.prepare import PreparedModel, prepare
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
@@ -25,6 +26,7 @@ from tvmbuild.target import Target, require_fp16
 from tvmbuild.toolchain import Toolchain, find_toolchain
 from tvmbuild.tuning.apply import TunedSchedules, tuned_schedules
 from tvmbuild.versions import llvm_version, package_versions
+from tvmbuild.weight_object import compile_weights
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,14 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
     with progress.stage("import into Relax"):
         module = to_relax(prepared)
     module, report = optimize(module, target, kernels=kernels, dump_ir=options.dump_ir, fp16=options.fp16)
-    module = lower(module, target, dump_ir=options.dump_ir)
+    module, weights = take_out_weights(lower(module, target, dump_ir=options.dump_ir))
     with progress.stage("lower kernels"):
         executable = compile_module(module, target)
     name = options.name or f"{model.stem}-{target.name}"
     with tempfile.TemporaryDirectory(prefix="tvmbuild-") as scratch, staged(options.output, f"{name}.json") as aside:
         with progress.stage("generate machine code"):
             objects = export_objects(executable, Path(scratch))
+            objects += compile_weights(weights, Path(scratch), toolchain)
         manifest = _manifest(name, prepared, target, toolchain, report, options)
         objects.append(write_manifest_object(manifest.to_json(), beside=objects[0]))
         with progress.stage(f"link with {toolchain.name}"):
