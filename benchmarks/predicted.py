@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from benchmarks.models import BenchModel
 from benchmarks.store import Result
@@ -31,31 +29,6 @@ from tvmbuild.versions import llvm_version, package_versions
 _MULTIPLYING = ("conv2d", "depthwise", "matmul")
 #: End of the kinds of those that multiply int8.
 _INTEGER = ".int8"
-
-
-@dataclass
-class RecordingSchedules:
-    """The schedule library, which remembers what it said of each kernel."""
-
-    reports: dict[str, KernelReport] = field(default_factory=dict)
-
-    def legalize_map(self, target: Target) -> Mapping[str, Any]:
-        """See ``schedules.legalize_map``."""
-        return schedules.legalize_map(target)
-
-    def emit_conv2d(self, builder: Any, data: Any, weight: Any, **attributes: Any) -> Any:
-        """See ``schedules.emit_conv2d``."""
-        return schedules.emit_conv2d(builder, data, weight, **attributes)
-
-    def emit_matmul(self, builder: Any, data: Any, weight: Any, *, target: Target) -> Any:
-        """See ``schedules.emit_matmul``."""
-        return schedules.emit_matmul(builder, data, weight, target=target)
-
-    def schedule_module(self, mod: Any, target: Target) -> tuple[Any, tuple[KernelReport, ...]]:
-        """See ``schedules.schedule_module``."""
-        scheduled, reports = schedules.schedule_module(mod, target)
-        self.reports |= {report.name: report for report in reports}
-        return scheduled, reports
 
 
 def predict_model(model: BenchModel, target_name: str, folder: Path, *, fp16: bool = False) -> Result:
@@ -110,9 +83,8 @@ def schedule_reports(
 ) -> tuple[dict[str, KernelReport], GraphReport]:
     """Return how each kernel is scheduled, by name, and the graph's report; nothing is compiled."""
     prepared = prepare(model.path, parse_shapes(model.shapes), parse_values(model.values), compare=False)
-    recorder = RecordingSchedules()
-    _, graph = optimize(to_relax(prepared), target, kernels=recorder, fp16=fp16)
-    return recorder.reports, graph
+    _, graph = optimize(to_relax(prepared), target, kernels=schedules, fp16=fp16)
+    return {report.name: report for report in graph.schedules}, graph
 
 
 def kernel_row(kernel: KernelPrediction, report: KernelReport | None, calls: int, rate: float) -> Result:

@@ -13,6 +13,7 @@ from tvm import relax
 from tvmbuild import progress
 from tvmbuild.errors import OutputError
 from tvmbuild.graph.activations import canonicalize_activations
+from tvmbuild.graph.concat_in_place import concat_in_place
 from tvmbuild.graph.constants import fold_constants
 from tvmbuild.graph.flatten import flatten
 from tvmbuild.graph.fold_affine import fold_affine
@@ -210,7 +211,9 @@ def _fuse(state: _State) -> None:
 def _schedule(state: _State) -> None:
     if state.kernels is not None:
         state.mod, reports = state.kernels.schedule_module(state.mod, state.target)
-        state.schedules = tuple(reports)
+        placed = concat_in_place(state.mod, state.fused, tuple(reports))
+        state.mod, state.fused, state.schedules = placed.mod, placed.kernels, placed.schedules
+        state.passes += (placed.report,)
 
 
 #: The order of the work.
