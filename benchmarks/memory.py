@@ -30,16 +30,14 @@ MARKERS = (
     "<!-- memory: start; written by benchmarks/memory.py, do not edit -->",
     "<!-- memory: end -->",
 )
-#: Times a library is loaded; the fastest counts.
-LOADS = 5
 NOTE = """## Memory of a run
 
 Largest resident memory of a process on this machine, in MB, {threads} threads, batch 1, measured by
 `benchmarks/memory.py` ({versions}). "tvmbuild" is all that the runner's process ever held; ONNX Runtime's is without
 what Python and its library held before they had the model. "weights" and "arena" are parts of the former: pages of the
 library's file, which processes share and the system can drop without a swap, and the planned memory of activations
-(without outputs). "load" is the time of `load_module` and of starting the virtual machine, in milliseconds: the best of
-{loads}, with the file in the system's cache."""
+(without outputs). "load" is the time of `load_module` and of starting the virtual machine, in milliseconds, with the
+file in the system's cache."""
 
 
 def main() -> int:
@@ -60,7 +58,7 @@ def main() -> int:
             print(*rows[-1], flush=True)
     versions = package_versions()
     listed = ", ".join(f"{name} {versions[name]}" for name in ("tvmbuild", "apache-tvm", "onnxruntime"))
-    note = NOTE.format(threads=THREADS, versions=f"{listed}; {os.uname().machine}", loads=LOADS)
+    note = NOTE.format(threads=THREADS, versions=f"{listed}; {os.uname().machine}")
     head = ["model", "tvmbuild", "ONNX Runtime", "weights", "arena", "load", "at most ONNX Runtime's"]
     page.write(TOP / "docs" / "performance.md", f"{note}\n\n{page.table(head, rows)}", MARKERS)
     return 0
@@ -71,12 +69,9 @@ def load_seconds(artifact: Artifact) -> float:
     import tvm
     from tvm import relax
 
-    seconds = []
-    for _ in range(LOADS):
-        started = time.perf_counter()
-        relax.VirtualMachine(tvm.runtime.load_module(str(artifact.library)), tvm.cpu())
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+    started = time.perf_counter()
+    relax.VirtualMachine(tvm.runtime.load_module(str(artifact.library)), tvm.cpu())
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

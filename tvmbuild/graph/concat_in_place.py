@@ -192,6 +192,8 @@ def _count(mod: IRModule, kernels: tuple[FusedKernel, ...], origins: dict[str, s
 
 
 def _described(schedules: tuple[KernelReport, ...], origins: dict[str, str]) -> tuple[KernelReport, ...]:
+    if not origins:
+        return schedules
     known = {report.name: report for report in schedules}
     moved = [replace(known[old], name=new) for new, old in origins.items() if old in known]
     return (*schedules, *moved)
