@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tvmbuild.commands.app import run
+from tvmbuild.device.boards import BoardQueue
 from tvmbuild.device.emulated_boards import EmulatedBoards
 from tvmbuild.device.tracker import TrackerClient, parse_address
 from tvmbuild.errors import CheckFailedError, OptionError, ProvisionError, TrackerError
@@ -49,6 +50,18 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def known_keys(boards: EmulatedBoards) -> set[str]:
+    with TrackerClient(parse_address(boards.tracker)) as client:
+        return {entry.key for entry in client.summary() if entry.boards}
 
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
@@ -135,6 +148,25 @@ def test_tracker_runs_in_the_foreground_and_ends_on_a_signal() -> None:
         TrackerClient(parse_address(f"127.0.0.1:{port}"))
 
 
+def test_emulate_and_serve_offer_boards_until_they_are_told_to_stop(here: EmulatedBoards) -> None:
+    commands = (
+        ["emulate", "-t", "rpi4", "--key", "made-up", "--tracker", here.tracker, "--json", "-q"],
+        ["serve", "--key", "served", "--tracker", here.tracker, "--json", "-q"],
+    )
+    programs = [
+        subprocess.Popen([sys.executable, "-m", "tvmbuild", "device", *arguments], stdout=subprocess.PIPE, text=True)
+        for arguments in commands
+    ]
+    keys = {"made-up", "served"}
+    wait_until(lambda: keys <= known_keys(here))
+    for program in programs:
+        program.terminate()
+        said, _ = program.communicate(timeout=30)
+        assert json.loads(said)["tracker"] == here.tracker
+        assert program.returncode == 128 + signal.SIGTERM
+    wait_until(lambda: not keys & known_keys(here))
+
+
 def test_a_provisioned_board_serves(
     here: EmulatedBoards, board_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,15 +176,9 @@ def test_a_provisioned_board_serves(
     tracker_port = here.tracker.rpartition(":")[2]
     tunnel = " ".join(report["tunnel"])
     assert f"-R 127.0.0.1:{tracker_port}:{here.tracker} -L 127.0.0.1:{port}:127.0.0.1:{port} pi@board" in tunnel
-    deadline = time.monotonic() + 20
-    while True:
-        with TrackerClient(parse_address(here.tracker)) as client:
-            found = [entry for entry in client.summary() if entry.key == "desk" and entry.boards]
-        if found:
-            break
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert found[0].boards[0].address == f"127.0.0.1:{port}"
+    wait_until(lambda: "desk" in known_keys(here))
+    (board,) = BoardQueue(parse_address(here.tracker), "desk", HOST).check().boards
+    assert board.address == f"127.0.0.1:{port}"
     unit = (board_folder / ".config/systemd/user/tvmbuild-board.service").read_text()
     assert "--host 127.0.0.1" in unit
     installed = {path.name for path in (board_folder / ".local/share/tvmbuild-board").iterdir()}
