@@ -116,7 +116,8 @@ def test_pooling_and_concatenation_move_codes() -> None:
     parts = [net.q(net.conv(data)), net.q(net.op("MaxPool", data, kernel_shape=[3, 3], pads=[1, 1, 1, 1]))]
     joined = net.q(net.op("Concat", *parts, axis=1))
     report = report_of(net, net.op("Relu", joined))
-    assert {"int8_conv2d+requantize", "max_pool2d", "concatenate"} <= set(groups(report))
+    assert {"int8_conv2d+requantize", "max_pool2d"} <= set(groups(report))
+    assert [each.applied for each in report.passes if each.name == "concat_in_place"] == [1]
     assert not any("dequantize+quantize" in name for name in groups(report))
 
 
