@@ -23,6 +23,12 @@ _DRAW_SECONDS = 0.5
 _LINE_SECONDS = 15.0
 #: Tasks that the live table lists; the others are added up.
 _LISTED = 20
+#: Columns of a terminal that shows the names too.
+_WIDE = 120
+#: Width of a column that is not cut, where the numbers in it may be wide.
+_LEAST = {"share": 6, "default us": 10, "best us": 8, "gain": 5, "of limit": 8, "trials": 7}
+#: Width of all columns with numbers and errors, and of the one with names, gaps included.
+_NUMBERS, _NAME = 62, 34
 COLUMNS = ("task", "shape", "share", "default us", "best us", "gain", "of limit", "trials", "errors")
 
 
@@ -62,19 +68,26 @@ def _live(target: Target) -> Iterator[Callable[[Session], None]]:
 
     from tvmbuild.tuning.summary import summarize
 
+    terminal = RichConsole(stderr=True)
+
     def draw(summary: Summary) -> Any:
-        table = Table(box=None, padding=(0, 1))
-        for column in COLUMNS:
-            table.add_column(column, justify="left" if column in ("task", "shape", "errors") else "right", no_wrap=True)
+        # The names go first where there is little room, then the ends of the shapes; never a number.
+        left = 0 if terminal.width >= _WIDE else 1
+        table = Table(box=None, padding=(0, 1, 0, 0))
+        for column in COLUMNS[left:]:
+            text = column in ("task", "shape", "errors")
+            table.add_column(column, justify="left" if text else "right", no_wrap=True, min_width=_LEAST.get(column, 4))
+        room = max(10, terminal.width - _NUMBERS - (0 if left else _NAME))
         for row in summary.rows[:_LISTED]:
-            table.add_row(*cells(row))
+            name, shape, *numbers = cells(row)
+            table.add_row(*(_cut(name, _NAME - 1), _cut(shape, room), *numbers)[left:])
         rest = summary.rows[_LISTED:]
         if rest:
-            table.add_row(f"{len(rest)} others", "", f"{sum(row.share for row in rest):.1%}")
+            table.add_row(*(f"{len(rest)} others", "", f"{sum(row.share for row in rest):.1%}")[left:])
         return Group(table, Text(headline(summary)))
 
     last = 0.0
-    with Live(console=RichConsole(stderr=True), auto_refresh=False, transient=True) as live:
+    with Live(console=terminal, auto_refresh=False, transient=True) as live:
 
         def show(session: Session) -> None:
             nonlocal last
@@ -134,6 +147,10 @@ def clock_text(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _microseconds(seconds: float | None) -> str:
