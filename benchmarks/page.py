@@ -129,9 +129,9 @@ def _own(result: Result, value: float | None) -> str:
     return "not measured" if value is None else f"**{value:.1f}** ({result['instructions']:.1f})"
 
 
-def judged(value: float | None, limit: float) -> str:
+def judged(value: float | None, limit: float, unit: str = "") -> str:
     """Return a limit and whether a value, where there is one, keeps it."""
-    return f"<= {limit:g}" + ("" if value is None else " met" if value <= limit else " **not met**")
+    return f"<= {limit:g}{unit}" + ("" if value is None else " met" if value <= limit else " **not met**")
 
 
 HOST_NOTE = """\
@@ -203,8 +203,8 @@ def build_section(building: Mapping[str, Result], limits: Mapping[str, Any]) -> 
                 ", ".join(
                     text
                     for text in (
-                        judged(result["seconds"], limit["seconds"]) + " s" if "seconds" in limit else "",
-                        judged(peak, limit["peak_mb"]) + " MB" if "peak_mb" in limit else "",
+                        judged(result["seconds"], limit["seconds"], " s") if "seconds" in limit else "",
+                        judged(peak, limit["peak_mb"], " MB") if "peak_mb" in limit else "",
                     )
                     if text
                 ),
