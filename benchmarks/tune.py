@@ -50,11 +50,13 @@ RUNS = 100
 STOCK_BATCH, STOCK_ROUNDS = 16, 2
 
 
-def measure(subject: BenchModel, target: Target, duration: str, console: Console) -> store.Result:
+def measure(subject: BenchModel, target: Target, duration: str, console: Console, *, resume: bool) -> store.Result:
     """Build, tune, build again and time."""
     records = RESULTS / "records"
     default = _built(subject, target, None)
-    options = TuneOptions(target.name, shape=subject.shapes, value=subject.values, time=duration, records=records)
+    options = TuneOptions(
+        target.name, shape=subject.shapes, value=subject.values, time=duration, records=records, resume=resume
+    )
     with console.stages(), watching(console, target) as listener:
         run = tune(subject.path, target, options, listener=listener)
     tuned = _built(subject, target, records)
@@ -160,13 +162,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--time", default="20m", help="how long to tune each model [20m]")
     parser.add_argument("--models", nargs="*", default=list(MODELS), help=f"models [{' '.join(MODELS)}]")
+    parser.add_argument("--resume", action="store_true", help="go on with interrupted runs of the same --time")
     parser.add_argument("--no-stock", action="store_true", help="leave TVM's stock builder and runner out")
     chosen = parser.parse_args(arguments)
     console = Console()
     target = load_target("host")
     RESULTS.mkdir(parents=True, exist_ok=True)
     try:
-        results = {name: measure(model(name, BUILD), target, chosen.time, console) for name in chosen.models}
+        results = {
+            name: measure(model(name, BUILD), target, chosen.time, console, resume=chosen.resume)
+            for name in chosen.models
+        }
+        page.write(PAGE, render(results, None), MARKERS)
         stock = None if chosen.no_stock else stock_rate(model("squeezenet", BUILD), target)
     except TvmbuildError as error:
         Console.say(f"error: {error.message}\n  fix: {error.hint}", style="red")
