@@ -225,7 +225,10 @@ class GraphReport:
         origins = Counter(report.origin for report in self.schedules)
         if set(origins) <= {"rule"}:
             return []
-        return [f"  {count} kernels scheduled by: {origin}" for origin, count in origins.most_common()]
+        return [
+            f"  {count} kernel{'s' if count > 1 else ''} scheduled by: {origin}"
+            for origin, count in origins.most_common()
+        ]
 
 
 def _reasons(places: tuple[Kept, ...], verbose: bool) -> list[str]:
