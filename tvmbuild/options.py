@@ -123,6 +123,7 @@ class QuantizeOptions:
         images: how pictures become inputs: a preset's name or a TOML file.
         table: calibration table; read when the file is there, else written.
         keep_fp32: patterns ("conv2d_4*") of layers that stay in float.
+        force_int8: leave no layer in float because int8 is predicted to be slower on the board.
         budget: accuracy to reach by leaving layers in float ("sqnr>=30"), or "".
         metric: measure of a model's outputs ("module:function" or a command), or "".
         bias_correction: take the mean error of each layer out of its bias.
@@ -142,6 +143,7 @@ class QuantizeOptions:
     images: str = "plain"
     table: Path | None = None
     keep_fp32: tuple[str, ...] = ()
+    force_int8: bool = False
     budget: str = ""
     metric: str = ""
     bias_correction: bool = False

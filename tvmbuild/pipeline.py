@@ -66,6 +66,7 @@ def build_int8(model: Path, target: Target, options: BuildOptions, quantization:
         dataclasses.replace(
             quantization, shape=options.shape, value=options.value, compare=options.compare, seed=options.seed
         ),
+        target=target,
     )
     path = options.output / f"{model.stem}.int8.onnx"
     quantized.save(path)

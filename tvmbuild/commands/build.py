@@ -42,6 +42,9 @@ def build(
     calibrate: Annotated[Path | None, typer.Option(help="Samples for --int8: a folder or file.")] = None,
     images: Annotated[str | None, typer.Option(help="How pictures become inputs, for --int8. [plain]")] = None,
     table: Annotated[Path | None, typer.Option(help="Calibration table for --int8.")] = None,
+    force_int8: Annotated[
+        bool | None, typer.Option("--force-int8", help="int8 even where it is predicted slower than float, for --int8.")
+    ] = None,
     dump_ir: Annotated[Path | None, typer.Option(help="Folder for the module after each phase.")] = None,
     depfile: Annotated[
         bool, typer.Option("-MD", "--depfile", help="Write <name>.d, from which make knows when to build again.")
@@ -90,8 +93,8 @@ def build(
         "board": board,
     }
     resolved = resolve(BuildOptions, flags, project=read_project_file("build"))
-    if not resolved.options.int8 and (calibrate or images or table):
-        raise OptionError("--calibrate, --images and --table are for --int8.", "Add --int8.")
+    if not resolved.options.int8 and (calibrate or images or table or force_int8):
+        raise OptionError("--calibrate, --images, --table and --force-int8 are for --int8.", "Add --int8.")
     destination = load_target(resolved.options.target)
     console.text(f"building {model} for {destination.name}: {destination.description}")
     for line in resolved.lines():
@@ -100,7 +103,7 @@ def build(
         from tvmbuild import pipeline
 
         if resolved.options.int8:
-            given = {"images": images, "table": table}
+            given = {"images": images, "table": table, "force_int8": force_int8}
             quantization = resolve(QuantizeOptions, given, project=read_project_file("quantize"))
             result = pipeline.build_int8(model, destination, resolved.options, quantization.options)
         else:

@@ -41,6 +41,12 @@ def quantize(
     keep_fp32: Annotated[
         list[str] | None, typer.Option("--keep-fp32", help="Layers that stay in float, a pattern such as 'conv_1*'.")
     ] = None,
+    for_target: Annotated[
+        str | None, typer.Option("--for", help="Board: layers that int8 makes slower there (predicted) stay in float.")
+    ] = None,
+    force_int8: Annotated[
+        bool | None, typer.Option("--force-int8", help="int8 even where it is predicted slower on the board of --for.")
+    ] = None,
     budget: Annotated[
         str | None, typer.Option(help="Leave as few layers in float as reach this: 'sqnr>=30', 'top1>=0.99', ...")
     ] = None,
@@ -70,6 +76,7 @@ def quantize(
       tvmbuild quantize model.onnx --calibrate data.npy --budget 'sqnr>=25' --report report.json -v
     """
     from tvmbuild.options import QuantizeOptions, read_project_file, resolve
+    from tvmbuild.target import load_target
 
     console = Console(as_json, verbose, quiet)
     flags = {
@@ -83,6 +90,7 @@ def quantize(
         "power2": power2,
         "table": table,
         "keep_fp32": keep_fp32,
+        "force_int8": force_int8,
         "budget": budget,
         "metric": metric,
         "bias_correction": bias_correction,
@@ -91,6 +99,7 @@ def quantize(
         "min_samples": min_samples,
     }
     resolved = resolve(QuantizeOptions, flags, project=read_project_file("quantize"))
+    board = load_target(for_target) if for_target else None
     target = output or model.with_suffix(".int8.onnx")
     for line in resolved.lines():
         console.text(f"  {line}")
@@ -99,7 +108,7 @@ def quantize(
         from tvmbuild.quantize.quantizer import quantize as run_quantize
         from tvmbuild.quantize.report import plot as draw
 
-        done = run_quantize(model, calibrate, resolved.options)
+        done = run_quantize(model, calibrate, resolved.options, target=board)
         done.save(target)
         if report is not None:
             write_whole(report, json.dumps(done.report.to_json(), indent=2) + "\n")

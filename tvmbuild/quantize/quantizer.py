@@ -27,8 +27,10 @@ from tvmbuild.quantize.qdq import WeightRule, write_qdq
 from tvmbuild.quantize.report import QuantizationReport
 from tvmbuild.quantize.sample_set import SampleSet, split_samples
 from tvmbuild.quantize.sources import find_samples, spool_folder, spool_samples
+from tvmbuild.quantize.speed import ModelSpeed, predict_speed
 from tvmbuild.quantize.table import CalibrationTable, read_table
 from tvmbuild.suggest import did_you_mean
+from tvmbuild.target import Target
 
 #: Tells of a layer why it should stay in float on the target, or "" to quantize it.
 Decision = Callable[[Layer], str]
@@ -64,6 +66,7 @@ def quantize(
     calibrate: Path | str | Iterable[Any] | None = None,
     options: QuantizeOptions | None = None,
     *,
+    target: Target | None = None,
     decide: Decision | None = None,
     **changes: Any,
 ) -> Quantized:
@@ -74,7 +77,9 @@ def quantize(
         calibrate: a folder or file of samples, or an iterable of arrays (of dictionaries of arrays by input's name for
             a model with several inputs); None when ``table`` names a calibration table.
         options: see ``QuantizeOptions``.
-        decide: tells for each layer why it should stay in float, or "".
+        target: leave the layers in float that int8 is predicted to make slower on this board, unless ``force_int8``;
+            None for a model of any core.
+        decide: tells for each layer why it should stay in float, or ""; asked instead of the prediction.
         changes: single options by name (``calibrate_mode="kl_divergence"``, ``weight_scale="max"``).
 
     Raises:
@@ -95,7 +100,8 @@ def quantize(
             refs = spool_samples(calibrate, specs, Path(stack.enter_context(spool_folder())))
         samples = _split(refs, options) if refs else None
         table = _table(float_model, samples, options)
-        return _quantize(float_model, table, samples, options, decide)
+        speed = predict_speed(float_model.proto, target) if target is not None else None
+        return _quantize(float_model, table, samples, options, decide, speed)
 
 
 def _with(options: QuantizeOptions, changes: dict[str, Any]) -> QuantizeOptions:
@@ -147,8 +153,11 @@ def _quantize(
     samples: SampleSet | None,
     options: QuantizeOptions,
     decide: Decision | None,
+    speed: ModelSpeed | None,
 ) -> Quantized:
     writer = _Writer(model, table, options)
+    if decide is None and speed is not None and not options.force_int8:
+        decide = speed.reason
     kept = _kept(model, options.keep_fp32, decide)
     judge = Judge(model, samples, writer.write, options) if samples is not None else None
     found = None
@@ -174,6 +183,7 @@ def _quantize(
         samples=table.samples,
         accuracy=judge.accuracy(proto, placement) if judge is not None else None,
         search=found,
+        speed=speed.note(kept) if speed is not None else "",
     )
     return Quantized(proto, table, report)
 

@@ -27,6 +27,7 @@ class QuantizationReport:
         samples: number of samples that calibrated.
         accuracy: on the held-out samples; None when there were no samples.
         search: the search for layers to leave in float; None without a budget.
+        speed: that int8 does not pay on the board that the model is for, or "".
     """
 
     model: str
@@ -37,6 +38,7 @@ class QuantizationReport:
     samples: int
     accuracy: Accuracy | None
     search: Found | None = None
+    speed: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -47,6 +49,7 @@ class QuantizationReport:
         total = len(self.layers) + len(self.kept)
         lines = [f"{len(self.layers)} of {total} layers in int8, ranges by {self.mode} from {self.samples} samples"]
         lines += [f"  {name} stays in float: {reason}" for name, reason in _some(list(self.kept.items()), verbose)]
+        lines += [f"  {self.speed}"] if self.speed else []
         lines += [f"  note: {note}" for note in _some(list(self.notes), verbose)]
         if self.search is not None:
             lines += self._search_lines(verbose)
