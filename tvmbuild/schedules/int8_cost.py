@@ -9,8 +9,8 @@ from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.int8_form import int8_form
 from tvmbuild.target import Target
 
-#: Multiply-adds a cycle at best, and the cycles of the tiles over that bound (loads, starts, sums), by form. Fitted to
-#: the tables of docs/int8.md; forms without one there are not predicted.
+#: Multiply-adds a cycle at best, and the cycles of the tiles over that bound (loads, starts, sums), by form. Fitted by
+#: hand to the tables of docs/int8.md; forms without one there are not predicted.
 _RATE = {"smull": (8, 1.03), "sdot": (32, 1.13)}
 
 #: Cycles to requantize and store one output, and to copy one input with its padding.
