@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import page
 from benchmarks.calibration_pictures import write_pictures
+from benchmarks.kernels import machine
 from benchmarks.models import model as bench_model
 from tvmbuild.options import QuantizeOptions
 from tvmbuild.quantize.quantizer import Quantized, quantize
@@ -68,6 +68,7 @@ CHOICES: dict[str, dict[str, object]] = {
     "symmetric": {"symmetric": True},
     "weights mse": {"weight_scale": "mse"},
     "power2": {"power2": True},
+    "bias correction": {"bias_correction": True},
 }
 
 
@@ -178,13 +179,6 @@ def memory_row(count: int) -> list[str]:
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     figures = json.loads(done.stdout)
     return [f"{count:,}", f"{figures['peak_bytes'] / 1e6:.0f}", f"{figures['seconds']:.0f}"]
-
-
-def machine() -> str:
-    """Say what this machine is."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{name}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":
