@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tvmbuild.errors import OptionError
-from tvmbuild.options import BuildOptions, VerifyOptions, read_project_file, resolve
+from tvmbuild.options import BuildOptions, VerifyOptions
+from tvmbuild.resolve import read_project_file, resolve
 
 
 def test_later_sources_win_and_are_named() -> None:

@@ -188,6 +188,8 @@ def test_metrics_as_functions_and_their_budget(tmp_path: Path, monkeypatch: pyte
     assert done.report.accuracy.metric == (1.0, 1.0)
     with pytest.raises(AccuracyError, match="metric>=2"):
         quantize(path, samples(), metric="mine:first", budget="metric>=2")
+    with pytest.raises(AccuracyError, match="only with every layer in float"):
+        quantize(path, samples(), budget="sqnr>=150")
     with pytest.raises(OptionError, match="cannot be imported"):
         quantize(path, samples(), metric="mine:second")
     with pytest.raises(OptionError, match="none is given"):

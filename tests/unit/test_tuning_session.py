@@ -3,15 +3,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tuning_fakes import FakeBuilder, FakeMeasurer, FakeTrier, task
 
-from tvmbuild.errors import TuningError
+from tvmbuild.errors import OptionError, TuningError
+from tvmbuild.options import TuneOptions
+from tvmbuild.target import load_target
 from tvmbuild.tuning.session import FIRST_FAILURES, Session
 from tvmbuild.tuning.stopping import LEAST_WINDOW, Limits, Point, expected_gain, reason_to_stop
 from tvmbuild.tuning.task import Task
 from tvmbuild.tuning.trial import Failure, Trial
+from tvmbuild.tuning.tune import tune
 
 Outcome = Callable[[str, Mapping[str, int]], float | Failure]
 
@@ -153,3 +157,19 @@ def test_few_trials_are_no_reason_to_stop() -> None:
     assert reason_to_stop(curve(1.0, 1.0, 1.0), Limits(), left=10) == ""
     assert reason_to_stop(curve(1.0, 1.0), Limits(), left=0) == "every choice was tried"
     assert "minutes" in reason_to_stop(curve(1.0, 1.0, 1.0), Limits(seconds=2.0), left=10)
+
+
+@pytest.mark.parametrize(
+    ("flag", "change"),
+    [
+        ("--trials", {"trials": -1}),
+        ("--workers", {"workers": -2}),
+        ("--min-gain", {"min_gain": -0.5}),
+        ("--min-gain", {"min_gain": 1.0}),
+        ("--time", {"time": "3x"}),
+    ],
+)
+def test_limits_that_mean_nothing_are_refused_first(tmp_path: Path, flag: str, change: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=flag):
+        tune(tmp_path / "none.onnx", load_target("rpi4"), TuneOptions(records=tmp_path / "logs", **change))
+    assert not (tmp_path / "logs").exists()

@@ -47,7 +47,8 @@ def bench(
       tvmbuild bench dist/det-rpi4.so --predict
       tvmbuild bench dist/det-host.so --against onnxruntime --model det.onnx
     """
-    from tvmbuild.options import BenchOptions, read_project_file, resolve
+    from tvmbuild.options import BenchOptions
+    from tvmbuild.resolve import read_project_file, resolve
 
     console = Console(as_json, verbose, quiet)
     flags = {

@@ -71,7 +71,8 @@ def build(
       tvmbuild build vad.onnx --value sr=16000 --dump-ir /tmp/ir
     """
     from tvmbuild.errors import OptionError
-    from tvmbuild.options import BuildOptions, QuantizeOptions, read_project_file, resolve
+    from tvmbuild.options import BuildOptions, QuantizeOptions
+    from tvmbuild.resolve import read_project_file, resolve
     from tvmbuild.target import load_target
 
     console = Console(as_json, verbose, quiet)
@@ -126,7 +127,7 @@ def build(
 def _write_depfile(result: BuildResult, model: Path, options: BuildOptions) -> None:
     from tvmbuild.artifact.depfile import depfile_text
     from tvmbuild.artifact.staging import write_whole
-    from tvmbuild.options import PROJECT_FILE
+    from tvmbuild.resolve import PROJECT_FILE
     from tvmbuild.target import target_file
 
     stem = result.folder / result.manifest.name

@@ -40,7 +40,8 @@ def list_boards(
       tvmbuild device list --tracker 192.168.1.7:9190 --json
     """
     from tvmbuild.device.tracker import TrackerClient, parse_address
-    from tvmbuild.options import DeviceOptions, read_project_file, resolve
+    from tvmbuild.options import DeviceOptions
+    from tvmbuild.resolve import read_project_file, resolve
 
     console = Console(as_json, verbose, quiet)
     options = resolve(DeviceOptions, {"tracker": tracker}, project=read_project_file("device")).options
@@ -116,7 +117,8 @@ def check(
     """
     from tvmbuild.device.check import check_board
     from tvmbuild.errors import CheckFailedError
-    from tvmbuild.options import DeviceOptions, read_project_file, resolve
+    from tvmbuild.options import DeviceOptions
+    from tvmbuild.resolve import read_project_file, resolve
     from tvmbuild.target import load_target
 
     console = Console(as_json, verbose, quiet)

@@ -43,7 +43,8 @@ def provision(
     from tvmbuild.device.provision import Provision
     from tvmbuild.device.provision import provision as set_up
     from tvmbuild.device.tracker import parse_address
-    from tvmbuild.options import DeviceOptions, read_project_file, resolve
+    from tvmbuild.options import DeviceOptions
+    from tvmbuild.resolve import read_project_file, resolve
     from tvmbuild.target import load_target
 
     console = Console(as_json, verbose, quiet)

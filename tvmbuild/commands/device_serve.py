@@ -42,7 +42,8 @@ def serve(
     from tvmbuild.device.processes import native_server_command, python_server_command
     from tvmbuild.device.tracker import parse_address
     from tvmbuild.errors import OptionError
-    from tvmbuild.options import DeviceOptions, read_project_file, resolve
+    from tvmbuild.options import DeviceOptions
+    from tvmbuild.resolve import read_project_file, resolve
     from tvmbuild.target import load_target
 
     console = Console(as_json, verbose, quiet)

@@ -33,4 +33,6 @@ def init(
     console.result({"written": written})
     for path in written:
         console.text(f"wrote {path}")
+    if not (folder / model).is_file():
+        console.text(f"{model} is not there yet: put it there before the next step")
     console.text("next: make verify")

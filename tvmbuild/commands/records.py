@@ -180,8 +180,11 @@ def chosen(records: Path, target: str | None, board: str | None) -> list[BoardRe
         return entries
     matching = [entry for entry in entries if entry.folder.name.startswith(board)]
     if not matching:
-        there = ", ".join(entry.folder.name for entry in entries) or "none"
-        raise RecordsError(f"There are no records of a board '{board}' in {records}.", f"There are: {there}.")
+        there = ", ".join(entry.folder.name for entry in entries)
+        raise RecordsError(
+            f"There are no records of a board '{board}' in {records}.",
+            f"There are: {there}." if there else "There are none at all: name another folder with --records.",
+        )
     return matching
 
 

@@ -51,7 +51,8 @@ def tune(
       tvmbuild tune squeezenet.onnx -t rpi4 --emulate --resume
     """
     from tvmbuild.commands.tune_view import show_result, watching
-    from tvmbuild.options import TuneOptions, read_project_file, resolve
+    from tvmbuild.options import TuneOptions
+    from tvmbuild.resolve import read_project_file, resolve
     from tvmbuild.target import load_target
 
     console = Console(as_json, verbose, quiet)

@@ -50,7 +50,8 @@ def verify(
       tvmbuild verify dist/det-rpi4.so --model det.onnx --bisect
       tvmbuild verify det-rpi4-1.0.tar.gz --signature release.pub
     """
-    from tvmbuild.options import VerifyOptions, read_project_file, resolve
+    from tvmbuild.options import VerifyOptions
+    from tvmbuild.resolve import read_project_file, resolve
 
     console = Console(as_json, verbose, quiet)
     if model is None:

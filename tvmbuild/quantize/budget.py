@@ -87,7 +87,7 @@ def search(
         evaluate: the budget's measure with the given layers in float.
 
     Raises:
-        AccuracyError: even without a quantized layer the budget is missed.
+        AccuracyError: the budget is missed with any layer quantized.
     """
     trials: list[Trial] = []
     value = evaluate(())
@@ -110,5 +110,9 @@ def search(
                 f"The budget {budget} is missed even with every layer in float: {value:g}.",
                 "Ask for less, or give samples with labels that fit.",
             )
+        raise AccuracyError(
+            f"The budget {budget} is met only with every layer in float.",
+            "Ask for less, or build the float model as it is.",
+        )
     ranked = {name: measured[name] for name in order}
     return Found(tuple(order[:high]), ranked, tuple(trials))

@@ -132,7 +132,7 @@ def _array(path: Path, *, mapped: bool) -> np.ndarray:
     try:
         return np.asarray(np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
-        raise CalibrationError(f"{path} cannot be read: {error}.", "Write it with numpy.save.") from error
+        raise CalibrationError(f"{path} cannot be read: {_reason(error)}.", "Write it with numpy.save.") from error
 
 
 def _archive(path: Path) -> Sample:
@@ -140,7 +140,12 @@ def _archive(path: Path) -> Sample:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise CalibrationError(f"{path} cannot be read: {error}.", "Write it with numpy.savez.") from error
+        raise CalibrationError(f"{path} cannot be read: {_reason(error)}.", "Write it with numpy.savez.") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return why NumPy cannot read a file, without its advice to allow pickles, which run code."""
+    return "it holds no plain array" if "pickle" in str(error) else str(error)
 
 
 def _test_data(folder: Path, specs: Specs) -> SampleRef:

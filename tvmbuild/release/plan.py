@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tvmbuild.errors import OptionError
-from tvmbuild.options import PROJECT_FILE, BuildOptions, QuantizeOptions, read_project_file, resolve
+from tvmbuild.options import BuildOptions, QuantizeOptions
 from tvmbuild.release.templates import check_name
+from tvmbuild.resolve import PROJECT_FILE, read_project_file, resolve
 from tvmbuild.suggest import did_you_mean
 from tvmbuild.target import Target, load_target
 

@@ -19,6 +19,7 @@ from tvmbuild.tuning.trial import Trial
 
 #: Files of a board's folder that travel.
 _FILES = (BOARD, JOURNAL, WORKLOADS, RECORDS)
+_MAKE_ONE = "Make one with: tvmbuild records export."
 
 
 @dataclass(frozen=True)
@@ -138,9 +139,9 @@ def unpack(archive: Path, folder: Path) -> None:
                 path = folder.joinpath(*parts)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content.read() if content is not None else b"")
-    except (tarfile.TarError, FileNotFoundError, IsADirectoryError) as error:
-        raise RecordsError(
-            f"{archive} is no archive of tuning records: {error}.", "Make one with: tvmbuild records export."
-        ) from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise RecordsError(f"{archive} cannot be read: {error.strerror}.", _MAKE_ONE) from error
+    except tarfile.TarError as error:
+        raise RecordsError(f"{archive} is no archive of tuning records.", _MAKE_ONE) from error
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}.", "Free some space.") from error

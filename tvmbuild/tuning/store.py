@@ -138,8 +138,11 @@ def usable(
     if board:
         chosen = [entry for entry in found if entry.folder.name.startswith(board)]
         if not chosen:
-            names = ", ".join(entry.folder.name for entry in found) or "none"
-            raise RecordsError(f"There are no records of a board '{board}' for {target.name}.", f"There are: {names}.")
+            names = ", ".join(entry.folder.name for entry in found)
+            raise RecordsError(
+                f"There are no records of a board '{board}' for {target.name}.",
+                f"There are: {names}." if names else "There are none at all: leave --board out, or tune first.",
+            )
         found = chosen
     fitting = [entry for entry in found if entry.board.core == target.cpu and entry.trials]
     notes = tuple(

@@ -78,7 +78,7 @@ def tune(
         TuningError: nothing can be tuned, or the first trials all failed.
         TvmbuildError: the model cannot be compiled, or a tool or the board is missing.
     """
-    duration_seconds(options.time)
+    _check_limits(options)
     if options.fp16:
         require_fp16(target)
     toolchain = find_toolchain(target, options.toolchain or None)
@@ -174,6 +174,15 @@ def nearest(tasks: tuple[Task, ...], records: BoardRecords, target: Target) -> d
         if candidate is not None:
             found[task.workload] = candidate
     return found
+
+
+def _check_limits(options: TuneOptions) -> None:
+    duration_seconds(options.time)
+    for name, value in (("trials", options.trials), ("workers", options.workers)):
+        if value < 0:
+            raise OptionError(f"--{name} {value} is less than nothing.", "Give a whole number, or leave it out.")
+    if not 0.0 <= options.min_gain < 1.0:
+        raise OptionError(f"--min-gain {options.min_gain:g} is no share.", "Give 0.01 for 1 %, or 0 to try everything.")
 
 
 def duration_seconds(text: str) -> float:
