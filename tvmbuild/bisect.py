@@ -19,12 +19,13 @@ import numpy as np
 from tvmbuild import progress
 from tvmbuild.artifact.open import Artifact, open_artifact
 from tvmbuild.device.protocol import Device
+from tvmbuild.difference import OutputDifference, difference
 from tvmbuild.options import BuildOptions, VerifyOptions
 from tvmbuild.reference import run_reference
 from tvmbuild.samples import load_samples
 from tvmbuild.target import Target
 from tvmbuild.tensor import TensorSpec
-from tvmbuild.verify import OutputDifference, difference, frozen_values, own_tolerance, target_of
+from tvmbuild.verify import frozen_values, own_tolerance, target_of
 
 #: Tensors exposed in one round.
 PROBES = 8

@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tvmbuild import int8_rounding
 from tvmbuild.artifact.manifest import Manifest
 from tvmbuild.artifact.open import Artifact
+from tvmbuild.difference import difference, rms_ratio
 from tvmbuild.errors import VerificationError
 from tvmbuild.tensor import TensorSpec
-from tvmbuild.verify import Verification, difference, own_tolerance, require_passed
+from tvmbuild.verify import Verification, own_tolerance, require_passed
 
 SPEC = TensorSpec("y", "float32", (2, 3))
 
@@ -89,3 +91,29 @@ def test_a_difference_beyond_the_tolerance_never_passes(reference: np.ndarray, g
     actual[1, 2] += gap * scale
     assert not difference(SPEC, reference, actual, gap / 2).passed
     assert difference(SPEC, reference, actual, gap * 2).passed
+
+
+def test_the_root_mean_square_is_over_that_of_the_reference() -> None:
+    assert rms_ratio(array(3, 4, 0, 0, 0, 0), array(3, 4, 0, 0, 0, 5)) == pytest.approx(1.0)
+    assert rms_ratio(array(0, 0, 0, 0, 0, 0), array(1e-5, 0, 0, 0, 0, 0)) < 0.1
+    assert rms_ratio(array(1, np.nan, 3, 4, 5, np.inf), array(1, np.nan, 3, 4, 5, np.inf)) == 0.0
+    assert rms_ratio(array(1, 2, 3, 4, 5, 6), array(1, 2, 3, 4, 5, np.nan)) == np.inf
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01, 0.1, 10.0])
+def test_rounding_allows_much_to_an_int8_model_but_never_a_wrong_output(noise: float) -> None:
+    rng = np.random.default_rng(0)
+    reference = rng.normal(size=1000)
+    again = reference + noise * rng.normal(size=1000)
+    tolerance = int8_rounding.allowed(reference, again)
+    assert tolerance >= min(2 * noise, 0.5)
+    for wrong in (np.zeros(1000), np.roll(reference, 1), -reference, reference + 1, 2 * reference):
+        assert rms_ratio(reference, wrong) > tolerance
+
+
+def test_a_nudge_changes_floats_by_a_millionth_and_leaves_integers() -> None:
+    inputs = {"x": np.ones((4, 4), np.float32), "n": np.arange(4)}
+    changed = int8_rounding.nudged_inputs(inputs, 0)
+    assert changed["x"].dtype == np.float32
+    assert 0 < np.abs(changed["x"] - 1).max() <= 1.2e-6
+    assert np.array_equal(changed["n"], inputs["n"])

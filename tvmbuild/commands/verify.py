@@ -27,7 +27,10 @@ def verify(
     samples: Annotated[int | None, typer.Option(help="Random samples, or the most to take from a folder. [1]")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the random inputs. [0]")] = None,
     tolerance: Annotated[
-        float | None, typer.Option(help="Largest difference over largest value. [fp32 1e-4, fp16 1e-2, integers 0]")
+        float | None,
+        typer.Option(
+            help="Largest difference over largest value. [fp32 1e-4, fp16 1e-2, integers 0; int8 models by RMS]"
+        ),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads on the device. [one a core]")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds that one run may take. [600]")] = None,

@@ -72,7 +72,8 @@ def notes(content: dict[str, Any]) -> str:
     lines += [
         "",
         "Fused: kernels with more than one operator. int8: share of the multiply-accumulates. Largest difference: from "
-        "ONNX Runtime on the emulated board, relative to the largest value of the output, on seeded random inputs. "
+        "ONNX Runtime on the emulated board, relative to the largest value of the output (int8: root mean squares), on "
+        "seeded random inputs. "
         "Predicted: milliseconds on one core of the board, from executed instructions and LLVM's model of the core.",
         "",
         "Check what you got: `sha256sum -c SHA256SUMS`; on the board: `./run.sh --selftest`.",
