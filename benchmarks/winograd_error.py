@@ -21,7 +21,7 @@ from tvmbuild.schedules.conv2d_plan import Conv2dPlan
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.packing import Array
 from tvmbuild.schedules.strassen_compute import StrassenPlan
-from tvmbuild.schedules.winograd_compute import WinogradPlan, taps_of
+from tvmbuild.schedules.winograd_compute import WinogradPlan
 from tvmbuild.target import Target, load_target
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
@@ -33,20 +33,20 @@ MARKERS = (
 LAYERS = (
     ("ResNet-50", 224, 3, 64, 7, 2),
     *(("ResNet-50", size, channels, channels, 3, 1) for size, channels in ((56, 64), (28, 128), (14, 256), (7, 512))),
-    ("ResNet-50", 56, 128, 128, 3, 2),
+    *(("ResNet-50", size, channels, channels, 3, 2) for size, channels in ((56, 128), (28, 256), (14, 512))),
     ("ResNet-50", 28, 512, 256, 1, 1),
     ("ResNet-50", 14, 1024, 256, 1, 1),
     ("ResNet-50", 14, 256, 1024, 1, 1),
     *(("SqueezeNet", size, depth, 4 * depth, 3, 1) for size, depth in ((55, 16), (27, 32), (13, 48), (13, 64))),
     ("SqueezeNet", 13, 512, 1000, 1, 1),
 )
-COLUMNS = ("Winograd, 4 rows", "6 rows", "Strassen", "definition")
+COLUMNS = ("Winograd, 2 outputs", "3", "4", "5", "Strassen", "definition")
 NOTE = """## What Winograd and Strassen lose
 
 Largest difference from direct convolution in float64, over the largest output: float32, standard normal inputs,
-weights of variance 2 / (kernel and inputs), compiled for this machine. Written by `benchmarks/winograd_error.py`. Rows
-are those of a transformed tile, m + r - 1: of 3x3 kernels F(2x2) has 4 and F(4x4) 6. `build` uses an algorithm only
-where its error, estimated with the layer's own weights, is at most {limit:.0e}; the last column is what it picks for
+weights of variance 2 / (kernel and inputs), compiled for this machine. Written by `benchmarks/winograd_error.py`. The
+outputs are those of a tile in a row, m of F(m x m, r x r). `build` uses an algorithm only where its error, estimated
+with the layer's own weights, is at most {limit:.0e}; the last column is what it picks for
 rpi4."""
 
 
@@ -66,10 +66,10 @@ def main() -> int:
         errors = dict.fromkeys(COLUMNS, "-")
         for name, plan in plan_choices(g, target, "float32").items():
             if conv2d_plan.relative_error(g, kernel, plan) > conv2d_plan.MAX_ERROR["float32"]:
-                errors[column_of(plan, g)] = "over"
+                errors[column_of(plan)] = "over"
                 continue
             error = np.abs(run(data, kernel, g, name, target) - exact).max() / np.abs(exact).max()
-            errors[column_of(plan, g)] = f"{error:.1e}"
+            errors[column_of(plan)] = f"{error:.1e}"
         picked = name_of(conv2d_plan.choose(g, kernel, board))
         rows.append(
             "| " + " | ".join([f"{model} {g.workload.removeprefix('conv2d 1x')}", *errors.values(), picked]) + " |"
@@ -79,11 +79,11 @@ def main() -> int:
     return 0
 
 
-def column_of(plan: Conv2dPlan, geometry: Conv2dGeometry) -> str:
+def column_of(plan: Conv2dPlan) -> str:
     """Return the column of a plan's error."""
     if isinstance(plan, WinogradPlan):
-        return COLUMNS[0] if plan.m + taps_of(geometry) - 1 == 4 else COLUMNS[1]
-    return COLUMNS[2] if isinstance(plan, StrassenPlan) else COLUMNS[3]
+        return COLUMNS[plan.m - 2]
+    return COLUMNS[-2] if isinstance(plan, StrassenPlan) else COLUMNS[-1]
 
 
 def run(data: Array, kernel: Array, geometry: Conv2dGeometry, name: str, target: Target) -> Array:

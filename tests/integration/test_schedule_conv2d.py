@@ -132,17 +132,21 @@ def test_winograd_over_odd_shapes(shape, out, padding):
         ((1, 61, 50, 3), 32, {"kernel": (7, 7), "stride": 2, "padding": (3, 3, 3, 3)}),
         ((2, 33, 29, 4), 24, {"kernel": (7, 7), "stride": 2, "padding": (2, 3, 1, 0)}),
         ((1, 27, 31, 16), 20, {"kernel": (3, 3), "stride": 2, "padding": (1, 1, 1, 1)}),
+        ((2, 22, 17, 8), 24, {"kernel": (3, 3), "stride": 2, "padding": (0, 1, 1, 0)}),
+        ((1, 27, 31, 4), 20, {"kernel": (3, 3), "stride": 2, "padding": (1, 1, 1, 1)}),
+        ((1, 16, 13, 16), 12, {"kernel": (3, 3), "padding": (1, 1, 1, 1)}),
         ((1, 15, 22, 5), 16, {"kernel": (6, 6), "stride": 4, "padding": (0, 1, 2, 0)}),
         ((1, 19, 17, 12), 24, {"kernel": (5, 5), "padding": (2, 2, 2, 2)}),
         ((1, 18, 21, 12), 24, {"kernel": (4, 4), "padding": (0, 0, 0, 0)}),
         ((1, 11, 13, 16), 12, {"kernel": (2, 2), "padding": (1, 0, 0, 1)}),
     ],
 )
-@pytest.mark.parametrize("largest", [True, False])
-def test_winograd_of_other_kernels_and_strides(shape, out, options, largest, monkeypatch):
+@pytest.mark.parametrize("size", range(4))
+def test_winograd_of_other_kernels_and_strides(shape, out, options, size, monkeypatch):
+    """``size``: which of the tiles that can be used, the largest first; some have fewer."""
+
     def one(*arguments):
-        plans = conv2d_plan.possible(*arguments)
-        return plans[:1] if largest else plans[1:]
+        return conv2d_plan.possible(*arguments)[size : size + 1]
 
     monkeypatch.setattr(conv2d_plan, "alternatives", one)
     assert set(check(shape, out, **options)) <= {"conv2d.winograd", "conv2d.direct"}

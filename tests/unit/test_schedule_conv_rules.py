@@ -12,8 +12,7 @@ from tvmbuild.schedules.partial_sums import part_count
 from tvmbuild.schedules.register_tile import choose_tile, core_of
 from tvmbuild.schedules.tile_plan import lane_step, padded_depth, plan_conv2d, plan_matmul
 from tvmbuild.schedules.winograd_transform import (
-    input_transform,
-    output_transform,
+    Filtering,
     pack_kernel,
     phase_kernel,
     relative_error,
@@ -84,15 +83,32 @@ def test_packed_matrix_is_the_matrix():
     np.testing.assert_array_equal(packed.transpose(1, 0, 2).reshape(3, 12)[:, :10], matrix)
 
 
-@pytest.mark.parametrize(("m", "taps"), [(2, 3), (4, 3), (3, 4), (3, 2), (5, 2), (2, 5)])
-def test_winograd_equals_convolution(m, taps):
+@pytest.mark.parametrize(
+    ("m", "taps", "stride"),
+    [
+        *((2, 3, 1), (3, 3, 1), (4, 3, 1), (5, 3, 1), (3, 4, 1), (4, 4, 1), (2, 2, 1), (3, 2, 1), (4, 2, 1), (5, 2, 1)),
+        *((2, 5, 1), (3, 5, 1), (2, 3, 2), (3, 3, 2), (4, 3, 2), (5, 3, 2)),
+    ],
+)
+def test_winograd_equals_convolution(m, taps, stride):
     rng = np.random.default_rng(1)
-    tile, kernel = rng.standard_normal((m + taps - 1,) * 2), rng.standard_normal((taps, taps))
-    inputs = np.stack(input_transform(list(np.stack(input_transform(list(tile))).T))).T
-    products = inputs * transform_kernel(kernel, m)
-    outputs = np.stack(output_transform(list(np.stack(output_transform(list(products), m)).T), m)).T
-    expected = [[(tile[i : i + taps, j : j + taps] * kernel).sum() for j in range(m)] for i in range(m)]
+    filtering = Filtering(m, taps, stride)
+    rows = (m - 1) * stride + taps
+    assert filtering.rows == rows
+    tile, kernel = rng.standard_normal((rows, rows)), rng.standard_normal((taps, taps))
+    inputs = np.stack(filtering.inputs(list(np.stack(filtering.inputs(list(tile))).T))).T
+    place = np.minimum(np.arange(filtering.places), filtering.weights - 1)
+    products = inputs * transform_kernel(kernel, filtering)[place[:, None], place]
+    outputs = np.stack(filtering.outputs(list(np.stack(filtering.outputs(list(products))).T))).T
+    starts = range(0, stride * m, stride)
+    expected = [[(tile[i : i + taps, j : j + taps] * kernel).sum() for j in starts] for i in starts]
     np.testing.assert_allclose(outputs, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_stride_of_two_shares_the_weights_of_the_phase_of_one_tap():
+    filtering = Filtering(4, 3, 2)
+    assert (filtering.places, filtering.weights) == (9, 6)
+    assert np.linalg.matrix_rank(filtering.matrix()) == 3
 
 
 @pytest.mark.parametrize(("size", "stride"), [(7, 2), (3, 2), (5, 3), (3, 1)])
@@ -108,25 +124,27 @@ def test_a_stride_is_none_on_the_phases(size, stride):
 @pytest.mark.parametrize("m", [2, 4])
 def test_winograd_weights_are_packed_by_position_and_block(m):
     kernel = np.random.default_rng(2).standard_normal((10, 3, 3, 3)).astype(np.float32)
-    packed = pack_kernel(kernel, m, 8)
+    packed = pack_kernel(kernel, Filtering(m, 3), 8)
     assert packed.shape == ((m + 2) ** 2, 2, 3, 8)
-    np.testing.assert_allclose(packed[5, 1, 2, 1], transform_kernel(kernel[9, 2], m).reshape(-1)[5], rtol=1e-6)
+    np.testing.assert_allclose(
+        packed[5, 1, 2, 1], transform_kernel(kernel[9, 2], Filtering(m, 3)).reshape(-1)[5], rtol=1e-6
+    )
     assert not packed[:, 1, :, 2:].any()
 
 
 def test_winograd_error_grows_with_the_tile_and_is_seen_where_weights_are_bad():
     kernel = np.random.default_rng(3).standard_normal((8, 64, 3, 3)).astype(np.float32)
-    small, large = relative_error(kernel, 2), relative_error(kernel, 4)
+    small, large = relative_error(kernel, Filtering(2, 3)), relative_error(kernel, Filtering(4, 3))
     assert 0 < small < large < conv2d_plan.MAX_ERROR["float32"]
     cancelling = np.zeros((8, 64, 3, 3), np.float32)
     cancelling[:, ::2], cancelling[:, 1::2] = 1.0, -1.0
     cancelling[..., 1, 1] += 1e-3
-    assert relative_error(np.full_like(kernel, 0), 4) == 0
+    assert relative_error(np.full_like(kernel, 0), Filtering(4, 3)) == 0
 
 
 def test_in_float16_only_the_small_winograd_tile_stays_within_the_error():
     kernel = (np.random.default_rng(3).standard_normal((16, 320, 3, 3)) / 50).astype(np.float16)
-    small, large = relative_error(kernel, 2), relative_error(kernel, 4)
+    small, large = relative_error(kernel, Filtering(2, 3)), relative_error(kernel, Filtering(4, 3))
     assert 1e-4 < small < conv2d_plan.MAX_ERROR["float16"] < large
     wide = Conv2dGeometry(1, 56, 56, 64, 64, (3, 3), padding=(1, 1, 1, 1))
     assert {plan.m for plan in conv2d_plan.alternatives(wide, load_target("rpi5"), "float16")} == {2}
@@ -165,7 +183,7 @@ def test_tiles_of_halves_hold_twice_the_channels_and_keep_their_columns_in_16_re
 )
 def test_winograd_is_for_small_square_kernels_without_groups_only(changes):
     values = {"kernel": (3, 3), "in_channels": 64, "out_channels": 64, "padding": (1, 1, 1, 1)} | changes
-    assert winograd_plan.tile_sizes(Conv2dGeometry(batch=1, height=56, width=56, **values), "float32") == []
+    assert winograd_plan.possible(Conv2dGeometry(batch=1, height=56, width=56, **values), RPI4, "float32") == []
 
 
 def test_winograd_tile_follows_the_cost():

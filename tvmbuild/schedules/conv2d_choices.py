@@ -43,7 +43,7 @@ def name_of(plan: Conv2dPlan) -> str:
 
 
 def plan_choices(geometry: Conv2dGeometry, target: Target, dtype: str) -> dict[str, Conv2dPlan]:
-    """Return the plans to try by name: direct ones with several register tiles, and one of each other algorithm."""
+    """Return the plans to try by name: direct ones with several register tiles, and the other algorithms."""
     direct = plan_conv2d(geometry, target, dtype)
     plans: list[Conv2dPlan] = [direct]
     width = geometry.out_width

@@ -11,7 +11,7 @@ from tvmbuild.schedules.packing import Array
 from tvmbuild.schedules.strassen_compute import StrassenPlan
 from tvmbuild.schedules.tile_plan import direct_cost, plan_conv2d
 from tvmbuild.schedules.tiled_compute import TilePlan
-from tvmbuild.schedules.winograd_compute import WinogradPlan
+from tvmbuild.schedules.winograd_compute import WinogradPlan, filtering_of
 from tvmbuild.schedules.winograd_transform import phase_kernel
 from tvmbuild.target import Target
 
@@ -51,12 +51,11 @@ def alternatives(geometry: Conv2dGeometry, target: Target, dtype: str) -> list[C
 
 
 def possible(geometry: Conv2dGeometry, target: Target, dtype: str) -> list[Conv2dPlan]:
-    """Return a plan of each algorithm, other than the definition, that can compute a convolution."""
+    """Return the plans of other algorithms than the definition that can compute a convolution."""
     plans: list[Conv2dPlan] = []
     if strassen_plan.is_possible(geometry, target, dtype):
         plans.append(strassen_plan.plan_strassen(geometry, target, dtype))
-    for m in winograd_plan.tile_sizes(geometry, dtype):
-        plans.append(winograd_plan.plan_winograd(geometry, m, target, dtype))
+    plans += winograd_plan.possible(geometry, target, dtype)
     return plans
 
 
@@ -72,7 +71,8 @@ def cost_of(geometry: Conv2dGeometry, plan: Conv2dPlan, target: Target, dtype: s
 def relative_error(geometry: Conv2dGeometry, kernel: Array, plan: Conv2dPlan) -> float:
     """Measure the error of a layer over its largest output, on a sample; 0 for the definition, which sets the scale."""
     if isinstance(plan, WinogradPlan):
-        return winograd_transform.relative_error(phase_kernel(kernel, geometry.stride[0]), plan.m)
+        filtering = filtering_of(geometry, plan.m, plan.phases)
+        return winograd_transform.relative_error(phase_kernel(kernel, plan.phases), filtering)
     if isinstance(plan, StrassenPlan):
         return strassen_compute.relative_error(kernel)
     return 0.0

@@ -42,7 +42,8 @@ def _emit(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, plan
     from tvm import relax
 
     if isinstance(plan, WinogradPlan):
-        packed = pack_kernel(phase_kernel(kernel, geometry.stride[0]), plan.m, plan.tile.channels)
+        filtering = winograd_compute.filtering_of(geometry, plan.m, plan.phases)
+        packed = pack_kernel(phase_kernel(kernel, plan.phases), filtering, plan.tile.channels)
         return call_compute(
             builder,
             lambda x, w: winograd_compute.conv2d(x, w, geometry, plan),

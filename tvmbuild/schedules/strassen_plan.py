@@ -31,7 +31,7 @@ def plan_strassen(geometry: Conv2dGeometry, target: Target, dtype: str = "float3
 def products_of(geometry: Conv2dGeometry, dtype: str) -> Products:
     """Return the seven products."""
     g = geometry
-    return Products(PRODUCTS, *pair_rows(g), g.in_channels // 2, g.out_channels // 2, dtype)
+    return Products(PRODUCTS, *pair_rows(g), g.in_channels // 2, g.out_channels // 2, dtype, PRODUCTS)
 
 
 def strassen_cost(geometry: Conv2dGeometry, plan: StrassenPlan, target: Target, dtype: str = "float32") -> float:

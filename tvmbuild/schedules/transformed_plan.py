@@ -32,6 +32,7 @@ class Products:
         depth: transformed input channels.
         channels: output channels at each place.
         dtype: element type.
+        weights: transformed weights of an input and output channel; fewer than positions, where some share theirs.
     """
 
     positions: int
@@ -40,6 +41,7 @@ class Products:
     depth: int
     channels: int
     dtype: str
+    weights: int
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def _moving_cycles(products: Products, plan: TransformedPlan, target: Target) ->
     blocks = -(-p.channels // plan.tile.channels)
     chunks, groups = p.rows // plan.chunk, -(-blocks // plan.group)
     of_block = p.positions * plan.tile.channels * core.element_bytes
-    weights = of_block * p.depth * blocks
+    weights = p.weights * plan.tile.channels * core.element_bytes * p.depth * blocks
     inputs = p.positions * p.depth * plan.tiles * core.element_bytes
     outputs = of_block * plan.tiles * plan.group
     kept = (inputs + outputs) / chunks

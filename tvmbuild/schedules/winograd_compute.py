@@ -2,8 +2,8 @@
 
 Layouts are chosen so that what one step of a stage touches lies together: transformed inputs are
 (image, tile, position, channel), products (image, tile, block, position, channel of the block), where *tile* counts
-the tiles of outputs in row order and *position* the a^2 places in a transformed tile. Of a convolution with a stride
-the padded input holds the phases as channels (see ``winograd_transform``).
+the tiles of outputs in row order and *position* the places in a transformed tile. Where the phases of a convolution
+with a stride are its channels the padded input holds them so (see ``winograd_transform``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.kernel import PREFIX
 from tvmbuild.schedules.selection import pick
 from tvmbuild.schedules.transformed_plan import TransformedPlan
-from tvmbuild.schedules.winograd_transform import input_transform, output_transform
+from tvmbuild.schedules.winograd_transform import Filtering
 
 #: Kind noted on the product stage.
 KIND = "conv2d.winograd"
@@ -28,9 +28,11 @@ class WinogradPlan(TransformedPlan):
 
     Attributes:
         m: outputs of a tile, in a row.
+        phases: phases of a row that are taken as channels: 1, or the stride.
     """
 
     m: int
+    phases: int = 1
 
 
 def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: WinogradPlan) -> Any:
@@ -47,65 +49,81 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: WinogradPlan)
     """
     from tvm import te
 
-    g, m, a = geometry, plan.m, plan.m + taps_of(geometry) - 1
-    depth = depth_of(g)
+    g, m = geometry, plan.m
+    filtering = filtering_of(g, m, plan.phases)
+    rows, places, step = filtering.rows, filtering.places, filtering.stride * m
+    depth = depth_of(g, plan.phases)
     high, wide = -(-g.out_height // m), -(-g.out_width // m)
     last_tile = high * wide - 1
-    source = _source(data, g, (high - 1) * m + a, (wide - 1) * m + a)
+    source = _source(data, g, plan.phases, ((high - 1) * step + rows, (wide - 1) * step + rows))
     channels = plan.tile.channels
     blocks = -(-g.out_channels // channels)
 
     def columns_first(n: Any, p: Any, i: Any, j: Any, c: Any) -> Any:
         tile = te.min(p, last_tile) if plan.tiles > last_tile + 1 else p
-        row, column = te.indexdiv(tile, wide) * m, te.indexmod(tile, wide) * m
-        return pick(i, input_transform([source[n, row + k, column + j, c] for k in range(a)]))
+        row, column = te.indexdiv(tile, wide) * step, te.indexmod(tile, wide) * step
+        return pick(i, filtering.inputs([source[n, row + k, column + j, c] for k in range(rows)]))
 
-    half = te.compute((g.batch, plan.tiles, a, a, depth), columns_first, name="input_columns")
+    half = te.compute((g.batch, plan.tiles, places, rows, depth), columns_first, name="input_columns")
     inputs = te.compute(
-        (g.batch, plan.tiles, a, a, depth),
-        lambda n, p, i, j, c: pick(j, input_transform([half[n, p, i, k, c] for k in range(a)])),
+        (g.batch, plan.tiles, places, places, depth),
+        lambda n, p, i, j, c: pick(j, filtering.inputs([half[n, p, i, k, c] for k in range(rows)])),
         name="inputs",
     )
     ic = te.reduce_axis((0, depth), "ic")
+
+    def product(n: Any, p: Any, block: Any, x: Any, channel: Any) -> Any:
+        i, j = te.indexdiv(x, places), te.indexmod(x, places)
+        return te.sum(inputs[n, p, i, j, ic] * packed[_weight(filtering, i, j), block, ic, channel], axis=[ic])
+
     products = te.compute(
-        (g.batch, plan.tiles, blocks, a * a, channels),
-        lambda n, p, block, x, channel: te.sum(
-            inputs[n, p, te.indexdiv(x, a), te.indexmod(x, a), ic] * packed[x, block, ic, channel], axis=[ic]
-        ),
-        name="tiled",
-        attrs=_notes(g, plan),
+        (g.batch, plan.tiles, blocks, places * places, channels), product, name="tiled", attrs=_notes(g, plan)
     )
 
     def rows_first(n: Any, p: Any, i: Any, j: Any, c: Any) -> Any:
         block, channel = te.indexdiv(c, channels), te.indexmod(c, channels)
-        return pick(i, output_transform([products[n, p, block, k * a + j, channel] for k in range(a)], m))
+        values = [products[n, p, block, k * places + j, channel] for k in range(places)]
+        return pick(i, filtering.outputs(values))
 
-    outputs = te.compute((g.batch, plan.tiles, m, a, g.out_channels), rows_first, name="output_rows")
+    outputs = te.compute((g.batch, plan.tiles, m, places, g.out_channels), rows_first, name="output_rows")
 
     def unpack(n: Any, h: Any, w: Any, c: Any) -> Any:
         tile = te.indexdiv(h, m) * wide + te.indexdiv(w, m)
         row = te.indexmod(h, m)
-        return pick(te.indexmod(w, m), output_transform([outputs[n, tile, row, k, c] for k in range(a)], m))
+        return pick(te.indexmod(w, m), filtering.outputs([outputs[n, tile, row, k, c] for k in range(places)]))
 
     return te.compute((g.batch, g.out_height, g.out_width, g.out_channels), unpack, name="unpack")
 
 
-def taps_of(geometry: Conv2dGeometry) -> int:
-    """Return rows of the kernel on the input's phases."""
-    return -(-geometry.kernel[0] // geometry.stride[0])
+def filtering_of(geometry: Conv2dGeometry, m: int, phases: int) -> Filtering:
+    """Return the filtering of a row by tiles of m outputs."""
+    return Filtering(m, -(-geometry.kernel[0] // phases), geometry.stride[0] // phases)
 
 
-def depth_of(geometry: Conv2dGeometry) -> int:
-    """Return input channels of all phases."""
-    return geometry.stride[0] * geometry.stride[1] * geometry.in_channels
+def depth_of(geometry: Conv2dGeometry, phases: int) -> int:
+    """Return input channels, with those of the phases that are taken as channels."""
+    return phases * phases * geometry.in_channels
 
 
-def _source(data: Any, g: Conv2dGeometry, height: int, width: int) -> Any:
-    """Return the padded input of a height and width, with its phases as channels; the input itself if it is that."""
+def _weight(filtering: Filtering, i: Any, j: Any) -> Any:
+    """Return which transformed weights belong to a place."""
+    from tvm import te
+
+    last = filtering.weights - 1
+    if last < filtering.places - 1:
+        i, j = te.min(i, last), te.min(j, last)
+    return i * filtering.weights + j
+
+
+def _source(data: Any, g: Conv2dGeometry, step: int, extents: tuple[int, int]) -> Any:
+    """Return the padded input of a height and width, with ``step`` phases of a row and as many of a column as channels.
+
+    Where that is the input itself, return that.
+    """
     from tvm import te, tirx
 
+    height, width = extents
     top, left = g.padding[:2]
-    step = g.stride[0]
 
     def padded(n: Any, h: Any, w: Any, c: Any) -> Any:
         inside = te.all(h >= top, h < g.height + top, w >= left, w < g.width + left)
