@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tvmbuild.aside import aside_in, discard
 from tvmbuild.errors import OutputError
 
 
@@ -24,22 +23,28 @@ def cache_root() -> Path:
     return root / "tvmbuild"
 
 
-def cached_folder(name: str, make: Callable[[Path], object]) -> Path:
+def cached_folder(name: str, make: Callable[[Path], object], is_whole: Callable[[Path], bool] = Path.is_dir) -> Path:
     """Return the cached folder ``name``, made by ``make`` if it is not there yet.
 
     ``make`` fills an empty folder that gets its name only when it is whole. Of several processes that want the same
     folder one makes it and the others wait.
 
+    Args:
+        name: path inside the cache.
+        make: fills the folder.
+        is_whole: judges a folder that is there; one that is not whole is made again.
+
     Raises:
         OutputError: the cache cannot be written.
     """
     folder = cache_root() / name
-    if folder.is_dir():
+    if is_whole(folder):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(folder.with_name(f".{folder.name}.lock")):
-            if not folder.is_dir():
+            if not is_whole(folder):
+                discard(folder)
                 _make_aside(folder, make)
     except OSError as error:
         raise OutputError(
@@ -50,14 +55,10 @@ def cached_folder(name: str, make: Callable[[Path], object]) -> Path:
 
 
 def _make_aside(folder: Path, make: Callable[[Path], object]) -> None:
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with aside_in(folder.parent) as aside:
         make(aside)
         aside.chmod(0o755)
         aside.rename(folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
 
 
 @contextmanager

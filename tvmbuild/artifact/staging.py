@@ -6,11 +6,11 @@ import ctypes
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tvmbuild.aside import aside_in, folder_locked, remove_abandoned
 from tvmbuild.errors import OutputError
 
 
@@ -24,23 +24,11 @@ def staged(folder: Path, last: str = "") -> Iterator[Path]:
     Raises:
         OutputError: the folder cannot be made or written, or the disk is full. What was there stays as it was.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".tvmbuild-", dir=folder))
-    except OSError as error:
-        raise _output_error(folder, error) from error
-    try:
+    with _explained(folder), _aside(folder) as aside:
         yield aside
         for path in sorted(aside.iterdir(), key=lambda path: (path.name == last, path.name)):
             _flush(path)
             path.replace(folder / path.name)
-    except OSError as error:
-        # Raised by the block itself too: only trouble with writing is ours to explain.
-        if error.errno in _EXPLAINED:
-            raise _output_error(folder, error) from error
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager
@@ -48,32 +36,57 @@ def staged_folder(folder: Path) -> Iterator[Path]:
     """Give an empty folder to fill; on success it takes the place of ``folder`` as a whole, else nothing changes.
 
     The two trade places in one step where the file system can (``renameat2``, Linux 3.15), so that a kill at any moment
-    leaves one of them whole under the name; elsewhere the old one moves aside first.
+    leaves one of them whole under the name; elsewhere the old one moves aside first, and after a kill in between it
+    comes back with the next call.
 
     Raises:
         OutputError: as ``staged``.
     """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise _output_error(folder, error) from error
-    try:
+    with _explained(folder), _aside(folder.parent) as aside:
         yield aside
         for path in aside.rglob("*"):
             _flush(path)
         aside.chmod(0o777 & ~_umask())
-        _take_place(aside, folder)
+        with folder_locked(folder.parent):
+            _bring_back(folder)
+            _take_place(aside, folder)
+
+
+def clean(folder: Path) -> None:
+    """Remove what killed processes left in an output folder, and bring back what they had moved aside."""
+    with _explained(folder):
+        moved = list(folder.glob(f"{_MOVED}*"))
+        if moved:
+            with folder_locked(folder):
+                for old in moved:
+                    _bring_back(folder / old.name.removeprefix(_MOVED))
+        remove_abandoned(folder)
+
+
+@contextmanager
+def _aside(folder: Path) -> Iterator[Path]:
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            aside = stack.enter_context(aside_in(folder))
+        except OSError as error:
+            raise _output_error(folder, error) from error
+        yield aside
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
+        # Raised by the caller's own block too: only trouble with writing is ours to explain.
         if error.errno in _EXPLAINED:
             raise _output_error(folder, error) from error
         raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _take_place(aside: Path, folder: Path) -> None:
-    """Rename ``aside`` to ``folder``; what was there is under the name ``aside`` afterwards."""
+    """Rename ``aside`` to ``folder``; what was there is under the name ``aside`` afterwards, or gone."""
     if not folder.exists():
         aside.rename(folder)
         return
@@ -81,12 +94,27 @@ def _take_place(aside: Path, folder: Path) -> None:
     names = os.fsencode(aside), os.fsencode(folder)
     if renameat2 is not None and renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
         return
-    old = aside.with_name(f"{aside.name}.old")
+    old = _moved(folder)
     folder.rename(old)
     aside.rename(folder)
-    old.rename(aside)
+    shutil.rmtree(old, ignore_errors=True)
 
 
+def _bring_back(folder: Path) -> None:
+    """Undo or finish a change of places that a kill broke off."""
+    old = _moved(folder)
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    else:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _moved(folder: Path) -> Path:
+    return folder.with_name(f"{_MOVED}{folder.name}")
+
+
+#: Where a folder is while another takes its place, on file systems that cannot exchange two.
+_MOVED = ".tvmbuild-old-"
 #: Of linux/fcntl.h and linux/fs.h.
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2

@@ -1,0 +1,110 @@
+"""Folders to write into before they take their place, and the removal of those that a killed process left.
+
+Each is locked (flock) for as long as its maker lives: the kernel frees the lock of a killed process, so one that can be
+locked is nobody's. Where the file system has no such locks, on some network folders, none is ever removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_PREFIX = ".tvmbuild-aside-"
+
+
+@contextmanager
+def aside_in(folder: Path) -> Iterator[Path]:
+    """Give an empty folder inside ``folder``, which must exist; it is removed after the block, if it is still there.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    remove_abandoned(folder)
+    while True:
+        aside = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
+        held = _lock(aside, fcntl.LOCK_EX)
+        # Before it was locked another process may have taken it for abandoned.
+        if held is not None or aside.exists():
+            break
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        release_lock(held)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes left in a folder."""
+    for path in folder.glob(f"{_PREFIX}*"):
+        held = try_lock(path)
+        if held is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            release_lock(held)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder; its name goes first, so that nobody finds half of it."""
+    with suppress(OSError):
+        aside = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder.parent))
+        with suppress(FileNotFoundError):
+            folder.rename(aside)
+        # No lock is needed: anyone may do the rest.
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def folder_locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock while the block runs, where the file system has locks on folders.
+
+    The folder may not be one that ``aside_in`` gave to this process: that is locked already.
+    """
+    held = _lock(folder, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        release_lock(held)
+
+
+def try_lock(folder: Path) -> int | None:
+    """Lock a folder without waiting.
+
+    Returns:
+        What ``release_lock`` takes; None if anyone uses or has locked it, or there are no locks.
+    """
+    return _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def keep(folder: Path) -> int | None:
+    """Keep others from locking, and so from removing, a folder.
+
+    Returns:
+        What ``release_lock`` takes; None if the folder is gone, or there are no locks.
+    """
+    return _lock(folder, fcntl.LOCK_SH)
+
+
+def _lock(folder: Path, how: int) -> int | None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, how)
+        # It may have been removed, and made anew, before it was ours.
+        if os.path.samestat(os.fstat(descriptor), folder.stat()):
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None
+
+
+def release_lock(descriptor: int | None) -> None:
+    """Free a lock; nothing for None."""
+    if descriptor is not None:
+        os.close(descriptor)
