@@ -198,3 +198,22 @@ class DeviceOptions:
 
     tracker: str = "127.0.0.1:9190"
     key: str = ""
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """Where built artifacts are shared with other machines.
+
+    Attributes:
+        remote_cache: folder or URL that fsspec opens ("s3://bucket/path"); "" for none.
+        cache_trusted_key: public keys; an entry is read if one of them signed it.
+        cache_key: private key; entries are written only with it, and those of its public half are read.
+        cache_unsigned: read and write entries without signatures.
+        cache_timeout: seconds that the remote may take to answer.
+    """
+
+    remote_cache: str = ""
+    cache_trusted_key: tuple[str, ...] = ()
+    cache_key: str = ""
+    cache_unsigned: bool = False
+    cache_timeout: float = 10.0

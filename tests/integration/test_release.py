@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tvmbuild import errors
+from tvmbuild import errors, pipeline
 from tvmbuild.artifact.checksums import check_sums
 from tvmbuild.cache import cache_root
 from tvmbuild.commands.app import run
@@ -164,6 +164,35 @@ def test_two_releases_at_once_share_the_cache(project: Path) -> None:
     assert first["cells"] == second["cells"]
     sums = [(project / f"dist{number}" / "0.1.0" / "SHA256SUMS").read_text() for number in (1, 2)]
     assert sums[0] == sums[1]
+
+
+def test_a_second_machine_builds_nothing(
+    project: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = project / "tvmbuild.toml"
+    settings.write_text(
+        settings.read_text() + '[cache]\nremote_cache = "shared"\ncache_trusted_key = "cache/release.pub"\n'
+    )
+    private, _ = new_keys(project / "cache")
+    for machine in ("first", "second"):
+        (tmp_path / machine / "tvmbuild").mkdir(parents=True)
+        for kept in [path for path in (cache / "tvmbuild").iterdir() if path.is_symlink()]:
+            (tmp_path / machine / "tvmbuild" / kept.name).symlink_to(kept.readlink())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "first"))
+    monkeypatch.setenv("TVMBUILD_CACHE_KEY", str(private))
+    assert run(["release", "-o", "first"]) == 0
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "second"))
+    monkeypatch.delenv("TVMBUILD_CACHE_KEY")
+    monkeypatch.setattr(pipeline, "build", None)
+    capsys.readouterr()
+    assert run(["release", "-o", "second", "--explain"]) == 0
+    printed = capsys.readouterr()
+    assert "net-rpi4: from the remote cache\nnet-rpi5: from the remote cache" in printed.out
+    assert "2 artifacts, 0 of them built now, 2 from the remote cache" in printed.err
+    names = check_sums(project / "first" / "0.1.0")
+    assert check_sums(project / "second" / "0.1.0") == names
+    for name in names:
+        assert (project / "first" / "0.1.0" / name).read_bytes() == (project / "second" / "0.1.0" / name).read_bytes()
 
 
 def test_a_release_is_reproducible(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tvmbuild.artifact.store import files_of, stored
+from tvmbuild.artifact.store import Store, files_of
 from tvmbuild.errors import OptionError
 
 INPUTS = {"the model": "1", "the toolchain": "gcc"}
@@ -17,6 +17,12 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+@pytest.fixture
+def store() -> Iterator[Store]:
+    with Store() as opened:
+        yield opened
+
+
 def writing(text: str, made: list[str]) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         made.append(text)
@@ -25,46 +31,60 @@ def writing(text: str, made: list[str]) -> Callable[[Path], None]:
     return make
 
 
-def test_what_is_there_is_not_made_again_and_what_changed_is_said() -> None:
+def test_what_is_there_is_not_made_again_and_what_changed_is_said(store: Store) -> None:
     made: list[str] = []
-    first = stored("net", INPUTS, writing("a", made))
+    first = store.get("net", INPUTS, writing("a", made))
     assert first.why == "it was never built here"
-    again = stored("net", dict(reversed(INPUTS.items())), writing("b", made))
+    again = store.get("net", dict(reversed(INPUTS.items())), writing("b", made))
     assert (again.why, again.folder, made) == ("", first.folder, ["a"])
     assert [path.read_text() for path in files_of(again)] == ["a"]
-    other = stored("net", {**INPUTS, "the model": "2", "the records": "r"}, writing("c", made))
+    other = store.get("net", {**INPUTS, "the model": "2", "the records": "r"}, writing("c", made))
     assert other.why == "the model, the records changed"
 
 
 @pytest.mark.parametrize("damage", ["x.so", "entry.json"])
 @pytest.mark.parametrize("how", ["change", "remove"])
-def test_a_damaged_entry_is_noticed_and_made_again(damage: str, how: str) -> None:
+def test_a_damaged_entry_is_noticed_and_made_again(store: Store, damage: str, how: str) -> None:
     made: list[str] = []
-    path = stored("net", INPUTS, writing("a", made)).folder / damage
+    path = store.get("net", INPUTS, writing("a", made)).folder / damage
     path.write_text("damaged") if how == "change" else path.unlink()
-    again = stored("net", INPUTS, writing("b", made))
+    again = store.get("net", INPUTS, writing("b", made))
     assert again.why == "its cached files were damaged"
     assert files_of(again)[0].read_text() == "b"
 
 
-def test_a_failure_leaves_no_entry() -> None:
+def test_a_failure_leaves_no_entry(store: Store) -> None:
     def fail(folder: Path) -> None:
         (folder / "x.so").write_text("half")
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        stored("net", INPUTS, fail)
-    assert stored("net", INPUTS, writing("a", [])).why == "it was never built here"
+        store.get("net", INPUTS, fail)
+    assert store.get("net", INPUTS, writing("a", [])).why == "it was never built here"
 
 
 def test_beyond_the_limit_what_was_used_longest_ago_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    folders = [stored("net", {"n": str(n)}, writing("x" * 1000, made)).folder for n in range(3)]
+    with Store() as store:
+        folders = [store.get("net", {"n": str(n)}, writing("x" * 1000, made)).folder for n in range(3)]
     for age, folder in zip((100, 300, 200), folders, strict=True):
         os.utime(folder / "entry.json", (1e9 - age, 1e9 - age))
     monkeypatch.setenv("TVMBUILD_CACHE_SIZE", "3500")
-    new = stored("net", {"n": "new"}, writing("x" * 1000, made)).folder
-    assert [folder.exists() for folder in (*folders, new)] == [True, False, True, True]
-    monkeypatch.setenv("TVMBUILD_CACHE_SIZE", "10 GB")
-    with pytest.raises(OptionError, match="number of bytes"):
-        stored("net", {"n": "another"}, writing("", made))
+    with Store() as store:
+        new = store.get("net", {"n": "new"}, writing("x" * 1000, made)).folder
+        assert [folder.exists() for folder in (*folders, new)] == [True, False, True, True]
+        monkeypatch.setenv("TVMBUILD_CACHE_SIZE", "10 GB")
+        with pytest.raises(OptionError, match="number of bytes"):
+            store.get("net", {"n": "another"}, writing("", made))
+
+
+def test_what_a_command_uses_stays_whatever_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TVMBUILD_CACHE_SIZE", "1")
+    with Store() as mine, Store() as other:
+        folders = [mine.get("net", {"n": str(n)}, writing("x", [])).folder for n in range(3)]
+        other.get("net", {"n": "0"}, writing("x", []))
+        other.get("net", {"n": "other"}, writing("x", []))
+        assert all(folder.exists() for folder in folders)
+    with Store() as later:
+        assert later.get("net", {"n": "last"}, writing("x", [])).folder.exists()
+        assert not any(folder.exists() for folder in folders)

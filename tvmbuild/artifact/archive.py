@@ -196,4 +196,4 @@ def _expect_padding(archive: Path, stream: gzip.GzipFile) -> None:
 
 
 def _refused(archive: Path, reason: str) -> ArtifactError:
-    return ArtifactError(f"The bundle {archive} is refused: {reason}.", _AGAIN)
+    return ArtifactError(f"The bundle {archive} is refused: {reason}.", _AGAIN, {"reason": reason})

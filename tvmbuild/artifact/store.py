@@ -10,16 +10,18 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
-from tvmbuild.artifact.digest import sha256_of
+from tvmbuild.artifact.entry import INDEX, is_whole, write_index
+from tvmbuild.artifact.remote import Remote
+from tvmbuild.artifact.staging import write_whole
+from tvmbuild.aside import discard, keep, release_lock, remove_abandoned, try_lock
 from tvmbuild.cache import cache_root, cached_folder
-from tvmbuild.errors import OptionError
+from tvmbuild.errors import OptionError, OutputError
 
-_INDEX = "entry.json"
 #: Bytes that the store may take, unless TVMBUILD_CACHE_SIZE says otherwise.
 DEFAULT_LIMIT = 10 << 30
 _LIMIT_VARIABLE = "TVMBUILD_CACHE_SIZE"
@@ -32,67 +34,82 @@ class Stored:
     Attributes:
         folder: holds its files; they are not to be changed.
         why: why it was made now ("the model changed"), or "" when it was there.
+        fetched: whether it was taken from the remote now.
     """
 
     folder: Path
     why: str
+    fetched: bool = False
 
 
-def stored(name: str, inputs: Mapping[str, str], make: Callable[[Path], object]) -> Stored:
-    """Return the entry for these inputs, made by ``make`` if there is none or it is damaged.
+class Store:
+    """The store for the time of one command: what it gave stays until then, whatever the limit."""
 
-    Of several processes that want the same entry one makes it and the others wait.
+    def __init__(self, remote: Remote | None = None) -> None:
+        """Open the store; ``remote`` is asked for what is not here and offered what is made."""
+        self._remote = remote
+        self._in_use: list[int | None] = []
 
-    Args:
-        name: what is made, to tell why it was made again ("net-rpi4").
-        inputs: everything that the result depends on, by a name for people.
-        make: fills an empty folder.
+    def __enter__(self) -> Store:
+        return self
 
-    Raises:
-        OutputError: the cache cannot be written.
-    """
-    key = hashlib.sha256(json.dumps(dict(sorted(inputs.items()))).encode()).hexdigest()
-    relative = f"store/{key[:2]}/{key}"
-    folder = cache_root() / relative
-    why = ""
-    if not _is_whole(folder):
-        why = "its cached files were damaged" if folder.exists() else _changed(name, inputs)
-        _discard(folder)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._in_use:
+            release_lock(self._in_use.pop())
 
-    def make_and_list(made: Path) -> None:
-        make(made)
-        digests = {path.name: sha256_of(path) for path in sorted(made.iterdir())}
-        (made / _INDEX).write_text(json.dumps(digests), encoding="utf-8")
+    def get(self, name: str, inputs: Mapping[str, str], make: Callable[[Path], object]) -> Stored:
+        """Return the entry for these inputs, made by ``make`` if there is none or it is damaged.
 
-    cached_folder(relative, make_and_list)
-    # The time of the last use, for the limit.
-    with contextlib.suppress(OSError):
-        os.utime(folder / _INDEX)
-    if why:
-        _remember(name, inputs)
-        _prune(keep=folder)
-    return Stored(folder, why)
+        Of several processes that want the same entry one makes it and the others wait.
+
+        Args:
+            name: what is made, to tell why it was made again ("net-rpi4").
+            inputs: everything that the result depends on, by a name for people.
+            make: fills an empty folder.
+
+        Raises:
+            OutputError: the cache cannot be written.
+        """
+        limit = _limit()
+        key = hashlib.sha256(json.dumps(dict(sorted(inputs.items()))).encode()).hexdigest()
+        relative = f"store/{key[:2]}/{key}"
+        folder = cache_root() / relative
+        reason = "its cached files were damaged" if folder.exists() else _changed(name, inputs)
+        why, fetched = "", False
+
+        def obtain(made: Path) -> None:
+            nonlocal why, fetched
+            fetched = self._remote is not None and self._remote.fetch(key, made)
+            if not fetched:
+                why = reason
+                make(made)
+                write_index(made)
+
+        cached_folder(relative, obtain, is_whole)
+        while not self._keep(folder):
+            # Another process removed it at once, for its limit.
+            cached_folder(relative, obtain, is_whole)
+        if why or fetched:
+            _remember(name, inputs)
+            _prune(limit)
+        if why and self._remote is not None:
+            self._remote.offer(key, folder)
+        return Stored(folder, why, fetched)
+
+    def _keep(self, folder: Path) -> bool:
+        """Keep others from removing an entry; False if one just did."""
+        self._in_use.append(keep(folder))
+        # The time of the last use, for the limit.
+        with contextlib.suppress(OSError):
+            os.utime(folder / INDEX)
+        return (folder / INDEX).exists()
 
 
 def files_of(entry: Stored) -> list[Path]:
     """Return the files of an entry, sorted."""
-    return sorted(path for path in entry.folder.iterdir() if path.name != _INDEX)
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        digests = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-        return all(sha256_of(folder / name) == digest for name, digest in digests.items())
-    except (OSError, ValueError, AttributeError, TypeError):
-        return False
-
-
-def _discard(folder: Path) -> None:
-    """Remove an entry; its name goes first, so that nobody finds half of it."""
-    aside = folder.with_name(f".{folder.name}.damaged.{os.getpid()}")
-    with contextlib.suppress(OSError):
-        folder.rename(aside)
-    shutil.rmtree(aside, ignore_errors=True)
+    return sorted(path for path in entry.folder.iterdir() if path.name != INDEX)
 
 
 def _last_inputs(name: str) -> Path:
@@ -110,11 +127,9 @@ def _changed(name: str, inputs: Mapping[str, str]) -> str:
 
 
 def _remember(name: str, inputs: Mapping[str, str]) -> None:
-    path = _last_inputs(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(dict(inputs)), encoding="utf-8")
-    aside.replace(path)
+    # It only serves to say what changed: that it cannot be written is no reason to fail.
+    with contextlib.suppress(OutputError):
+        write_whole(_last_inputs(name), json.dumps(dict(inputs)))
 
 
 def _limit() -> int:
@@ -124,17 +139,22 @@ def _limit() -> int:
     return int(text) if text else DEFAULT_LIMIT
 
 
-def _prune(keep: Path) -> None:
+def _prune(limit: int) -> None:
     """Remove the entries used longest ago until the rest fits the limit; another process may do so at once."""
     entries = []
-    for index in (cache_root() / "store").glob(f"??/*/{_INDEX}"):
-        with contextlib.suppress(OSError):
-            size = sum(path.stat().st_size for path in index.parent.iterdir())
-            entries.append((index.stat().st_mtime, size, index.parent))
+    for group in (cache_root() / "store").glob("??"):
+        remove_abandoned(group)
+        for index in group.glob(f"*/{INDEX}"):
+            with contextlib.suppress(OSError):
+                size = sum(path.stat().st_size for path in index.parent.iterdir())
+                entries.append((index.stat().st_mtime, size, index.parent))
     total = sum(size for _, size, _ in entries)
     for _, size, folder in sorted(entries):
-        if total <= _limit():
+        if total <= limit:
             break
-        if folder != keep:
-            _discard(folder)
+        held = try_lock(folder)
+        # Nobody uses it.
+        if held is not None:
+            discard(folder)
+            release_lock(held)
             total -= size

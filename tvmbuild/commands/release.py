@@ -18,6 +18,18 @@ def release(
         Path | None, typer.Option(envvar="TVMBUILD_KEY", help="Private key to sign with ('tvmbuild keys new').")
     ] = None,
     against: Annotated[Path | None, typer.Option(help="release.json of the last release, to compare with.")] = None,
+    remote_cache: Annotated[
+        str | None, typer.Option(help="Folder or URL (s3://bucket/path) that shares built artifacts. [none]")
+    ] = None,
+    cache_trusted_key: Annotated[
+        list[str] | None, typer.Option(help="Public key of who may write there; once a key.", metavar="FILE")
+    ] = None,
+    cache_key: Annotated[
+        str | None, typer.Option(help="Private key to write there with; without one it is only read.", metavar="FILE")
+    ] = None,
+    cache_unsigned: Annotated[
+        bool, typer.Option("--cache-unsigned", help="Trust everyone who can write there, and write too.")
+    ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say of each artifact why it was built.")] = False,
     check_reproducible: Annotated[
         bool, typer.Option("--check-reproducible", help="Build twice in different conditions and compare.")
@@ -29,17 +41,21 @@ def release(
     """Build, verify on the emulated board and bundle the models of [release] in tvmbuild.toml.
 
     Writes <output>/<version>: libraries, bundles, SHA256SUMS, a CycloneDX bill of materials, release notes and the
-    verification as JUnit XML; all of them, or nothing. What did not change comes from the cache.
+    verification as JUnit XML; all of them, or nothing. What did not change comes from the cache, or from one that
+    machines share (docs/release.md; "" for none).
 
     \b
     Examples:
       tvmbuild release
       tvmbuild release --version 1.2.0 --key release.key --against dist/1.1.0/release.json
+      tvmbuild release --remote-cache s3://bucket/tvmbuild --cache-trusted-key cache.pub
+      tvmbuild release --remote-cache /mnt/build-cache --cache-unsigned
       tvmbuild release --check-reproducible
     """
     from tvmbuild.artifact.epoch import source_date_epoch
     from tvmbuild.release.notes import read_report
     from tvmbuild.release.plan import read_plan
+    from tvmbuild.release.remote_cache import open_remote
     from tvmbuild.release.run import release as run_release
     from tvmbuild.release.signing import load_signer
 
@@ -50,12 +66,20 @@ def release(
         return
     signer = load_signer(key) if key else None
     last = read_report(against) if against else None
+    flags = {
+        "remote_cache": remote_cache,
+        "cache_trusted_key": cache_trusted_key,
+        "cache_key": cache_key,
+        "cache_unsigned": cache_unsigned or None,
+    }
+    remote = open_remote(flags, project, lambda text: Console.say(f"warning: {text}"))
     with console.stages():
-        released = run_release(plan, output, signer=signer, epoch=source_date_epoch(), last=last)
+        released = run_release(plan, output, signer=signer, epoch=source_date_epoch(), last=last, remote=remote)
     console.result({**released.report, "folder": released.folder})
     if explain:
         for one in released.made:
-            console.text(f"{one.manifest.name}: {f'built, since {one.why}' if one.why else 'from the cache'}")
+            origin = "from the remote cache" if one.fetched else "from the cache"
+            console.text(f"{one.manifest.name}: {f'built, since {one.why}' if one.why else origin}")
     rows = [
         (
             cell["name"],

@@ -13,7 +13,7 @@ from typing import Any
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.manifest import Manifest, read_manifest
 from tvmbuild.artifact.open import Artifact
-from tvmbuild.artifact.store import Stored, files_of, stored
+from tvmbuild.artifact.store import Store, Stored, files_of
 from tvmbuild.errors import TargetError
 from tvmbuild.onnx_model.open import open_model
 from tvmbuild.options import VerifyOptions
@@ -40,6 +40,7 @@ class Made:
         verification: what ``verify`` reported, as JSON has it.
         prediction: what ``bench --predict`` reports in sum; None if that was not asked for or the core has no model.
         why: why it was built now, or "" when it came from the cache.
+        fetched: whether any of it came from the remote cache now.
     """
 
     cell: Cell
@@ -48,9 +49,10 @@ class Made:
     verification: dict[str, Any]
     prediction: dict[str, Any] | None
     why: str
+    fetched: bool
 
 
-def make_cell(cell: Cell, version: str, signer: Signer | None, epoch: int) -> Made:
+def make_cell(cell: Cell, store: Store, version: str, signer: Signer | None, epoch: int) -> Made:
     """Build, verify and bundle one cell, or take what the cache has of it.
 
     Raises:
@@ -58,16 +60,18 @@ def make_cell(cell: Cell, version: str, signer: Signer | None, epoch: int) -> Ma
         TvmbuildError: any of the classes in ``errors.py``, by the stage that failed.
     """
     name = cell.options.name
-    built = stored(name, build_inputs(cell), lambda folder: _build(cell, folder))
+    built = store.get(name, build_inputs(cell), lambda folder: _build(cell, folder))
     inputs = _bundle_inputs(cell, built, version, signer, epoch)
-    bundle = stored(f"{name}.bundle", inputs, lambda folder: _bundle(cell, built, folder, version, signer, epoch))
+    bundle = store.get(f"{name}.bundle", inputs, lambda folder: _bundle(cell, built, folder, version, signer, epoch))
     artifact = [path for path in files_of(built) if path.name not in (_VERIFICATION, _PREDICTION)]
     verification = json.loads((built.folder / _VERIFICATION).read_text(encoding="utf-8"))
     predicted = built.folder / _PREDICTION
     prediction = json.loads(predicted.read_text(encoding="utf-8")) if predicted.exists() else None
     manifest = read_manifest(built.folder / f"{name}.json")
     files = (*artifact, *files_of(bundle))
-    return Made(cell, files, manifest, verification, prediction, built.why or bundle.why)
+    return Made(
+        cell, files, manifest, verification, prediction, built.why or bundle.why, built.fetched or bundle.fetched
+    )
 
 
 def build_inputs(cell: Cell) -> dict[str, str]:

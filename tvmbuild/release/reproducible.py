@@ -88,6 +88,7 @@ def _release(project: Path, version: str, place: Path, conditions: _Conditions) 
         "PYTHONPATH": str(checkout),
         "XDG_CACHE_HOME": str(cache),
         "TMPDIR": str(temporary),
+        "TVMBUILD_REMOTE_CACHE": "",
     }
     environment.pop("TVMBUILD_KEY", None)
     arguments = ["release", "--project", str(project), "--version", version, "-o", str(place / "dist"), "-q"]

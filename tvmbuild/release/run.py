@@ -13,7 +13,9 @@ from typing import Any
 from tvmbuild import progress
 from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, check_sums
 from tvmbuild.artifact.digest import sha256_of
-from tvmbuild.artifact.staging import staged_folder
+from tvmbuild.artifact.remote import Remote
+from tvmbuild.artifact.staging import clean, staged_folder
+from tvmbuild.artifact.store import Store
 from tvmbuild.errors import ArtifactError, OptionError
 from tvmbuild.release.cell import Made, make_cell
 from tvmbuild.release.junit import JUNIT_NAME, junit_text
@@ -33,7 +35,13 @@ class Released:
 
 
 def release(
-    plan: Plan, output: Path, *, signer: Signer | None = None, epoch: int = 0, last: dict[str, Any] | None = None
+    plan: Plan,
+    output: Path,
+    *,
+    signer: Signer | None = None,
+    epoch: int = 0,
+    last: dict[str, Any] | None = None,
+    remote: Remote | None = None,
 ) -> Released:
     """Make every cell of a plan and publish them together into ``<output>/<version>``.
 
@@ -45,19 +53,36 @@ def release(
         signer: signs SHA256SUMS, of the release and of each bundle; None leaves them unsigned.
         epoch: time of the files in archives, in seconds since 1970.
         last: report of the last release, to compare with.
+        remote: where cells that are not in the cache may be.
 
     Raises:
         TvmbuildError: any of the classes in ``errors.py``, by the step that failed.
     """
-    made = []
-    with progress.stage("release", total=len(plan.cells)) as step:
-        for cell in plan.cells:
-            made.append(make_cell(cell, plan.version, signer, epoch))
-            step.advance(detail=f"{len(made)} artifacts, {sum(1 for one in made if one.why)} of them built now")
-    content = report(plan.version, made, last)
+    # What a killed run left.
+    clean(output)
+    with Store(remote) as store:
+        made = []
+        with progress.stage("release", total=len(plan.cells)) as step:
+            for cell in plan.cells:
+                made.append(make_cell(cell, store, plan.version, signer, epoch))
+                step.advance(detail=_summary(made))
+        content = report(plan.version, made, last)
+        folder = output / plan.version
+        _publish(folder, made, content, signer, epoch)
+    return Released(folder, tuple(made), content)
+
+
+def _summary(made: Sequence[Made]) -> str:
+    fetched = sum(1 for one in made if one.fetched and not one.why)
+    built = f"{len(made)} artifacts, {sum(1 for one in made if one.why)} of them built now"
+    return f"{built}, {fetched} from the remote cache" if fetched else built
+
+
+def _publish(folder: Path, made: Sequence[Made], content: dict[str, Any], signer: Signer | None, epoch: int) -> None:
     copied, digests = _collected(made)
+    version = folder.name
     written = {
-        SBOM_NAME: sbom_text(plan.version, made, digests, epoch),
+        SBOM_NAME: sbom_text(version, made, digests, epoch),
         NOTES_NAME: notes(content),
         REPORT_NAME: json.dumps(content, indent=1) + "\n",
         JUNIT_NAME: junit_text((one.manifest.name, one.verification) for one in made),
@@ -65,18 +90,17 @@ def release(
     digests |= {name: hashlib.sha256(text.encode()).hexdigest() for name, text in written.items()}
     sums = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()
     signature = signer.sign(sums) if signer else None
-    folder = output / plan.version
-    if not _is_published(folder, sums, signature):
-        with staged_folder(folder) as aside:
-            for name, path in copied.items():
-                shutil.copyfile(path, aside / name)
-                (aside / name).chmod(0o755 if path.suffix == ".so" else 0o644)
-            for name, text in written.items():
-                (aside / name).write_text(text, encoding="utf-8")
-            (aside / SUMS_NAME).write_bytes(sums)
-            if signature is not None:
-                (aside / SIGNATURE_NAME).write_bytes(signature)
-    return Released(folder, tuple(made), content)
+    if _is_published(folder, sums, signature):
+        return
+    with staged_folder(folder) as aside:
+        for name, path in copied.items():
+            shutil.copyfile(path, aside / name)
+            (aside / name).chmod(0o755 if path.suffix == ".so" else 0o644)
+        for name, text in written.items():
+            (aside / name).write_text(text, encoding="utf-8")
+        (aside / SUMS_NAME).write_bytes(sums)
+        if signature is not None:
+            (aside / SIGNATURE_NAME).write_bytes(signature)
 
 
 def _collected(made: Sequence[Made]) -> tuple[dict[str, Path], dict[str, str]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tvmbuild.errors import ArtifactError, OptionError, OutputError
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 PRIVATE_NAME, PUBLIC_NAME = "release.key", "release.pub"
 
@@ -31,6 +31,27 @@ class Signer:
     def public_digest(self) -> str:
         """Return the public key in hexadecimal."""
         return self._key.public_key().public_bytes_raw().hex()
+
+    def verifier(self) -> Verifier:
+        """Return the checker of this key's signatures."""
+        return Verifier(self._key.public_key())
+
+
+class Verifier:
+    """Checks signatures with one public key."""
+
+    def __init__(self, key: Ed25519PublicKey) -> None:
+        self._key = key
+
+    def accepts(self, content: bytes, signature: bytes) -> bool:
+        """Whether the key signed this content."""
+        from cryptography.exceptions import InvalidSignature
+
+        try:
+            self._key.verify(signature, content)
+        except InvalidSignature:
+            return False
+        return True
 
 
 def new_keys(folder: Path) -> tuple[Path, Path]:
@@ -81,14 +102,12 @@ def load_signer(path: Path) -> Signer:
 _NEW = "Make one with 'tvmbuild keys new'."
 
 
-def check_signature(signed: Path, signature: Path, public_key: Path) -> None:
-    """Check the signature of a file.
+def load_verifier(public_key: Path) -> Verifier:
+    """Read a public key.
 
     Raises:
-        OptionError: the public key cannot be read.
-        ArtifactError: there is no signature, or it is not of this key and these bytes.
+        OptionError: the file cannot be read, or is no Ed25519 public key.
     """
-    from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -98,12 +117,23 @@ def check_signature(signed: Path, signature: Path, public_key: Path) -> None:
         raise OptionError(f"The public key {public_key} cannot be read: {error}.", _NEW) from error
     if not isinstance(key, Ed25519PublicKey):
         raise OptionError(f"{public_key} is no Ed25519 key.", _NEW)
+    return Verifier(key)
+
+
+def check_signature(signed: Path, signature: Path, public_key: Path) -> None:
+    """Check the signature of a file.
+
+    Raises:
+        OptionError: the public key cannot be read.
+        ArtifactError: there is no signature, or it is not of this key and these bytes.
+    """
+    verifier = load_verifier(public_key)
     try:
-        key.verify(signature.read_bytes(), signed.read_bytes())
+        accepted = verifier.accepts(signed.read_bytes(), signature.read_bytes())
     except OSError as error:
         raise ArtifactError(f"{signed} is not signed: {error}.", "Get it from who signs releases.") from error
-    except InvalidSignature as error:
+    if not accepted:
         raise ArtifactError(
             f"{signature} is not a signature of {signed.name} by the key in {public_key}.",
             "Do not use these files: get them again from who signs releases.",
-        ) from error
+        )
