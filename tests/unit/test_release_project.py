@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import onnx
 import pytest
+from onnx import helper
+from onnx_models import model
 from test_artifact import MANIFEST
 
 from tvmbuild.artifact import staging
@@ -15,6 +18,7 @@ from tvmbuild.artifact.depfile import depfile_text
 from tvmbuild.artifact.epoch import source_date_epoch
 from tvmbuild.artifact.staging import staged_folder
 from tvmbuild.errors import ArtifactError, OptionError, OutputError, TargetError
+from tvmbuild.release import cell
 from tvmbuild.release.bundle import _decimal
 from tvmbuild.release.junit import junit_text
 from tvmbuild.release.notes import notes, read_report
@@ -24,6 +28,7 @@ from tvmbuild.release.reproducible import compare_folders
 from tvmbuild.release.signing import check_signature, load_signer, new_keys
 from tvmbuild.release.templates import fill
 from tvmbuild.tensor import TensorSpec
+from tvmbuild.toolchain import Toolchain
 
 MODEL = '[[release.models]]\npath = "net.onnx"\n'
 
@@ -63,6 +68,24 @@ def test_a_plan_is_models_by_targets_by_precisions(tmp_path: Path) -> None:
 def test_a_wrong_plan_is_refused(tmp_path: Path, text: str, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         plan_of(tmp_path, text)
+
+
+def test_an_int8_cell_depends_on_the_contents_of_its_files_and_not_on_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cell, "find_toolchain", lambda *_: Toolchain("gnu", (), (), "gcc", False))
+    text = '[release]\nprecision = ["int8"]\n[quantize]\ntable = "net.table"\nimages = "recipe.toml"\n'
+    inputs = []
+    for place, table, recipe in (("a", "1", "2"), ("b", "1", "2"), ("c", "other", "2"), ("d", "1", "other")):
+        folder = tmp_path / place
+        (folder / "samples").mkdir(parents=True)
+        (folder / "net.table").write_text(table)
+        (folder / "recipe.toml").write_text(recipe)
+        onnx.save(model([helper.make_node("Relu", ["x"], ["y"])], {"x": (1, 3)}, ["y"]), folder / "net.onnx")
+        inputs.append(cell.build_inputs(plan_of(folder, text + MODEL + 'calibrate = "samples"\n').cells[0]))
+    assert inputs[0] == inputs[1]
+    assert [key for key in inputs[0] if inputs[0][key] != inputs[2][key]] == ["the files of [quantize]"]
+    assert [key for key in inputs[0] if inputs[0][key] != inputs[3][key]] == ["the files of [quantize]"]
 
 
 @pytest.mark.parametrize("name", ["run.sh", "example.py", "example.c", "tvmbuild_model.h", "README.txt"])
@@ -162,7 +185,7 @@ def test_junit_counts_what_failed_and_escapes_names() -> None:
 
 
 def test_notes_compare_with_the_last_release() -> None:
-    cell = {
+    one = {
         "name": "net-rpi4",
         "board": "Pi",
         "library_bytes": 1_100_000,
@@ -174,7 +197,7 @@ def test_notes_compare_with_the_last_release() -> None:
         "int8_share": 0.5,
         "largest_difference": 8e-7,
     }
-    text = notes({"version": "2", "last_version": "1", "cells": [cell]})
+    text = notes({"version": "2", "last_version": "1", "cells": [one]})
     assert "Compared with 1." in text
     assert "| net-rpi4 | Pi | 1.10 MB (+10.0%) | 7.00 MB | 4 | 2 | 50% | 8e-07 |" in text
 

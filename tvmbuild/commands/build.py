@@ -10,7 +10,7 @@ import typer
 from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
 
 if TYPE_CHECKING:
-    from tvmbuild.options import BuildOptions
+    from tvmbuild.options import BuildOptions, QuantizeOptions
     from tvmbuild.pipeline import BuildResult
 
 
@@ -100,20 +100,21 @@ def build(
     console.text(f"building {model} for {destination.name}: {destination.description}")
     for line in resolved.lines():
         console.text(f"  {line}")
+    quantization = None
     with console.stages():
         from tvmbuild import pipeline
 
         if resolved.options.int8:
             given = {"images": images, "table": table, "force_int8": force_int8}
-            quantization = resolve(QuantizeOptions, given, project=read_project_file("quantize"))
-            result = pipeline.build_int8(model, destination, resolved.options, quantization.options)
+            quantization = resolve(QuantizeOptions, given, project=read_project_file("quantize")).options
+            result = pipeline.build_int8(model, destination, resolved.options, quantization)
         else:
             result = pipeline.build(model, destination, resolved.options)
     console.result(result.manifest)
     for line in result.quantized.report.lines(verbose=verbose) if result.quantized else ():
         console.text(f"  {line}")
     if depfile:
-        _write_depfile(result, model, resolved.options)
+        _write_depfile(result, model, resolved.options, quantization)
     for line in result.graph.lines(verbose=verbose):
         console.text(f"  {line}")
     for note in result.notes:
@@ -124,16 +125,13 @@ def build(
     console.text(f"next: tvmbuild verify {stem}.so --model {result.model}")
 
 
-def _write_depfile(result: BuildResult, model: Path, options: BuildOptions) -> None:
+def _write_depfile(
+    result: BuildResult, model: Path, options: BuildOptions, quantization: QuantizeOptions | None
+) -> None:
     from tvmbuild.artifact.depfile import depfile_text
     from tvmbuild.artifact.staging import write_whole
-    from tvmbuild.resolve import PROJECT_FILE
-    from tvmbuild.target import target_file
+    from tvmbuild.dependencies import build_dependencies
 
     stem = result.folder / result.manifest.name
     outputs = [Path(f"{stem}{ending}") for ending in (".so", ".tar", ".json")]
-    external = [model.parent / file["name"] for file in result.manifest.model["external"]]
-    folders = [options.calibrate, options.records if options.use_records else None]
-    samples = [path for folder in folders if folder for path in sorted(folder.rglob("*"))]
-    inputs = [model, *external, target_file(options.target), Path(PROJECT_FILE), *samples]
-    write_whole(Path(f"{stem}.d"), depfile_text(outputs, [path for path in inputs if path.is_file()]))
+    write_whole(Path(f"{stem}.d"), depfile_text(outputs, build_dependencies(model, options, quantization)))

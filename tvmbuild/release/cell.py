@@ -14,9 +14,10 @@ from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.manifest import Manifest, read_manifest
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.artifact.store import Store, Stored, files_of
+from tvmbuild.dependencies import quantization_files
 from tvmbuild.errors import TargetError
 from tvmbuild.onnx_model.open import open_model
-from tvmbuild.options import VerifyOptions
+from tvmbuild.options import QuantizeOptions, VerifyOptions
 from tvmbuild.release.plan import Cell
 from tvmbuild.release.signing import Signer
 from tvmbuild.samples import load_samples
@@ -79,7 +80,7 @@ def build_inputs(cell: Cell) -> dict[str, str]:
     model = open_model(cell.model)
     options = {key: value for key, value in dataclasses.asdict(cell.options).items() if key not in _PLACES}
     told = {key: value for key, value in options.items() if not isinstance(value, Path)}
-    quantization = dataclasses.asdict(cell.quantization) if cell.quantization else {}
+    quantization, read = _quantization_inputs(cell.quantization) if cell.quantization else ({}, {})
     inputs = {
         "the model": model.sha256,
         "the model's external data": " ".join(file.sha256 for file in model.external),
@@ -89,12 +90,22 @@ def build_inputs(cell: Cell) -> dict[str, str]:
         "the packages": json.dumps(package_versions(), sort_keys=True),
         "tvmbuild's code": sources_digest(),
         "the tolerance": str(cell.tolerance),
+        **read,
     }
     # Folders of samples and of tuning records.
     for key, value in options.items():
         if isinstance(value, Path) and value.exists():
             inputs[f"the files of {key}"] = _tree_digest(value)
     return inputs
+
+
+def _quantization_inputs(options: QuantizeOptions) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the options themselves and digests of the files that they name: where those lie does not matter."""
+    told = {key: value for key, value in dataclasses.asdict(options).items() if not isinstance(value, Path)}
+    if options.images.endswith(".toml"):
+        told["images"] = ""
+    files = quantization_files(options)
+    return told, {"the files of [quantize]": " ".join(map(sha256_of, files))} if files else {}
 
 
 def sources_digest() -> str:

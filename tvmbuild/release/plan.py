@@ -132,6 +132,10 @@ def _with_precision(
     if "calibrate" not in model:
         raise OptionError(f"{model['path']} has no samples to find its int8 scales from.", 'Add calibrate = "DIR".')
     quantization = resolve(QuantizeOptions, {}, project=read_project_file("quantize", folder), environ={}).options
+    if quantization.table:
+        quantization = dataclasses.replace(quantization, table=folder / quantization.table)
+    if quantization.images.endswith(".toml"):
+        quantization = dataclasses.replace(quantization, images=str(folder / quantization.images))
     return dataclasses.replace(options, int8=True, calibrate=folder / model["calibrate"]), quantization
 
 
