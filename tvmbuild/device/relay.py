@@ -85,7 +85,10 @@ class _Process:
                 self._listener.listen(64)
                 number = self._listener.fileno()
                 command = [sys.executable, "-I", str(_PROGRAM), str(number)]
-                self._process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(number,))
+                # In a session of its own, for the terminal sends Ctrl-C to all of ours: it ends when we have ended.
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, pass_fds=(number,), start_new_session=True
+                )
             return bytes(self._listener.getsockname())
 
 
