@@ -57,7 +57,7 @@ def measure(subject: BenchModel, target: Target, duration: str, console: Console
     options = TuneOptions(
         target.name, shape=subject.shapes, value=subject.values, time=duration, records=records, resume=resume
     )
-    with console.stages(), watching(console, target) as listener:
+    with watching(console, target) as listener:
         run = tune(subject.path, target, options, listener=listener)
     tuned = _built(subject, target, records)
     session = run.session

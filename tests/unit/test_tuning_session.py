@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import itertools
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,11 @@ from tuning_fakes import FakeBuilder, FakeMeasurer, FakeTrier, task
 from tvmbuild.errors import OptionError, TuningError
 from tvmbuild.options import TuneOptions
 from tvmbuild.target import load_target
+from tvmbuild.tuning.measure import Run
 from tvmbuild.tuning.session import FIRST_FAILURES, Session
-from tvmbuild.tuning.stopping import LEAST_WINDOW, Limits, Point, expected_gain, reason_to_stop
-from tvmbuild.tuning.task import Task
-from tvmbuild.tuning.trial import Failure, Trial
+from tvmbuild.tuning.stopping import LEAST_WINDOW, Limits, Point, expected_gain, expected_in, reason_to_stop
+from tvmbuild.tuning.task import Candidate, Task
+from tvmbuild.tuning.trial import Failure, Measured, Trial
 from tvmbuild.tuning.tune import tune
 
 Outcome = Callable[[str, Mapping[str, int]], float | Failure]
@@ -62,6 +66,70 @@ def test_trials_end_a_run(tmp_path: Path) -> None:
     made, trials, _ = session(tmp_path, [task()], by_rows, Limits(trials=5, min_gain=0.0))
     assert made.run() == "the 5 trials asked for are done"
     assert len(trials) == 5
+
+
+class SlowMeasurer(FakeMeasurer):
+    """Answers the later candidates of a batch first."""
+
+    slots = 4
+
+    def measure(self, runs: Sequence[Run]) -> list[Measured | Failure]:
+        answers = super().measure(runs)
+        time.sleep(0.002 * (len(self.measured) % 5))
+        return answers
+
+
+def test_batches_overlap_and_the_same_seed_still_tries_the_same(tmp_path: Path) -> None:
+    def tried(measurer: FakeMeasurer) -> list[Any]:
+        trials: list[Trial] = []
+        trier = FakeTrier(FakeBuilder(tmp_path), measurer, seed=0)
+        starts = []
+        begin = trier.start
+
+        def start(task: Task, candidates: Sequence[Candidate]) -> Iterator[tuple[Candidate, Trial]]:
+            starts.append(len(trials))
+            return begin(task, candidates)
+
+        trier.start = start  # type: ignore[method-assign]
+        tasks = [task("a", number=1, rows=40), task("b", number=2, rows=40, calls=3)]
+        limits = Limits(trials=60, min_gain=0.0)
+        made = Session(tasks, trier, store=lambda _task, trial: trials.append(trial), limits=limits, predicted=True)
+        made.run()
+        # The second batch begins before the first one has ended.
+        assert starts[:2] == [2, 2]
+        assert all(state.under_way == 0 for state in made.states)
+        return [trial.key for trial in trials]
+
+    first = tried(SlowMeasurer(by_rows))
+    assert len(first) == len(set(first)) == 60
+    assert first == tried(SlowMeasurer(by_rows))
+
+
+def test_when_the_time_is_over_what_is_not_being_measured_is_let_go(tmp_path: Path) -> None:
+    now = [0.0]
+    # The board is never more than a candidate ahead of what is noted.
+    noted = threading.Semaphore(2)
+
+    def slow(workload: str, choice: Mapping[str, int]) -> float:
+        assert noted.acquire(timeout=5)
+        now[0] += 1.0
+        return by_rows(workload, choice)
+
+    measurer, builder = FakeMeasurer(slow), FakeBuilder(tmp_path)
+    measurer.slots = builder.workers = 1
+    trials: list[Trial] = []
+    made = Session(
+        [task(rows=40)],
+        FakeTrier(builder, measurer, seed=0),
+        store=lambda _task, trial: trials.append(trial),
+        limits=Limits(seconds=6.0, min_gain=0.0),
+        predicted=True,
+        listener=lambda _session: noted.release(),
+        clock=lambda: now[0],
+    )
+    assert made.run() == "the 6 s asked for are over"
+    # Some more may have begun when the sixth was noted, but never all of the two batches that were under way.
+    assert 5 <= len(trials) <= 8
 
 
 def test_the_same_seed_tries_the_same(tmp_path: Path) -> None:
@@ -156,7 +224,7 @@ def test_a_falling_curve_goes_on_and_expects_less_than_it_gained() -> None:
 def test_few_trials_are_no_reason_to_stop() -> None:
     assert reason_to_stop(curve(1.0, 1.0, 1.0), Limits(), left=10) == ""
     assert reason_to_stop(curve(1.0, 1.0), Limits(), left=0) == "every choice was tried"
-    assert "minutes" in reason_to_stop(curve(1.0, 1.0, 1.0), Limits(seconds=2.0), left=10)
+    assert reason_to_stop(curve(1.0, 1.0, 1.0), Limits(seconds=2.0), left=10) == "the 2 s asked for are over"
 
 
 @pytest.mark.parametrize(
@@ -173,3 +241,22 @@ def test_limits_that_mean_nothing_are_refused_first(tmp_path: Path, flag: str, c
     with pytest.raises(OptionError, match=flag):
         tune(tmp_path / "none.onnx", load_target("rpi4"), TuneOptions(records=tmp_path / "logs", **change))
     assert not (tmp_path / "logs").exists()
+
+
+def test_a_gain_of_long_ago_tells_less_and_less() -> None:
+    expected = [expected_gain(curve(2.0, 1.0, *[1.0] * trials), 1e9) for trials in (1, 10, 50, 100, 400)]
+    assert expected[0] > 0.9
+    # Smoothly: no gain falls out of sight from one trial to the next.
+    assert all(0.1 * before < after < 0.95 * before for before, after in itertools.pairwise(expected[:4]))
+    assert expected[-1] < 0.01
+
+
+def test_nothing_is_forecast_from_a_few_trials_nor_more_than_what_is_left_can_bring() -> None:
+    falling = [2.0 - 0.01 * step for step in range(LEAST_WINDOW + 1)]
+    assert expected_in(curve(*falling[:5]), 3600.0, left=1000) is None
+    assert expected_in([], 3600.0, left=1000) is None
+    assert expected_in(curve(*falling[:5]), 3600.0, left=0) == 0.0
+    hour, rest = (expected_in(curve(*falling), 3600.0, left=left) for left in (1000, 5))
+    assert hour is not None
+    assert rest is not None
+    assert 0.0 < rest < 0.2 * hour

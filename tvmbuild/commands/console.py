@@ -10,11 +10,16 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tvmbuild import progress
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.console import RenderableType
+    from rich.progress import Progress
 
 #: Options that every command takes.
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
@@ -69,12 +74,17 @@ class Console:
         if self.as_json:
             print(json.dumps(value, default=plain, ensure_ascii=False))
 
+    @property
+    def live(self) -> bool:
+        """Whether to draw bars and tables that change."""
+        return not self.quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and "CI" not in os.environ
+
     @contextmanager
     def stages(self) -> Iterator[None]:
         """Show the stages that run inside the block."""
         if self.quiet:
             yield
-        elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and "CI" not in os.environ:
+        elif self.live:
             with _bars():
                 yield
         else:
@@ -120,7 +130,14 @@ def _print_finished(stage: progress.Stage) -> None:
 @contextmanager
 def _bars() -> Iterator[None]:
     from rich.console import Console as RichConsole
-    from rich.console import RenderableType
+
+    bars, show = stage_bars(RichConsole(stderr=True))
+    with bars, progress.listening(show):
+        yield
+
+
+def stage_bars(terminal: RichConsole) -> tuple[Progress, progress.Listener]:
+    """Return bars of the stages that run, and the listener that moves them and prints a line for each that ended."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     class SlowOnly(Progress):
@@ -137,22 +154,21 @@ def _bars() -> Iterator[None]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with SlowOnly(*columns, console=RichConsole(stderr=True), transient=True) as bars:
-        tasks: dict[int, Any] = {}
+    bars = SlowOnly(*columns, console=terminal, transient=True)
+    tasks: dict[int, Any] = {}
 
-        def show(stage: progress.Stage) -> None:
-            if id(stage) not in tasks:
-                tasks[id(stage)] = bars.add_task(stage.name, total=stage.total)
-            task = tasks[id(stage)]
-            if stage.seconds is None:
-                bars.update(task, completed=stage.done, total=stage.total)
-            else:
-                bars.remove_task(task)
-                del tasks[id(stage)]
-                bars.console.print(stage_line(stage), markup=False, highlight=False)
+    def show(stage: progress.Stage) -> None:
+        if id(stage) not in tasks:
+            tasks[id(stage)] = bars.add_task(stage.name, total=stage.total)
+        task = tasks[id(stage)]
+        if stage.seconds is None:
+            bars.update(task, completed=stage.done, total=stage.total)
+        else:
+            bars.remove_task(task)
+            del tasks[id(stage)]
+            terminal.print(stage_line(stage), markup=False, highlight=False)
 
-        with progress.listening(show):
-            yield
+    return bars, show
 
 
 def plain(value: Any) -> Any:

@@ -79,9 +79,8 @@ def tune(
     console.text(f"tuning {model} for {board.name}: {board.description}")
     for line in resolved.lines():
         console.text(f"  {line}")
-    with console.stages():
+    with watching(console, board) as listener:
         from tvmbuild.tuning.tune import tune as run_tune
 
-        with watching(console, board) as listener:
-            result = run_tune(model, board, resolved.options, listener=listener)
+        result = run_tune(model, board, resolved.options, listener=listener)
     show_result(console, result, board, model)

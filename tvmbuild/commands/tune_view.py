@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tvmbuild.commands.console import Console
 
 if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.console import RenderableType
+
     from tvmbuild.target import Target
     from tvmbuild.tuning.session import Session
     from tvmbuild.tuning.summary import Row, Summary
@@ -21,27 +23,30 @@ if TYPE_CHECKING:
 #: Seconds between two drawings of the table, and between two plain lines.
 _DRAW_SECONDS = 0.5
 _LINE_SECONDS = 15.0
-#: Tasks that the live table lists; the others are added up.
+#: Tasks that the table lists; the others are added up.
 _LISTED = 20
-#: Columns of a terminal that shows the names too.
-_WIDE = 120
+#: Columns of a terminal that shows the names too, and of one that shows the default's times.
+_WIDE, _MIDDLE = 120, 100
+#: Lines of a terminal that the table leaves to what stands above and below it.
+_OTHER_LINES = 8
 #: Width of a column that is not cut, where the numbers in it may be wide.
-_LEAST = {"share": 6, "default us": 10, "best us": 8, "gain": 5, "of limit": 8, "trials": 7}
-#: Width of all columns with numbers and errors, and of the one with names, gaps included.
-_NUMBERS, _NAME = 62, 34
+_LEAST = {"share": 6, "default us": 10, "best us": 8, "gain": 6, "of limit": 8, "trials": 8, "errors": 14}
+#: Width of a column with names.
+_NAME = 34
 COLUMNS = ("task", "shape", "share", "default us", "best us", "gain", "of limit", "trials", "errors")
 
 
 @contextmanager
 def watching(console: Console, target: Target) -> Iterator[Callable[[Session], None]]:
-    """Give the listener that shows a run."""
+    """Give the listener that shows a run; the stages that run inside the block are shown too."""
     if console.quiet:
         yield lambda session: None
-    elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and "CI" not in os.environ:
+    elif console.live:
         with _live(target) as listener:
             yield listener
     else:
-        yield _lines(target)
+        with console.stages():
+            yield _lines(target)
 
 
 def _lines(target: Target) -> Callable[[Session], None]:
@@ -53,7 +58,7 @@ def _lines(target: Target) -> Callable[[Session], None]:
         nonlocal last
         if time.monotonic() - last >= _LINE_SECONDS:
             last = time.monotonic()
-            print("  " + headline(summarize(session, target)), file=sys.stderr, flush=True)
+            print("  " + "; ".join(headlines(summarize(session, target))), file=sys.stderr, flush=True)
 
     return show
 
@@ -61,53 +66,79 @@ def _lines(target: Target) -> Callable[[Session], None]:
 @contextmanager
 def _live(target: Target) -> Iterator[Callable[[Session], None]]:
     from rich.console import Console as RichConsole
-    from rich.console import Group
     from rich.live import Live
-    from rich.table import Table
-    from rich.text import Text
 
+    from tvmbuild import progress
+    from tvmbuild.commands.console import stage_bars
     from tvmbuild.tuning.summary import summarize
 
     terminal = RichConsole(stderr=True)
+    # Two live displays would overwrite each other: the bars of the stages are part of this one.
+    bars, show_stage = stage_bars(terminal)
+    drawn: list[tuple[float, Summary]] = []
 
-    def draw(summary: Summary) -> Any:
-        # The names go first where there is little room, then the ends of the shapes; never a number.
-        left = 0 if terminal.width >= _WIDE else 1
-        table = Table(box=None, padding=(0, 1, 0, 0))
-        for column in COLUMNS[left:]:
-            text = column in ("task", "shape", "errors")
-            table.add_column(column, justify="left" if text else "right", no_wrap=True, min_width=_LEAST.get(column, 4))
-        room = max(10, terminal.width - _NUMBERS - (0 if left else _NAME))
-        for row in summary.rows[:_LISTED]:
-            name, shape, *numbers = cells(row)
-            table.add_row(*(_cut(name, _NAME - 1), _cut(shape, room), *numbers)[left:])
-        rest = summary.rows[_LISTED:]
-        if rest:
-            table.add_row(*(f"{len(rest)} others", "", f"{sum(row.share for row in rest):.1%}")[left:])
-        return Group(table, Text(headline(summary)))
+    def draw() -> RenderableType:
+        if not drawn:
+            return bars
+        when, summary = drawn[0]
+        return _table(summary.after(time.monotonic() - when), terminal)
 
-    last = 0.0
-    with Live(console=terminal, auto_refresh=False, transient=True) as live:
+    def show(session: Session) -> None:
+        if not drawn or time.monotonic() - drawn[0][0] >= _DRAW_SECONDS:
+            drawn[:] = [(time.monotonic(), summarize(session, target))]
 
-        def show(session: Session) -> None:
-            nonlocal last
-            if time.monotonic() - last >= _DRAW_SECONDS:
-                last = time.monotonic()
-                live.update(draw(summarize(session, target)), refresh=True)
-
+    live = Live(console=terminal, get_renderable=draw, refresh_per_second=1 / _DRAW_SECONDS, transient=True)
+    with live, progress.listening(show_stage):
         yield show
 
 
-def headline(summary: Summary) -> str:
-    """Return a run in one line."""
+def _table(summary: Summary, terminal: RichConsole) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    # Names go first where there is little room, then the default's times, then the ends of the shapes.
+    hidden = {"task"} if terminal.width < _WIDE else set()
+    if terminal.width < _MIDDLE:
+        hidden.add("default us")
+    columns = [column for column in COLUMNS if column not in hidden]
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for column in columns:
+        text = column in ("task", "shape", "errors")
+        table.add_column(column, justify="left" if text else "right", no_wrap=True, min_width=_LEAST.get(column, 4))
+    numbers = sum(_LEAST[column] + 1 for column in columns if column in _LEAST)
+    widths = {"task": _NAME, "shape": max(10, terminal.width - numbers - (_NAME + 2 if "task" in columns else 1))}
+
+    def add(texts: Sequence[str]) -> None:
+        named = dict(zip(COLUMNS, texts, strict=False))
+        table.add_row(*(_cut(named.get(column, ""), widths.get(column, 40)) for column in columns))
+
+    listed = max(3, min(_LISTED, terminal.height - _OTHER_LINES))
+    for row in summary.rows[:listed]:
+        add(cells(row))
+    rest = summary.rows[listed:]
+    if rest:
+        words = f"{len(rest)} others"
+        add((words, words if "task" in hidden else "", f"{sum(row.share for row in rest):.1%}"))
+    return Group(table, *(Text(line) for line in headlines(summary)))
+
+
+def headlines(summary: Summary) -> list[str]:
+    """Return a run in a few lines."""
     word = "predicted " if summary.predicted else ""
     rate = 60 * summary.trials / summary.elapsed if summary.elapsed else 0.0
     eta = "" if summary.eta is None else f", at most {clock_text(summary.eta)} to go"
-    return (
-        f"{summary.trials} trials in {clock_text(summary.elapsed)} ({rate:.0f} a minute{eta}); model {word}"
-        f"{summary.best * 1e3:.3f} ms, default {summary.default * 1e3:.3f} ms; "
-        f"the next hour is expected to buy {summary.next_hour * 1e3:.3f} ms"
-    )
+    lines = [f"{summary.trials} trials in {clock_text(summary.elapsed)} ({rate:.0f} a minute{eta})"]
+    if summary.defaults < len(summary.rows):
+        lines.append(f"the default schedules come first: {summary.defaults} of {len(summary.rows)} kernels")
+    else:
+        gain = 1 - summary.best / summary.default if summary.default else 0.0
+        lines.append(
+            f"model {word}{summary.best * 1e3:.3f} ms, default {summary.default * 1e3:.3f} ms: {gain:.1%} less"
+        )
+        if summary.next_hour is not None:
+            lines.append(f"the next hour is expected to buy {summary.next_hour * 1e3:.3f} ms")
+    return [*lines, *filter(None, [summary.limit_text])]
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -118,7 +149,7 @@ def cells(row: Row) -> tuple[str, ...]:
     return (
         row.name,
         row.shape,
-        f"{row.share:.1%}",
+        f"{row.share:.1%}" if row.best else "",
         _microseconds(row.default),
         _microseconds(row.best),
         gain,
@@ -136,7 +167,8 @@ def show_result(console: Console, result: TuneResult, target: Target, model: Pat
     console.result({**summary.to_json(), "stopped": result.reason, "records": result.folder})
     rows = summary.rows if console.verbose else summary.rows[:_LISTED]
     console.table(COLUMNS, [tuple(cell or "-" for cell in cells(row)) for row in rows])
-    console.text(headline(summary))
+    for line in headlines(summary):
+        console.text(line)
     console.text(f"stopped: {result.reason}")
     console.text(f"records in {result.folder}")
     console.text(f"next: tvmbuild build {model} -t {target.name} --records {result.folder.parent.parent}")

@@ -7,7 +7,7 @@ mend, and boards are shared fairly with other clients.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,16 +45,34 @@ class Measured:
         outputs: of the model's ``main``.
         readings: "board" ("host:port"), "fingerprint", "before" and "after" (temperature_c, mhz, limit_mhz, governor,
             throttled, free_bytes, load; each only where the board tells), "throttled" (it ran slower than it can).
+        reference_seconds: of one call of the reference in the same session; empty when none was timed.
     """
 
     seconds: tuple[float, ...]
     outputs: tuple[NDArray[Any], ...]
     readings: Mapping[str, Any] = field(default_factory=dict)
+    reference_seconds: tuple[float, ...] = ()
 
     @property
     def output(self) -> NDArray[Any]:
         """The first output."""
         return self.outputs[0]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What to time on a board.
+
+    Attributes:
+        library: the linked .so, with a Relax ``main`` that takes ``arguments`` and the exported ``function`` that takes
+            them and the outputs to write.
+        arguments: inputs, C-contiguous.
+        function: name of the function to time.
+    """
+
+    library: Path
+    arguments: Sequence[np.ndarray[Any, Any]]
+    function: str = "kernel"
 
 
 @dataclass(frozen=True)
@@ -182,6 +200,7 @@ class Board:
         number: int = 1,
         min_repeat_ms: int = 0,
         timeout: float = 30.0,
+        reference: Callable[[str], Timed | None] = lambda board: None,
     ) -> Measured:
         """Run a library's ``main`` once for its outputs, then time one of its functions.
 
@@ -189,45 +208,65 @@ class Board:
         the readings say if even the last one was throttled.
 
         Args:
-            library: the linked .so, with a Relax ``main`` that takes ``arguments`` and the exported ``function`` that
-                takes them and the outputs to write.
-            arguments: inputs, C-contiguous.
-            function: name of the function to time.
+            library: as in ``Timed``.
+            arguments: as in ``Timed``.
+            function: as in ``Timed``.
             repeat: number of averages.
             number: calls in each.
             min_repeat_ms: least duration of an average, in milliseconds.
             timeout: limit of one measurement, in seconds.
+            reference: says what else to time before it in the same session, once it is known which board
+                ("host:port") that is; None for nothing.
 
         Raises:
             MeasureError: with its cause.
             TrackerError, BoardKeyError, BoardBusyError, BoardMismatchError: no board was to be had.
         """
         options = {"repeat": repeat, "number": number, "min_repeat_ms": min_repeat_ms}
+        what = Timed(library, arguments, function)
         for _ in range(_REDONE):
-            measured = self._time_once(library, arguments, function, options, timeout)
+            measured = self._time_once(what, reference, options, timeout)
             if not measured.readings["throttled"]:
                 return measured
             time.sleep(COOLING_SECONDS)
-        return self._time_once(library, arguments, function, options, timeout)
+        return self._time_once(what, reference, options, timeout)
 
     def _time_once(
         self,
-        library: Path,
-        arguments: Sequence[np.ndarray[Any, Any]],
-        function: str,
+        what: Timed,
+        reference: Callable[[str], Timed | None],
         options: Mapping[str, int],
         timeout: float,
     ) -> Measured:
         with self._queue.lease(timeout) as session:
             before = session.health()
-            loaded = session.load(library)
-            outputs = loaded.run(arguments)
-            remote = [*(session.tensor(array) for array in arguments), *outputs]
-            seconds = loaded.time_function(function, remote, **options)
+            reference_seconds = _reference_seconds(session, reference(session.board), options)
+            seconds, outputs = _timed(session, what, "lib.so", options)
             after = session.health()
             facts = {"board": session.board, "fingerprint": session.fingerprint(), "before": before, "after": after}
             slow = not _SLOW.isdisjoint([*before.get("throttled", ()), *after.get("throttled", ())])
-            return Measured(seconds, loaded.fetch(outputs), {**facts, "throttled": slow})
+            return Measured(seconds, outputs, {**facts, "throttled": slow}, reference_seconds)
+
+
+def _reference_seconds(session: BoardSession, what: Timed | None, options: Mapping[str, int]) -> tuple[float, ...]:
+    if what is None:
+        return ()
+    try:
+        return _timed(session, what, "reference.so", options)[0]
+    except MeasureError as error:
+        # It ran before: what is measured next is not to blame.
+        raise MeasureError("lost", f"The reference failed: {error.message}", error.hint, session.board) from error
+
+
+def _timed(
+    session: BoardSession, what: Timed, name: str, options: Mapping[str, int]
+) -> tuple[tuple[float, ...], tuple[NDArray[Any], ...]]:
+    """Return seconds and outputs; ``name`` is that of the library on the board."""
+    loaded = session.load(what.library, name=name)
+    outputs = loaded.run(what.arguments)
+    remote = [*(session.tensor(array) for array in what.arguments), *outputs]
+    seconds = loaded.time_function(what.function, remote, **options)
+    return seconds, loaded.fetch(outputs)
 
 
 def open_boards(tracker: str, key: str, target: Target, count: int = 0, *, patience: float = 60.0) -> list[Board]:

@@ -101,18 +101,18 @@ class BoardSession:
         with self._step("wrong", "read the memory in use"):
             return int(function()) if function else 0
 
-    def load(self, library: Path, threads: int | None = None) -> RemoteLibrary:
-        """Send a library and load it.
+    def load(self, library: Path, threads: int | None = None, name: str = "lib.so") -> RemoteLibrary:
+        """Send a library and load it; a second one in a session needs another ``name`` there.
 
         Raises:
             MeasureError: with cause "upload" or "load", or why the session ended.
         """
         with self._step("upload", f"send {library.name}"):
-            self._session.upload(bytearray(library.read_bytes()), "lib.so")
+            self._session.upload(bytearray(library.read_bytes()), name)
         with self._step("load", f"load {library.name}"):
             if threads is not None:
                 self._session.get_function("runtime.config_threadpool")(_ALL_CORES, threads)
-            return RemoteLibrary(self, self._session.load_module("lib.so"))
+            return RemoteLibrary(self, self._session.load_module(name))
 
     def tensor(self, array: np.ndarray[Any, Any]) -> Any:
         """Return a copy of an array on the board."""

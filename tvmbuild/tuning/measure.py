@@ -21,10 +21,20 @@ TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
 
 @dataclass(frozen=True)
 class Run:
-    """One candidate that waits to be measured: its library and its inputs."""
+    """One candidate that waits to be measured.
+
+    Attributes:
+        library: its code.
+        inputs: its inputs.
+        reference: the default of its task, which a measurer that is not ``batched`` times on the same board if it
+            did not do so lately; None where times do not drift.
+        max_age: how many seconds ago that may have been.
+    """
 
     library: Path
     inputs: tuple[NDArray[Any], ...]
+    reference: Run | None = None
+    max_age: float = 0.0
 
 
 class Measurer(Protocol):

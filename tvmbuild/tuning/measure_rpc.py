@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import queue
-from collections.abc import Mapping, Sequence
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tvmbuild.device.boards import Board as RemoteBoard
-from tvmbuild.device.boards import BoardQueue
+from tvmbuild.device.boards import BoardQueue, Timed
 from tvmbuild.device.tracker import parse_address
 from tvmbuild.errors import BoardMismatchError, DeviceError, MeasureError
 from tvmbuild.target import Target
@@ -50,6 +55,7 @@ class RpcMeasurer:
         self._free: queue.Queue[RemoteBoard] = queue.Queue()
         for _ in fingerprints:
             self._free.put(RemoteBoard(boards))
+        self._references = References()
         info = RemoteBoard(boards).describe()
         self._predictor = None if info.timed else PredictedMeasurer(target, self.slots)
         self.board = self._predictor.board if self._predictor else _board(target, info.description, fingerprints)
@@ -74,6 +80,7 @@ class RpcMeasurer:
                 repeat=1 if emulated else _REPEAT,
                 min_repeat_ms=0 if emulated else _LEAST_MS,
                 timeout=_RUN_SECONDS,
+                reference=lambda name: self._references.due(name, run),
             )
         except MeasureError as error:
             return Failure(_CAUSES.get(error.cause, error.cause), error.message)
@@ -86,7 +93,39 @@ class RpcMeasurer:
             return Measured(predicted.seconds, measured.output, predicted.readings)
         if measured.readings.get("throttled"):
             return Failure("throttled", "the board runs slower than it can (heat or voltage)")
-        return Measured(measured.seconds, measured.output, _numbers(measured.readings))
+        name = str(measured.readings["board"])
+        reference = self._references.keep(name, run, measured.reference_seconds)
+        return Measured(measured.seconds, measured.output, _numbers(measured.readings), reference, name)
+
+
+class References:
+    """When each board last timed the default of a task, and what it took; used from several threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start with none."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, Path], tuple[float, float]] = {}
+
+    def due(self, board: str, run: Run) -> Timed | None:
+        """Return the default to time on a board together with a candidate; None when that was done lately."""
+        if run.reference is None:
+            return None
+        with self._lock:
+            when, _ = self._known.get((board, run.reference.library), (-math.inf, 0.0))
+        if self._clock() - when <= run.max_age:
+            return None
+        return Timed(run.reference.library, run.reference.inputs)
+
+    def keep(self, board: str, run: Run, seconds: Sequence[float]) -> float:
+        """Take what the default took, if it was timed; return what is known of it on that board, or 0."""
+        if run.reference is None:
+            return 0.0
+        key = board, run.reference.library
+        with self._lock:
+            if seconds:
+                self._known[key] = self._clock(), statistics.median_high(seconds)
+            return self._known.get(key, (0.0, 0.0))[1]
 
 
 def _numbers(readings: Mapping[str, Any]) -> dict[str, float]:

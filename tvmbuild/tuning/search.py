@@ -41,6 +41,7 @@ class Search:
         self._model = model
         self._warm = tuple(warm)
         self._times: dict[Candidate, float] = {}
+        self._expected: set[Candidate] = set()
 
     @property
     def tried(self) -> int:
@@ -49,29 +50,35 @@ class Search:
 
     @property
     def exhausted(self) -> bool:
-        """Whether there is nothing left to try."""
-        return len(self._times) >= self.task.size
+        """Whether there is nothing left to propose."""
+        return len(self._times) + len(self._expected) >= self.task.size
 
     def __contains__(self, candidate: Candidate) -> bool:
         """Whether a candidate has been tried."""
         return candidate in self._times
 
+    def expect(self, candidates: Sequence[Candidate]) -> None:
+        """Note candidates that are being tried: they are not proposed again while their outcomes are not there yet."""
+        self._expected.update(candidates)
+
     def tell(self, candidate: Candidate, seconds: float) -> None:
         """Note an outcome; infinite for a failure."""
+        self._expected.discard(candidate)
         self._times[candidate] = seconds
 
     def propose(self, count: int) -> list[Candidate]:
         """Return up to ``count`` candidates that were not tried yet; the default is the first of all."""
-        if self.task.default not in self._times:
+        taken = {*self._times, *self._expected}
+        if self.task.default not in taken:
             first = [self.task.default]
         else:
-            warm = [candidate for candidate in dict.fromkeys(self._warm) if candidate not in self._times]
+            warm = [candidate for candidate in dict.fromkeys(self._warm) if candidate not in taken]
             # The other half of a batch goes to what the search proposes.
             first = warm[: -(-count // 2)]
         if len(first) == count:
             return first
-        generator = np.random.default_rng([self._seed, int(self.task.workload, 16) % 2**32, len(self._times)])
-        taken = {*self._times, *first}
+        generator = np.random.default_rng([self._seed, int(self.task.workload, 16) % 2**32, len(taken)])
+        taken.update(first)
         if self.task.size <= ENUMERATED:
             left = [candidate for candidate in self.task.candidates() if candidate not in taken]
             return (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -17,6 +17,7 @@ from tvmbuild.tuning.stopping import Limits, Point, reason_to_stop
 from tvmbuild.tuning.task import Candidate, Task
 from tvmbuild.tuning.trial import TRANSIENT, Trial
 from tvmbuild.tuning.trials import Trier
+from tvmbuild.tuning.waits import Waits
 
 #: If so many trials fail before one succeeds, something is wrong with the set-up and not with the candidates.
 FIRST_FAILURES = 10
@@ -35,6 +36,7 @@ class TaskState:
         trials: of this run and of earlier ones, in order.
         best: the best time after each trial, in seconds.
         errors: failed trials by cause.
+        under_way: candidates whose outcome is not there yet.
     """
 
     task: Task
@@ -42,6 +44,7 @@ class TaskState:
     trials: list[Trial] = field(default_factory=list)
     best: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
+    under_way: int = 0
 
     @property
     def default_seconds(self) -> float:
@@ -169,6 +172,11 @@ class Session:
         return sum(s.task.calls * s.default_seconds for s in self.states if s.default_seconds != float("inf"))
 
     @property
+    def waits(self) -> Waits | None:
+        """Who waited for whom; None where compiling and measuring take turns."""
+        return self._trier.waits
+
+    @property
     def left(self) -> int:
         """Candidates that were not tried yet."""
         return sum(max(0, state.task.size - state.search.tried) for state in self.states if not state.is_hopeless)
@@ -181,17 +189,13 @@ class Session:
         """
         self._try_defaults()
         self._point()
-        while not self._over():
-            chosen = next_task([self._progress(state) for state in self.states])
-            if chosen is None:
-                self.stopped = "every choice was tried"
-                break
-            state = self.states[chosen]
-            count = self._trier.batch
-            if self.limits.trials:
-                count = min(count, self.limits.trials - self.done)
-            self._try(state, state.search.propose(count))
-        return self.stopped
+        under_way: deque[tuple[TaskState, Iterator[tuple[Candidate, Trial]]]] = deque()
+        while True:
+            while len(under_way) < self._trier.depth and (batch := self._next_batch()) is not None:
+                under_way.append(batch)
+            if not under_way:
+                return self.stopped
+            self._finish(*under_way.popleft())
 
     def best(self, state: TaskState) -> Trial | None:
         """Return the trial that a build will use for a task."""
@@ -202,12 +206,41 @@ class Session:
         if self.limits.trials:
             new = new[: max(0, self.limits.trials - self.done)]
         by_task = {state.task.workload: state for state in new}
-        self._trier.try_defaults(
-            [state.task for state in new],
-            lambda task, trial: self._note(by_task[task.workload], task.default, trial),
-        )
+        for task, trial in self._trier.try_defaults([state.task for state in new]):
+            self._note(by_task[task.workload], task.default, trial)
         for state in new:
             self._learn(state, [trial for trial in state.trials if trial.ok])
+
+    def _next_batch(self) -> tuple[TaskState, Iterator[tuple[Candidate, Trial]]] | None:
+        """Begin the batch that promises most; None when there is none to begin, now or ever.
+
+        What is under way is taken to bring nothing: whatever the boards' speed, the same seed proposes the same.
+        """
+        count = self._trier.batch
+        if self.limits.trials:
+            count = min(count, self.limits.trials - self.done - sum(state.under_way for state in self.states))
+        if self._over() or count <= 0:
+            return None
+        with self._trier.searching():
+            chosen = next_task([self._progress(state) for state in self.states])
+            if chosen is None:
+                self.stopped = "every choice was tried"
+                return None
+            state = self.states[chosen]
+            candidates = state.search.propose(count)
+            state.search.expect(candidates)
+            state.under_way += len(candidates)
+        return state, self._trier.start(state.task, candidates)
+
+    def _finish(self, state: TaskState, batch: Iterator[tuple[Candidate, Trial]]) -> None:
+        """Wait for a batch, note its trials and learn from them."""
+        made = []
+        for candidate, trial in batch:
+            state.under_way -= 1
+            made.append(trial)
+            self._note(state, candidate, trial)
+        with self._trier.searching():
+            self._learn(state, [trial for trial in made if trial.ok])
 
     def _note(self, state: TaskState, candidate: Candidate, trial: Trial) -> None:
         self._store(state.task, trial)
@@ -217,8 +250,13 @@ class Session:
         if all(other.best for other in self.states):
             self._point()
         self._listener(self)
+        if self.limits.seconds and self.elapsed >= self.limits.seconds:
+            # What is not being measured yet would come too late.
+            self._trier.drop()
 
     def _over(self) -> bool:
+        if self.limits.seconds and self.elapsed >= self.limits.seconds and self.curve:
+            self._point()
         self.stopped = reason_to_stop(self.curve, self.limits, self.left, unseen=any(map(self._is_unseen, self.states)))
         return bool(self.stopped)
 
@@ -227,16 +265,6 @@ class Session:
         matters = state.task.calls * state.best_seconds > self.limits.min_gain * self.total_seconds
         look = min(state.task.size, FIRST_LOOK + len(state.task.variants))
         return matters and not state.is_hopeless and state.search.tried < look
-
-    def _try(self, state: TaskState, candidates: Sequence[Candidate]) -> None:
-        made: list[Trial] = []
-
-        def note(candidate: Candidate, trial: Trial) -> None:
-            made.append(trial)
-            self._note(state, candidate, trial)
-
-        self._trier.try_all(state.task, candidates, note)
-        self._learn(state, [trial for trial in made if trial.ok])
 
     def _learn(self, state: TaskState, trials: Sequence[Trial]) -> None:
         if self._model is None or not trials:
@@ -265,4 +293,5 @@ class Session:
     @staticmethod
     def _progress(state: TaskState) -> Progress:
         task = state.task
-        return Progress(task.calls, task.macs, task.kind, state.best, state.search.exhausted or state.is_hopeless)
+        best = state.best + [state.best_seconds] * state.under_way
+        return Progress(task.calls, task.macs, task.kind, best, state.search.exhausted or state.is_hopeless)

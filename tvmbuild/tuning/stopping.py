@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Trials over which the gain is looked at, at least, and their share of all trials.
+#: Trials over which gains are looked at, at least, and their share of all trials: two half-lives of what a gain tells.
 LEAST_WINDOW = 48
 _WINDOW_SHARE = 0.25
 
@@ -37,23 +38,40 @@ class Point:
 def expected_gain(curve: Sequence[Point], trials: float) -> float:
     """Return the seconds of model time that so many more trials are expected to gain.
 
-    Tuning curves flatten: what the next window of trials gains is taken to be half of what the last one did, and so on.
+    Tuning curves flatten: a gain is taken to tell of half its size in the next half-life of trials, of a quarter in the
+    one after, and so on; and the longer ago it was, the less it tells, by the same measure.
     """
     if len(curve) < 2 or trials <= 0:
         return 0.0
-    window = max(LEAST_WINDOW, int(_WINDOW_SHARE * curve[-1].trials))
-    start = next(point for point in curve if point.trials >= curve[-1].trials - window)
-    spent = curve[-1].trials - start.trials
-    gained = start.total - curve[-1].total
-    if spent <= 0 or gained <= 0.0:
-        return 0.0
-    return float(gained * (1.0 - 0.5 ** (trials / spent)))
+    now = curve[-1].trials
+    half_life = _half_life(now)
+    told = 0.0
+    for before, after in itertools.pairwise(curve):
+        gain = before.total - after.total
+        # A total may rise where a task's first time comes late.
+        if gain > 0.0:
+            told += gain * 0.5 ** ((now - after.trials) / half_life)
+    return float(told * (1.0 - 0.5 ** (trials / half_life)))
 
 
-def expected_in(curve: Sequence[Point], seconds: float) -> float:
-    """Return the seconds of model time that so many more seconds of tuning are expected to gain."""
-    rate = trials_a_second(curve)
-    return expected_gain(curve, rate * seconds)
+def _half_life(trials: int) -> float:
+    return max(LEAST_WINDOW, _WINDOW_SHARE * trials) / 2
+
+
+def expected_in(curve: Sequence[Point], seconds: float, left: int) -> float | None:
+    """Return the seconds of model time that so many more seconds of tuning are expected to gain.
+
+    Args:
+        curve: one point for each trial, from the run's start.
+        seconds: how much longer.
+        left: candidates that were not tried yet.
+
+    Returns:
+        None while too few candidates were tried to tell.
+    """
+    if not curve or curve[-1].trials - curve[0].trials < LEAST_WINDOW // 2:
+        return 0.0 if curve and left <= 0 else None
+    return expected_gain(curve, min(left, trials_a_second(curve) * seconds))
 
 
 def trials_a_second(curve: Sequence[Point]) -> float:
@@ -61,6 +79,10 @@ def trials_a_second(curve: Sequence[Point]) -> float:
     if len(curve) < 2 or curve[-1].elapsed <= curve[0].elapsed:
         return 0.0
     return (curve[-1].trials - curve[0].trials) / (curve[-1].elapsed - curve[0].elapsed)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:g} minutes"
 
 
 def reason_to_stop(curve: Sequence[Point], limits: Limits, left: int, *, unseen: bool = False) -> str:
@@ -80,7 +102,7 @@ def reason_to_stop(curve: Sequence[Point], limits: Limits, left: int, *, unseen:
     if limits.trials and now.trials >= limits.trials:
         return f"the {limits.trials} trials asked for are done"
     if limits.seconds and now.elapsed >= limits.seconds:
-        return f"the {limits.seconds / 60:.0f} minutes asked for are over"
+        return f"the {_duration(limits.seconds)} asked for are over"
     if unseen or now.trials - curve[0].trials < LEAST_WINDOW:
         return ""
     coming = float(min(left, limits.trials - now.trials if limits.trials else left))

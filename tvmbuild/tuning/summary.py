@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tvmbuild.errors import TargetError
@@ -11,6 +12,7 @@ from tvmbuild.predict.core_model import core_model
 from tvmbuild.target import Target
 from tvmbuild.tuning.session import Session, TaskState
 from tvmbuild.tuning.stopping import expected_in, trials_a_second
+from tvmbuild.tuning.waits import Waits, limit_of, limit_text
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,12 @@ class Summary:
         eta: until its limits; None when it has none.
         default: model time with the defaults.
         best: model time with the best.
-        next_hour: what the next hour is expected to gain.
+        next_hour: what the next hour is expected to gain; None while too few candidates were tried to tell.
+        defaults: tasks whose default was tried; until that is all of them, ``default`` and ``best`` are of these alone.
         rows: the tasks, the costliest first.
+        waits: who waited for whom; None where compiling and measuring take turns.
+        limit: what keeps the run from more trials a minute: "builder", "boards", "machine", or "".
+        limit_text: the same in words, with what would help.
     """
 
     predicted: bool
@@ -67,8 +73,17 @@ class Summary:
     eta: float | None
     default: float
     best: float
-    next_hour: float
+    next_hour: float | None
+    defaults: int
     rows: tuple[Row, ...]
+    waits: Waits | None = None
+    limit: str = ""
+    limit_text: str = ""
+
+    def after(self, seconds: float) -> Summary:
+        """Return the same run so many seconds later, if nothing came meanwhile."""
+        eta = None if self.eta is None else max(0.0, self.eta - seconds)
+        return replace(self, elapsed=self.elapsed + seconds, eta=eta)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -79,6 +94,8 @@ def summarize(session: Session, target: Target) -> Summary:
     """Describe a run so far."""
     total = session.total_seconds
     rows = sorted((_row(session, state, total, target) for state in session.states), key=lambda row: -row.share)
+    waits = session.waits
+    limit = limit_of(waits, len(os.sched_getaffinity(0)) if session.predicted else 0) if waits is not None else ""
     return Summary(
         predicted=session.predicted,
         trials=session.done,
@@ -86,8 +103,12 @@ def summarize(session: Session, target: Target) -> Summary:
         eta=_eta(session),
         default=session.default_total_seconds,
         best=total,
-        next_hour=expected_in(session.curve, 3600.0),
+        next_hour=expected_in(session.curve, 3600.0, session.left),
+        defaults=sum(state.task.default in state.search for state in session.states),
         rows=tuple(rows),
+        waits=waits,
+        limit=limit,
+        limit_text=limit_text(waits, limit) if waits is not None else "",
     )
 
 

@@ -30,11 +30,15 @@ class Measured:
         output: what it computed, for comparison with the default's.
         readings: what the board said of itself meanwhile (clock, temperature), or the predicted figures behind
             ``seconds``.
+        reference: seconds of the task's default on the same board at about the same time; 0 when it was not timed.
+        board: which of several boards it was, "host:port"; "" where there is one.
     """
 
     seconds: tuple[float, ...]
     output: Any = field(default=None, compare=False, repr=False)
     readings: Mapping[str, float] = field(default_factory=dict)
+    reference: float = 0.0
+    board: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Trial:
         dtype: element type of the operator.
         is_default: whether it is the choice of a build without records.
         time: seconds since 1970, when it ended.
+        board: which of several boards measured it, "host:port"; "" where there is one.
     """
 
     task: str
@@ -72,6 +77,7 @@ class Trial:
     dtype: str = ""
     is_default: bool = False
     time: float = 0.0
+    board: str = ""
 
     @property
     def ok(self) -> bool:

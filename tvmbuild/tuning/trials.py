@@ -1,9 +1,10 @@
-"""Tries candidates: compile, measure, compare with the default's output. One batch of one task at a time."""
+"""Tries candidates: compile, measure, compare with the default's output."""
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,13 +12,19 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from tvmbuild.schedules.knob import Choice
-from tvmbuild.tuning.measure import Measurer, Run, arguments_of, wrong_result
+from tvmbuild.tuning.baseline import Baselines, is_far
+from tvmbuild.tuning.lanes import Lanes
+from tvmbuild.tuning.measure import Measurer, Run, arguments_of
 from tvmbuild.tuning.task import Candidate, Task, Variant
 from tvmbuild.tuning.trial import TRANSIENT, Failure, Measured, Trial
+from tvmbuild.tuning.waits import Waits
 
-#: How far the default's time may drift within a run before a batch is measured again, and after how many seconds.
-_DRIFT = 1.3
-_COOLING_SECONDS = 5.0
+#: Attempts when the default's time has drifted far, and seconds of cooling before all but the first two.
+_ATTEMPTS, _COOLING_SECONDS = 3, 5.0
+#: A board times the default of the task at hand again after so many seconds.
+_BASELINE_SECONDS = 120.0
+
+Outcome = Measured | Failure
 
 
 class CandidateBuilder(Protocol):
@@ -30,158 +37,181 @@ class CandidateBuilder(Protocol):
 
 
 class Trier:
-    """Runs trials, and keeps each task's default: its library, its output and its time."""
+    """Runs trials. Batches of a measurer that is not ``batched`` overlap: ``depth`` of them may be under way."""
 
     def __init__(self, builder: CandidateBuilder, measurer: Measurer, seed: int) -> None:
         """Take the builder and the measurer; ``seed`` is of the kernels' inputs."""
         self._builder = builder
         self._measurer = measurer
         self._seed = seed
-        self._pool = ThreadPoolExecutor(max(builder.workers, measurer.slots) + 1)
-        self._inputs: dict[str, tuple[NDArray[Any], ...]] = {}
-        self._expected: dict[str, NDArray[Any]] = {}
-        self._default_library: dict[str, Path] = {}
-        self._default_seconds: dict[str, float] = {}
-        self._recorded_seconds: dict[str, float] = {}
+        self._lanes = Lanes(builder.workers, measurer.slots)
+        self._compilers = ThreadPoolExecutor(builder.workers, "compile")
+        self._baselines = Baselines()
+        self._inputs: dict[str, dict[str, tuple[NDArray[Any], ...]]] = {}
 
     @property
     def batch(self) -> int:
         """Candidates to try together."""
         return 4 * max(self._builder.workers, self._measurer.slots)
 
+    @property
+    def depth(self) -> int:
+        """Batches that may be under way: a second one keeps the builder and all boards busy while the first ends."""
+        return 1 if self._measurer.batched else 2
+
+    @property
+    def waits(self) -> Waits | None:
+        """Who waited for whom; None where compiling and measuring take turns."""
+        return None if self._measurer.batched else self._lanes.meter.waits()
+
+    def searching(self) -> Any:
+        """Return a context in which the next candidates are being chosen, for ``waits``."""
+        return self._lanes.meter.searching()
+
     def recall_default(self, task: Task, seconds: float) -> None:
         """Take the time of a default from an earlier run: new times are put on its scale."""
-        self._recorded_seconds[task.workload] = seconds
+        self._baselines.recall(task, seconds)
+
+    def drop(self) -> None:
+        """Let go of what is not being measured yet."""
+        self._lanes.drop()
 
     def close(self) -> None:
         """End the threads."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._lanes.close()
+        self._compilers.shutdown(wait=False, cancel_futures=True)
 
-    def try_defaults(self, tasks: Sequence[Task], note: Callable[[Task, Trial], None]) -> None:
-        """Try each task's default, and hand each trial to ``note`` in the tasks' order, from this thread."""
-        built = [self._pool.submit(self._build_default, task) for task in tasks]
+    def try_defaults(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Trial]]:
+        """Try each task's default; yields trials in the tasks' order, as soon as they are there."""
         if self._measurer.batched:
             # All are compiled before the first is timed.
-            libraries = [work.result() for work in built]
-            outcomes = (self._run_default(task, library) for task, library in zip(tasks, libraries, strict=True))
-        else:
-            running = [
-                self._pool.submit(lambda task, work: self._run_default(task, work.result()), task, work)
-                for task, work in zip(tasks, built, strict=True)
-            ]
-            outcomes = (work.result() for work in running)
-        for task, outcome in zip(tasks, outcomes, strict=True):
-            note(task, self._trial(task, task.default, outcome))
-
-    def try_all(self, task: Task, candidates: Sequence[Candidate], note: Callable[[Candidate, Trial], None]) -> None:
-        """Try candidates and hand each trial to ``note`` as soon as it is there, from this thread.
-
-        The task's default is compiled and run first if that was not done in this run.
-        """
-        self._keep_inputs(task)
-        if task.workload not in self._expected:
-            prepared = self._run_default(task, self._build_default(task))
-            if isinstance(prepared, Failure):
-                for candidate in candidates:
-                    note(candidate, self._trial(task, candidate, prepared))
-                return
-        if self._measurer.batched:
-            for candidate, outcome in zip(candidates, self._batch(task, candidates), strict=True):
-                note(candidate, self._trial(task, candidate, outcome))
+            libraries = list(self._compilers.map(self._build_default, tasks))
+            for task, library in zip(tasks, libraries, strict=True):
+                yield task, self._trial(task, task.default, self._run_default(task, library))
             return
-        drift = self._drift(task)
-        work = [self._pool.submit(self._single, task, candidate) for candidate in candidates]
-        for candidate, future in zip(candidates, work, strict=True):
-            outcome = drift if isinstance(drift, Failure) else _corrected(future.result(), drift)
-            note(candidate, self._trial(task, candidate, outcome))
+        sent = [self._send_default(task) for task in tasks]
+        for task, answer in zip(tasks, sent, strict=True):
+            outcome = answer.result()
+            if outcome is not None:
+                yield task, self._trial(task, task.default, outcome)
 
-    def _drift(self, task: Task) -> float | Failure:
-        """Return the default's time now over what is recorded, for a measurer that does not do so for each batch."""
-        if self._measurer.board.predicted:
-            return 1.0
-        outcome = self._without_drift(task, [self._default_run(task)])
-        return outcome if isinstance(outcome, Failure) else outcome[0]
+    def start(self, task: Task, candidates: Sequence[Candidate]) -> Iterator[tuple[Candidate, Trial]]:
+        """Begin to try candidates; yields trials in their order, as soon as they are there.
 
-    def _default_run(self, task: Task) -> Run:
-        return Run(self._default_library[task.workload], self._inputs[task.workload])
+        The task's default is compiled and run first if that was not done in this run. What was dropped is left out.
+        """
+        if task not in self._baselines:
+            prepared = self._prepare(task)
+            if isinstance(prepared, Failure):
+                return iter([(candidate, self._trial(task, candidate, prepared)) for candidate in candidates])
+        inputs = self._inputs_of(task)
+        if self._measurer.batched:
+            return self._batch(task, candidates, inputs)
+        sent = [self._send(task, candidate, inputs) for candidate in candidates]
+        return (
+            (candidate, self._trial(task, candidate, outcome))
+            for candidate, answer in zip(candidates, sent, strict=True)
+            if (outcome := answer.result()) is not None
+        )
+
+    def _prepare(self, task: Task) -> Outcome:
+        if self._measurer.batched:
+            return self._run_default(task, self._build_default(task))
+        return self._send_default(task).result() or Failure("lost", "the run ended")
+
+    def _send_default(self, task: Task) -> Any:
+        return self._lanes.send(lambda: self._build_default(task), lambda library: self._run_default(task, library))
+
+    def _send(self, task: Task, candidate: Candidate, inputs: dict[str, tuple[NDArray[Any], ...]]) -> Any:
+        variant = task.variants[candidate.variant]
+        predicted = self._measurer.board.predicted
+        reference = None if predicted else self._baselines.run(task, inputs[task.workload])
+
+        def measure(library: Path) -> Outcome:
+            try:
+                return self._on_a_board(task, library, inputs[variant.workload], reference)
+            finally:
+                library.unlink(missing_ok=True)
+
+        return self._lanes.send(lambda: self._builder.build(variant, task.choice(candidate)), measure)
+
+    def _on_a_board(
+        self, task: Task, library: Path, inputs: tuple[NDArray[Any], ...], reference: Run | None
+    ) -> Outcome:
+        """Measure one candidate, again while the default's time on that board is far from what it was."""
+        for attempt in range(_ATTEMPTS):
+            max_age = 0.0 if attempt else _BASELINE_SECONDS
+            outcome = self._baselines.checked(task, self._measured([Run(library, inputs, reference, max_age)])[0])
+            if isinstance(outcome, Failure) or not outcome.reference:
+                return outcome
+            drift = self._baselines.drift(task, outcome.reference)
+            if not is_far(drift):
+                return self._baselines.corrected(task, outcome, outcome.reference)
+            time.sleep(_COOLING_SECONDS * (attempt > 0))
+        return Failure("throttled", f"the default takes {drift:.2f} times what it took at the start")
 
     def _arguments(self, variant: Variant) -> tuple[NDArray[Any], ...]:
         return arguments_of(variant, self._seed)
 
-    def _keep_inputs(self, task: Task) -> None:
-        if task.variants[0].workload not in self._inputs:
-            # One task's weights at a time are enough.
-            self._inputs = {variant.workload: self._arguments(variant) for variant in task.variants}
+    def _inputs_of(self, task: Task) -> dict[str, tuple[NDArray[Any], ...]]:
+        """Return inputs by variant; those of the tasks that are under way are kept, for no more memory than needed."""
+        if task.workload not in self._inputs:
+            while len(self._inputs) >= self.depth:
+                del self._inputs[next(iter(self._inputs))]
+            self._inputs[task.workload] = {variant.workload: self._arguments(variant) for variant in task.variants}
+        return self._inputs[task.workload]
 
     def _build_default(self, task: Task) -> Path | Failure:
         return self._builder.build(task.variants[0], task.choice(task.default))
 
-    def _run_default(self, task: Task, library: Path | Failure) -> Measured | Failure:
+    def _run_default(self, task: Task, library: Path | Failure) -> Outcome:
         if isinstance(library, Failure):
             return library
         outcome = self._measured([Run(library, self._arguments(task.variants[0]))])[0]
         if isinstance(outcome, Measured):
-            self._expected[task.workload] = outcome.output
-            self._default_library[task.workload] = library
-            self._default_seconds[task.workload] = _median(outcome)
+            self._baselines.keep(task, library, outcome)
         return outcome
 
-    def _single(self, task: Task, candidate: Candidate) -> Measured | Failure:
-        """Compile and measure one candidate; this runs in the pool."""
-        variant = task.variants[candidate.variant]
-        library = self._builder.build(variant, task.choice(candidate))
-        if isinstance(library, Failure):
-            return library
-        try:
-            return self._checked(task, self._measured([Run(library, self._inputs[variant.workload])])[0])
-        finally:
-            library.unlink(missing_ok=True)
-
-    def _batch(self, task: Task, candidates: Sequence[Candidate]) -> list[Measured | Failure]:
+    def _batch(
+        self, task: Task, candidates: Sequence[Candidate], inputs: dict[str, tuple[NDArray[Any], ...]]
+    ) -> Iterator[tuple[Candidate, Trial]]:
         """Compile a batch, then measure it in turn with the default."""
         built = list(
-            self._pool.map(
+            self._compilers.map(
                 lambda candidate: self._builder.build(task.variants[candidate.variant], task.choice(candidate)),
                 candidates,
             )
         )
         runs = [
-            Run(library, self._inputs[task.variants[candidate.variant].workload])
+            Run(library, inputs[task.variants[candidate.variant].workload])
             for candidate, library in zip(candidates, built, strict=True)
             if isinstance(library, Path)
         ]
-        measured = self._without_drift(task, [self._default_run(task), *runs])
-        if isinstance(measured, Failure):
-            measured = (1.0, [measured] * len(runs))
-        drift, found = measured
-        outcomes = iter([_corrected(outcome, drift) for outcome in found])
-        results = [
-            built_one if isinstance(built_one, Failure) else self._checked(task, next(outcomes)) for built_one in built
-        ]
+        outcomes = iter(self._in_turn(task, [self._baselines.run(task, inputs[task.workload]), *runs]))
+        for candidate, library in zip(candidates, built, strict=True):
+            outcome = library if isinstance(library, Failure) else self._baselines.checked(task, next(outcomes))
+            yield candidate, self._trial(task, candidate, outcome)
         for run in runs:
             run.library.unlink(missing_ok=True)
-        return results
 
-    def _without_drift(self, task: Task, runs: Sequence[Run]) -> tuple[float, list[Measured | Failure]] | Failure:
-        """Measure with the default in front, again when its time has changed much since the start of this run.
+    def _in_turn(self, task: Task, runs: Sequence[Run]) -> Sequence[Outcome]:
+        """Measure with the default in front, again when its time is far from what it was at the start of this run.
 
         Returns:
-            The default's time over the recorded one, and the outcomes of the others; a failure when the default failed
-            or its time stays far from what it was.
+            The outcomes of the others, put on the scale of the recorded times.
         """
-        reference = self._default_seconds[task.workload]
-        recorded = self._recorded_seconds.setdefault(task.workload, reference)
-        for attempt in range(3):
+        for attempt in range(_ATTEMPTS):
             default, *outcomes = self._measured(runs)
             if isinstance(default, Failure):
-                return Failure("lost", f"the default failed: {default.message}")
-            drift = _median(default) / reference
-            if 1 / _DRIFT <= drift <= _DRIFT:
-                return _median(default) / recorded, outcomes
+                return [Failure("lost", f"the default failed: {default.message}")] * len(outcomes)
+            seconds = statistics.median_high(default.seconds)
+            drift = self._baselines.drift(task, seconds)
+            if not is_far(drift):
+                return [self._baselines.corrected(task, outcome, seconds) for outcome in outcomes]
             time.sleep(_COOLING_SECONDS * (attempt > 0))
-        return Failure("throttled", f"the default takes {drift:.2f} times what it took at the start")
+        return [Failure("throttled", f"the default takes {drift:.2f} times what it took at the start")] * len(outcomes)
 
-    def _measured(self, runs: Sequence[Run]) -> list[Measured | Failure]:
+    def _measured(self, runs: Sequence[Run]) -> list[Outcome]:
         """Measure; what failed for the board's sake, or crashed, is tried once more.
 
         A candidate that crashes its runner twice is quarantined: it counts as tried and is never run again.
@@ -195,14 +225,8 @@ class Trier:
                 outcomes[index] = again
         return outcomes
 
-    def _checked(self, task: Task, outcome: Measured | Failure) -> Measured | Failure:
-        if isinstance(outcome, Failure) or outcome.output is None:
-            return outcome
-        wrong = wrong_result(outcome.output, self._expected[task.workload])
-        return Failure("wrong result", wrong) if wrong else outcome
-
     @staticmethod
-    def _trial(task: Task, candidate: Candidate, outcome: Measured | Failure) -> Trial:
+    def _trial(task: Task, candidate: Candidate, outcome: Outcome) -> Trial:
         variant = task.variants[candidate.variant]
         failed = isinstance(outcome, Failure)
         return Trial(
@@ -220,15 +244,5 @@ class Trier:
             dtype=task.dtype,
             is_default=candidate == task.default and not failed,
             time=round(time.time(), 3),
+            board="" if isinstance(outcome, Failure) else outcome.board,
         )
-
-
-def _median(outcome: Measured) -> float:
-    return sorted(outcome.seconds)[len(outcome.seconds) // 2]
-
-
-def _corrected(outcome: Measured | Failure, drift: float) -> Measured | Failure:
-    if isinstance(outcome, Failure) or drift == 1.0:
-        return outcome
-    seconds = tuple(second / drift for second in outcome.seconds)
-    return Measured(seconds, outcome.output, {**outcome.readings, "drift": round(drift, 4)})

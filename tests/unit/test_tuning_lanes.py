@@ -1,0 +1,154 @@
+"""Compiling and measuring side by side, and who waits for whom: clocks and threads, no compilers or boards."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from tvmbuild.tuning.lanes import Lanes
+from tvmbuild.tuning.trial import Failure, Measured
+from tvmbuild.tuning.waits import Meter, Waits, limit_of, limit_text
+
+LIBRARY = Path("candidate.so")
+#: Seconds after which a thread that should have come has not.
+PATIENCE = 30.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_all_boards_measure_at_once_while_the_builder_goes_on() -> None:
+    lanes = Lanes(workers=2, boards=3)
+    # Three measurements and two compilations meet here, or none of them ends.
+    together = threading.Barrier(5)
+
+    def measure(library: Path) -> Measured:
+        together.wait(PATIENCE)
+        return Measured((1.0,))
+
+    def build() -> Path:
+        together.wait(PATIENCE)
+        return LIBRARY
+
+    first = [lanes.send(lambda: LIBRARY, measure) for _ in range(3)]
+    later = [lanes.send(build, lambda library: Measured((2.0,))) for _ in range(2)]
+    assert [answer.result(PATIENCE) for answer in first] == [Measured((1.0,))] * 3
+    assert [answer.result(PATIENCE) for answer in later] == [Measured((2.0,))] * 2
+    lanes.close()
+
+
+def test_a_slow_board_holds_up_its_own_candidate_alone() -> None:
+    lanes = Lanes(workers=1, boards=2)
+    slow = threading.Event()
+
+    def waiting(library: Path) -> Measured:
+        slow.wait(PATIENCE)
+        return Measured((9.0,))
+
+    held = lanes.send(lambda: LIBRARY, waiting)
+    others = [lanes.send(lambda: LIBRARY, lambda library: Measured((1.0,))) for _ in range(5)]
+    assert all(answer.result(PATIENCE) == Measured((1.0,)) for answer in others)
+    assert not held.done()
+    slow.set()
+    assert held.result(PATIENCE) == Measured((9.0,))
+    lanes.close()
+
+
+def test_what_is_dropped_is_neither_compiled_nor_measured() -> None:
+    lanes = Lanes(workers=1, boards=1)
+    started, go = threading.Event(), threading.Event()
+
+    def measure(library: Path) -> Measured:
+        started.set()
+        go.wait(PATIENCE)
+        return Measured((1.0,))
+
+    running = lanes.send(lambda: LIBRARY, measure)
+    waiting = lanes.send(lambda: LIBRARY, lambda library: pytest.fail("measured"))
+    assert started.wait(PATIENCE)
+    lanes.drop()
+    later = lanes.send(lambda: pytest.fail("compiled"), lambda library: pytest.fail("measured"))
+    go.set()
+    assert running.result(PATIENCE) == Measured((1.0,))
+    assert waiting.result(PATIENCE) is None
+    assert later.result(PATIENCE) is None
+    lanes.close()
+
+
+def test_failures_and_errors_come_back_and_leave_nobody_busy() -> None:
+    lanes = Lanes(workers=1, boards=1)
+    failure = Failure("compile", "no")
+
+    def broken(library: Path) -> Measured:
+        raise ValueError("a bug")
+
+    assert lanes.send(lambda: failure, lambda library: Measured((1.0,))).result(PATIENCE) == failure
+    with pytest.raises(ValueError, match="a bug"):
+        lanes.send(lambda: LIBRARY, broken).result(PATIENCE)
+    assert lanes.send(lambda: LIBRARY, lambda library: Measured((1.0,))).result(PATIENCE) == Measured((1.0,))
+    lanes.close()
+
+
+def test_boards_wait_for_the_builder_while_it_compiles_what_they_get_next() -> None:
+    clock = Clock()
+    meter = Meter(workers=1, boards=2, clock=clock)
+    meter.change(to_build=2)
+    meter.change(to_build=-1, building=1)
+    clock.now += 6.0
+    meter.change(building=-1, measuring=1)
+    meter.change(to_build=-1, building=1)
+    clock.now += 2.0
+    waits = meter.waits()
+    assert waits.seconds == 8.0
+    # Of 16 seconds of the boards: both waited for six, then one for two, while the other measured.
+    assert waits.boards_waited == pytest.approx(14 / 16)
+    assert waits.boards_busy == pytest.approx(2 / 16)
+    assert (waits.builder_busy, waits.builder_waited) == (1.0, 0.0)
+
+
+def test_the_builder_waits_for_boards_only_when_nothing_else_is_missing() -> None:
+    clock = Clock()
+    meter = Meter(workers=2, boards=1, clock=clock)
+    meter.change(measuring=1)
+    clock.now += 3.0
+    with meter.searching():
+        clock.now += 1.0
+    meter.change(measuring=-1)
+    clock.now += 4.0
+    waits = meter.waits()
+    assert waits.builder_waited == pytest.approx(3 / 8)
+    assert waits.boards_busy == pytest.approx(4 / 8)
+    assert waits.boards_waited == 0.0
+
+
+def shares(seconds: float = 60.0, *, busy: float = 0.5, waited: float = 0.0, compiled: float = 0.5, idle: float = 0.0):
+    return Waits(seconds, 4, 2, busy, waited, compiled, idle)
+
+
+@pytest.mark.parametrize(
+    ("waits", "cores", "limit", "words"),
+    [
+        (
+            shares(waited=0.43),
+            0,
+            "builder",
+            "boards waited for the builder 43% of the time: more boards would not help",
+        ),
+        (shares(idle=0.6), 0, "boards", "the builder waited for boards 60% of the time: another board would help"),
+        (shares(busy=0.45, idle=0.5, compiled=0.1), 2, "machine", "more cores would"),
+        (shares(busy=0.1, idle=0.9, compiled=0.1), 2, "boards", "another board would help"),
+        (shares(waited=0.05, idle=0.04), 0, "", ""),
+        (shares(3.0, waited=0.9), 0, "", ""),
+    ],
+)
+def test_the_limit_is_named_with_what_would_help(waits: Waits, cores: int, limit: str, words: str) -> None:
+    assert limit_of(waits, cores) == limit
+    assert words in limit_text(waits, limit)
+    assert bool(limit_text(waits, limit)) == bool(limit)
