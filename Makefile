@@ -2,10 +2,10 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format models bench-kernels bench-tune release fuzz lock clean
+.PHONY: help setup demo test test-unit lint format models bench-kernels bench-tune bench-tune-rate release fuzz lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## create .venv, install the pinned packages and, as root, the system packages
 	@$(PYTHON) scripts/bootstrap.py
@@ -33,6 +33,9 @@ bench-kernels: setup ## measure the kernels and write docs/performance.md: minut
 
 bench-tune: setup models ## tune two models for this machine and write the tables of docs/tuning.md: 45 minutes
 	@$(RUN) benchmarks/tune.py
+
+bench-tune-rate: setup ## count trials a minute on 1 to 8 boards and write docs/tuning.md: 4 minutes
+	@$(RUN) benchmarks/tune_rate.py
 
 release: setup models ## build, verify, bundle and (with TVMBUILD_KEY) sign the models of examples/release
 	@$(RUN) -m tvmbuild release --project examples/release --explain

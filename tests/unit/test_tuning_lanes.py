@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,13 @@ from tvmbuild.tuning.waits import Meter, Waits, limit_of, limit_text
 LIBRARY = Path("candidate.so")
 #: Seconds after which a thread that should have come has not.
 PATIENCE = 30.0
+
+
+Send = Callable[[Callable[[], Any], Callable[[Path], Any]], Future[Any]]
+
+
+def sender(lanes: Lanes) -> Send:
+    return lambda build, measure: lanes.send(build, measure, lambda outcome: outcome)
 
 
 class Clock:
@@ -37,8 +47,8 @@ def test_all_boards_measure_at_once_while_the_builder_goes_on() -> None:
         together.wait(PATIENCE)
         return LIBRARY
 
-    first = [lanes.send(lambda: LIBRARY, measure) for _ in range(3)]
-    later = [lanes.send(build, lambda library: Measured((2.0,))) for _ in range(2)]
+    first = [sender(lanes)(lambda: LIBRARY, measure) for _ in range(3)]
+    later = [sender(lanes)(build, lambda library: Measured((2.0,))) for _ in range(2)]
     assert [answer.result(PATIENCE) for answer in first] == [Measured((1.0,))] * 3
     assert [answer.result(PATIENCE) for answer in later] == [Measured((2.0,))] * 2
     lanes.close()
@@ -52,8 +62,8 @@ def test_a_slow_board_holds_up_its_own_candidate_alone() -> None:
         slow.wait(PATIENCE)
         return Measured((9.0,))
 
-    held = lanes.send(lambda: LIBRARY, waiting)
-    others = [lanes.send(lambda: LIBRARY, lambda library: Measured((1.0,))) for _ in range(5)]
+    held = sender(lanes)(lambda: LIBRARY, waiting)
+    others = [sender(lanes)(lambda: LIBRARY, lambda library: Measured((1.0,))) for _ in range(5)]
     assert all(answer.result(PATIENCE) == Measured((1.0,)) for answer in others)
     assert not held.done()
     slow.set()
@@ -70,15 +80,30 @@ def test_what_is_dropped_is_neither_compiled_nor_measured() -> None:
         go.wait(PATIENCE)
         return Measured((1.0,))
 
-    running = lanes.send(lambda: LIBRARY, measure)
-    waiting = lanes.send(lambda: LIBRARY, lambda library: pytest.fail("measured"))
+    running = sender(lanes)(lambda: LIBRARY, measure)
+    waiting = sender(lanes)(lambda: LIBRARY, lambda library: pytest.fail("measured"))
     assert started.wait(PATIENCE)
     lanes.drop()
-    later = lanes.send(lambda: pytest.fail("compiled"), lambda library: pytest.fail("measured"))
+    later = sender(lanes)(lambda: pytest.fail("compiled"), lambda library: pytest.fail("measured"))
     go.set()
     assert running.result(PATIENCE) == Measured((1.0,))
     assert waiting.result(PATIENCE) is None
     assert later.result(PATIENCE) is None
+    lanes.close()
+
+
+def test_an_outcome_is_kept_at_once_and_not_when_it_is_asked_for() -> None:
+    lanes = Lanes(workers=1, boards=1)
+    kept = threading.Event()
+    answer = lanes.send(lambda: LIBRARY, lambda library: Measured((1.0,)), lambda outcome: kept.set())
+    assert kept.wait(PATIENCE)
+    assert answer.result(PATIENCE) is None
+
+    def full(outcome: object) -> None:
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="disk is full"):
+        lanes.send(lambda: LIBRARY, lambda library: Measured((1.0,)), full).result(PATIENCE)
     lanes.close()
 
 
@@ -89,10 +114,10 @@ def test_failures_and_errors_come_back_and_leave_nobody_busy() -> None:
     def broken(library: Path) -> Measured:
         raise ValueError("a bug")
 
-    assert lanes.send(lambda: failure, lambda library: Measured((1.0,))).result(PATIENCE) == failure
+    assert sender(lanes)(lambda: failure, lambda library: Measured((1.0,))).result(PATIENCE) == failure
     with pytest.raises(ValueError, match="a bug"):
-        lanes.send(lambda: LIBRARY, broken).result(PATIENCE)
-    assert lanes.send(lambda: LIBRARY, lambda library: Measured((1.0,))).result(PATIENCE) == Measured((1.0,))
+        sender(lanes)(lambda: LIBRARY, broken).result(PATIENCE)
+    assert sender(lanes)(lambda: LIBRARY, lambda library: Measured((1.0,))).result(PATIENCE) == Measured((1.0,))
     lanes.close()
 
 

@@ -40,8 +40,8 @@ def tune(
 ) -> None:
     """Find faster schedules for a model's kernels and keep them as records, which ``build`` then uses.
 
-    The default schedule is measured first and kept unless beaten. Every trial is on the disk when the next one starts:
-    after Ctrl-C or a kill, --resume goes on and repeats none.
+    The default schedule is measured first and kept unless beaten. Every trial is on the disk the moment that it
+    has ended: after Ctrl-C or a kill, --resume goes on and repeats none.
 
     \b
     Examples:

@@ -101,14 +101,22 @@ class BoardSession:
         with self._step("wrong", "read the memory in use"):
             return int(function()) if function else 0
 
+    def send(self, library: Path, name: str = "lib.so") -> None:
+        """Send a library.
+
+        Raises:
+            MeasureError: with cause "upload", or why the session ended.
+        """
+        with self._step("upload", f"send {library.name}"):
+            self._session.upload(bytearray(library.read_bytes()), name)
+
     def load(self, library: Path, threads: int | None = None, name: str = "lib.so") -> RemoteLibrary:
         """Send a library and load it; a second one in a session needs another ``name`` there.
 
         Raises:
             MeasureError: with cause "upload" or "load", or why the session ended.
         """
-        with self._step("upload", f"send {library.name}"):
-            self._session.upload(bytearray(library.read_bytes()), name)
+        self.send(library, name)
         with self._step("load", f"load {library.name}"):
             if threads is not None:
                 self._session.get_function("runtime.config_threadpool")(_ALL_CORES, threads)

@@ -6,11 +6,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 from tvmbuild.tuning.trial import Failure, Measured
 from tvmbuild.tuning.waits import Meter
 
 Outcome = Measured | Failure
+T = TypeVar("T")
 
 
 class Lanes:
@@ -27,11 +29,44 @@ class Lanes:
         self._boards = ThreadPoolExecutor(boards, "measure")
         self._dropped = threading.Event()
 
-    def send(self, build: Callable[[], Path | Failure], measure: Callable[[Path], Outcome]) -> Future[Outcome | None]:
-        """Compile, then measure; the result is None when the candidate was dropped before it was measured."""
-        answer: Future[Outcome | None] = Future()
+    def send(
+        self,
+        build: Callable[[], Path | Failure],
+        measure: Callable[[Path], Outcome],
+        keep: Callable[[Outcome], T],
+    ) -> Future[T | None]:
+        """Compile, then measure, and let ``keep`` have the outcome as soon as it is there.
+
+        Returns:
+            What ``keep`` gave; None when the candidate was dropped before it was measured.
+        """
+        answer: Future[T | None] = Future()
+
+        def finish(outcome: Outcome | None) -> None:
+            answer.set_result(None if outcome is None else keep(outcome))
+
+        def compiled() -> None:
+            self.meter.change(to_build=-1, building=1)
+            library: Path | Failure | None = None
+            try:
+                library = None if self._dropped.is_set() else build()
+            finally:
+                self.meter.change(building=-1, to_measure=int(isinstance(library, Path)))
+            if isinstance(library, Path):
+                self._boards.submit(_answering, answer, measured, library)
+            else:
+                finish(library)
+
+        def measured(library: Path) -> None:
+            self.meter.change(to_measure=-1, measuring=1)
+            try:
+                outcome = None if self._dropped.is_set() else measure(library)
+            finally:
+                self.meter.change(measuring=-1)
+            finish(outcome)
+
         self.meter.change(to_build=1)
-        self._builders.submit(self._build, build, measure, answer)
+        self._builders.submit(_answering, answer, compiled)
         return answer
 
     def drop(self) -> None:
@@ -44,37 +79,10 @@ class Lanes:
         for pool in (self._builders, self._boards):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _build(
-        self,
-        build: Callable[[], Path | Failure],
-        measure: Callable[[Path], Outcome],
-        answer: Future[Outcome | None],
-    ) -> None:
-        self.meter.change(to_build=-1, building=1)
-        library: Path | Failure | None = None
-        try:
-            library = None if self._dropped.is_set() else build()
-        except BaseException as error:
-            answer.set_exception(error)
-            return
-        finally:
-            self.meter.change(building=-1, to_measure=int(isinstance(library, Path)))
-        if not isinstance(library, Path):
-            answer.set_result(library)
-            return
-        try:
-            self._boards.submit(self._measure, measure, library, answer)
-        except RuntimeError:
-            # Closed meanwhile.
-            answer.set_result(None)
 
-    def _measure(self, measure: Callable[[Path], Outcome], library: Path, answer: Future[Outcome | None]) -> None:
-        self.meter.change(to_measure=-1, measuring=1)
-        try:
-            outcome = None if self._dropped.is_set() else measure(library)
-        except BaseException as error:
-            answer.set_exception(error)
-            return
-        finally:
-            self.meter.change(measuring=-1)
-        answer.set_result(outcome)
+def _answering(answer: Future[Any], step: Callable[..., None], *arguments: Any) -> None:
+    """Run a step; an error goes to whoever waits for the answer."""
+    try:
+        step(*arguments)
+    except BaseException as error:
+        answer.set_exception(error)

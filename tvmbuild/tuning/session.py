@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -92,7 +93,7 @@ class Session:
         Args:
             tasks: what to tune; tasks of a single candidate are measured once.
             trier: runs trials.
-            store: keeps each trial; called before anything else is done with it.
+            store: keeps each trial; called before anything else is done with it, from one thread at a time.
             limits: when to stop.
             seed: of the searches.
             model: ranks candidates.
@@ -120,6 +121,7 @@ class Session:
         self.predicted = predicted
         self._trier = trier
         self._store = store
+        self._storing = threading.Lock()
         self._model = model
         self._listener = listener
         self._clock = clock
@@ -206,7 +208,7 @@ class Session:
         if self.limits.trials:
             new = new[: max(0, self.limits.trials - self.done)]
         by_task = {state.task.workload: state for state in new}
-        for task, trial in self._trier.try_defaults([state.task for state in new]):
+        for task, trial in self._trier.try_defaults([state.task for state in new], self._keep):
             self._note(by_task[task.workload], task.default, trial)
         for state in new:
             self._learn(state, [trial for trial in state.trials if trial.ok])
@@ -230,7 +232,7 @@ class Session:
             candidates = state.search.propose(count)
             state.search.expect(candidates)
             state.under_way += len(candidates)
-        return state, self._trier.start(state.task, candidates)
+        return state, self._trier.start(state.task, candidates, self._keep)
 
     def _finish(self, state: TaskState, batch: Iterator[tuple[Candidate, Trial]]) -> None:
         """Wait for a batch, note its trials and learn from them."""
@@ -242,8 +244,12 @@ class Session:
         with self._trier.searching():
             self._learn(state, [trial for trial in made if trial.ok])
 
+    def _keep(self, task: Task, trial: Trial) -> None:
+        """Store a trial the moment that it is there: what was measured must not wait for a slower one before it."""
+        with self._storing:
+            self._store(task, trial)
+
     def _note(self, state: TaskState, candidate: Candidate, trial: Trial) -> None:
-        self._store(state.task, trial)
         state.note(candidate, trial)
         self.done += 1
         self._check_first(trial)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
@@ -25,6 +26,8 @@ _ATTEMPTS, _COOLING_SECONDS = 3, 5.0
 _BASELINE_SECONDS = 120.0
 
 Outcome = Measured | Failure
+Keep = Callable[[Task, Trial], None]
+T = TypeVar("T")
 
 
 class CandidateBuilder(Protocol):
@@ -81,48 +84,62 @@ class Trier:
         self._lanes.close()
         self._compilers.shutdown(wait=False, cancel_futures=True)
 
-    def try_defaults(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Trial]]:
-        """Try each task's default; yields trials in the tasks' order, as soon as they are there."""
+    def try_defaults(self, tasks: Sequence[Task], keep: Keep) -> Iterator[tuple[Task, Trial]]:
+        """Try each task's default; yields trials in the tasks' order.
+
+        Args:
+            tasks: whose.
+            keep: gets each trial as soon as it is there, from several threads.
+        """
         if self._measurer.batched:
             # All are compiled before the first is timed.
             libraries = list(self._compilers.map(self._build_default, tasks))
             for task, library in zip(tasks, libraries, strict=True):
-                yield task, self._trial(task, task.default, self._run_default(task, library))
+                yield task, self._kept(task, task.default, keep, self._run_default(task, library))
             return
-        sent = [self._send_default(task) for task in tasks]
+        sent = [self._send_default(task, partial(self._kept, task, task.default, keep)) for task in tasks]
         for task, answer in zip(tasks, sent, strict=True):
-            outcome = answer.result()
-            if outcome is not None:
-                yield task, self._trial(task, task.default, outcome)
+            trial = answer.result()
+            if trial is not None:
+                yield task, trial
 
-    def start(self, task: Task, candidates: Sequence[Candidate]) -> Iterator[tuple[Candidate, Trial]]:
-        """Begin to try candidates; yields trials in their order, as soon as they are there.
+    def start(self, task: Task, candidates: Sequence[Candidate], keep: Keep) -> Iterator[tuple[Candidate, Trial]]:
+        """Begin to try candidates; yields trials in their order.
 
         The task's default is compiled and run first if that was not done in this run. What was dropped is left out.
+
+        Args:
+            task: whose.
+            candidates: to try.
+            keep: gets each trial as soon as it is there, from several threads.
         """
         if task not in self._baselines:
             prepared = self._prepare(task)
             if isinstance(prepared, Failure):
-                return iter([(candidate, self._trial(task, candidate, prepared)) for candidate in candidates])
+                return iter([(candidate, self._kept(task, candidate, keep, prepared)) for candidate in candidates])
         inputs = self._inputs_of(task)
         if self._measurer.batched:
-            return self._batch(task, candidates, inputs)
-        sent = [self._send(task, candidate, inputs) for candidate in candidates]
+            return self._batch(task, candidates, inputs, keep)
+        sent = [self._send(task, candidate, inputs, keep) for candidate in candidates]
         return (
-            (candidate, self._trial(task, candidate, outcome))
+            (candidate, trial)
             for candidate, answer in zip(candidates, sent, strict=True)
-            if (outcome := answer.result()) is not None
+            if (trial := answer.result()) is not None
         )
 
     def _prepare(self, task: Task) -> Outcome:
         if self._measurer.batched:
             return self._run_default(task, self._build_default(task))
-        return self._send_default(task).result() or Failure("lost", "the run ended")
+        return self._send_default(task, lambda outcome: outcome).result() or Failure("lost", "the run ended")
 
-    def _send_default(self, task: Task) -> Any:
-        return self._lanes.send(lambda: self._build_default(task), lambda library: self._run_default(task, library))
+    def _send_default(self, task: Task, keep: Callable[[Outcome], T]) -> Future[T | None]:
+        return self._lanes.send(
+            lambda: self._build_default(task), lambda library: self._run_default(task, library), keep
+        )
 
-    def _send(self, task: Task, candidate: Candidate, inputs: dict[str, tuple[NDArray[Any], ...]]) -> Any:
+    def _send(
+        self, task: Task, candidate: Candidate, inputs: dict[str, tuple[NDArray[Any], ...]], keep: Keep
+    ) -> Future[Trial | None]:
         variant = task.variants[candidate.variant]
         predicted = self._measurer.board.predicted
         reference = None if predicted else self._baselines.run(task, inputs[task.workload])
@@ -133,7 +150,11 @@ class Trier:
             finally:
                 library.unlink(missing_ok=True)
 
-        return self._lanes.send(lambda: self._builder.build(variant, task.choice(candidate)), measure)
+        return self._lanes.send(
+            lambda: self._builder.build(variant, task.choice(candidate)),
+            measure,
+            partial(self._kept, task, candidate, keep),
+        )
 
     def _on_a_board(
         self, task: Task, library: Path, inputs: tuple[NDArray[Any], ...], reference: Run | None
@@ -173,7 +194,7 @@ class Trier:
         return outcome
 
     def _batch(
-        self, task: Task, candidates: Sequence[Candidate], inputs: dict[str, tuple[NDArray[Any], ...]]
+        self, task: Task, candidates: Sequence[Candidate], inputs: dict[str, tuple[NDArray[Any], ...]], keep: Keep
     ) -> Iterator[tuple[Candidate, Trial]]:
         """Compile a batch, then measure it in turn with the default."""
         built = list(
@@ -190,7 +211,7 @@ class Trier:
         outcomes = iter(self._in_turn(task, [self._baselines.run(task, inputs[task.workload]), *runs]))
         for candidate, library in zip(candidates, built, strict=True):
             outcome = library if isinstance(library, Failure) else self._baselines.checked(task, next(outcomes))
-            yield candidate, self._trial(task, candidate, outcome)
+            yield candidate, self._kept(task, candidate, keep, outcome)
         for run in runs:
             run.library.unlink(missing_ok=True)
 
@@ -226,10 +247,11 @@ class Trier:
         return outcomes
 
     @staticmethod
-    def _trial(task: Task, candidate: Candidate, outcome: Outcome) -> Trial:
+    def _kept(task: Task, candidate: Candidate, keep: Keep, outcome: Outcome) -> Trial:
+        """Return an outcome as a trial, after handing it to ``keep``."""
         variant = task.variants[candidate.variant]
         failed = isinstance(outcome, Failure)
-        return Trial(
+        trial = Trial(
             task=task.workload,
             workload=variant.workload,
             choice=task.choice(candidate),
@@ -246,3 +268,5 @@ class Trier:
             time=round(time.time(), 3),
             board="" if isinstance(outcome, Failure) else outcome.board,
         )
+        keep(task, trial)
+        return trial
