@@ -10,10 +10,11 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from tvmbuild.onnx_model.compare import REWRITTEN_TOLERANCE, check_same
+from tvmbuild.onnx_model.compare import REORDERED_TOLERANCE, REWRITTEN_TOLERANCE, check_same
 from tvmbuild.onnx_model.external import ExternalFile
 from tvmbuild.onnx_model.facts import gather_facts, opset_of
 from tvmbuild.onnx_model.fold import OLDEST_FOLDED, fold_constants
+from tvmbuild.onnx_model.modulation import constant_weights
 from tvmbuild.onnx_model.open import load_external_data, open_model
 from tvmbuild.onnx_model.opset import update_opset
 from tvmbuild.onnx_model.outputs import output_specs
@@ -98,14 +99,15 @@ def prepare(
         early = opset_of(proto) >= OLDEST_FOLDED
         proto, changes = update_opset(fold_constants(proto) if early else proto)
         proto = fold_constants(proto) if changes or not early else proto
-        changes = rewritten + changes + rewrite_operators(proto, gather_facts(proto, run=True))
+        reordered = constant_weights(proto)
+        changes = rewritten + changes + reordered + rewrite_operators(proto, gather_facts(proto, run=True))
         facts = gather_facts(proto, run=True)
         check_support(path, proto, facts)
         step.detail = f"{len(proto.graph.node)} nodes"
     inputs, outputs = input_specs(proto), output_specs(path, proto, facts)
     if compare:
         with stage("compare with the original"):
-            tolerance = REWRITTEN_TOLERANCE if rewritten else None
+            tolerance = REWRITTEN_TOLERANCE if rewritten else REORDERED_TOLERANCE if reordered else None
             check_same(path, original, opened.folder, proto, random_inputs(inputs, seed), tolerance)
     return PreparedModel(
         path=path,

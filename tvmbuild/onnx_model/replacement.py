@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from onnx import AttributeProto, NodeProto, TensorProto, helper
+import numpy as np
+from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,28 @@ class Replacement:
 
     nodes: tuple[NodeProto, ...]
     constants: tuple[TensorProto, ...] = ()
+
+
+@dataclass
+class Emitted:
+    """What takes a node's place, as it grows: nodes in order, and the constants that they read."""
+
+    nodes: list[NodeProto] = field(default_factory=list)
+    constants: list[TensorProto] = field(default_factory=list)
+
+    def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        """Emit a node of one output and return that."""
+        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        return output
+
+    def constant(self, name: str, array: np.ndarray) -> str:
+        """Emit a constant and return its name."""
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def reshape(self, data: str, shape: Iterable[int], output: str) -> str:
+        """Emit a reshape and return its output."""
+        return self.node("Reshape", [data, self.constant(f"{output}__shape", np.array([*shape], np.int64))], output)
 
 
 def changed(node: NodeProto, inputs: list[str], set_to: Mapping[str, object], drop: tuple[str, ...] = ()) -> NodeProto:
