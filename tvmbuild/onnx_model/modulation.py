@@ -22,7 +22,7 @@ from onnx import NodeProto
 
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.facts import Facts, gather_facts
-from tvmbuild.onnx_model.replacement import Emitted, changed
+from tvmbuild.onnx_model.replacement import Emitted, changed, replace_nodes
 from tvmbuild.onnx_model.square_sums import square_sum
 from tvmbuild.onnx_model.weight_factors import Factor, FactoredWeight, factor_weight
 
@@ -49,7 +49,7 @@ def constant_weights(proto: onnx.ModelProto) -> tuple[str, ...]:
         proto.graph.initializer.extend(emitted.constants if rewritten else [])
     if not count:
         return ()
-    _replace_nodes(proto, nodes)
+    replace_nodes(proto, nodes)
     return (
         f"{count} convolution{'s' if count > 1 else ''} with weights scaled at run time: the data is scaled instead",
     )
@@ -156,19 +156,3 @@ def _scaled(data: str, scales: list[_ChannelScale], layer: _Layer, images: int, 
         channels = emitted.reshape(channels, (*leading, *[1] * layer.spatial), name)
         product = emitted.node("Mul", [product, channels], f"{name}__product") if product else channels
     return emitted.node("Mul", [data, product], output) if product else data
-
-
-def _replace_nodes(proto: onnx.ModelProto, nodes: list[NodeProto]) -> None:
-    """Put the nodes that something reads into the graph, and drop weights that nothing reads."""
-    read = {value.name for value in proto.graph.output}
-    kept: list[NodeProto] = []
-    for node in reversed(nodes):
-        if read.intersection(node.output):
-            read |= walk.outer_reads(node)
-            kept.append(NodeProto.FromString(node.SerializeToString()))
-    del proto.graph.node[:]
-    proto.graph.node.extend(reversed(kept))
-    weights = [tensor for tensor in proto.graph.initializer if tensor.name in read]
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(weights)
-    del proto.graph.value_info[:]

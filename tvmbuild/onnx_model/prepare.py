@@ -11,6 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from tvmbuild.onnx_model.compare import REORDERED_TOLERANCE, REWRITTEN_TOLERANCE, check_same
+from tvmbuild.onnx_model.convolution_input import straighten_convolutions
 from tvmbuild.onnx_model.external import ExternalFile
 from tvmbuild.onnx_model.facts import gather_facts, opset_of
 from tvmbuild.onnx_model.fold import OLDEST_FOLDED, fold_constants
@@ -102,6 +103,8 @@ def prepare(
         reordered = constant_weights(proto)
         changes = rewritten + changes + reordered + rewrite_operators(proto, gather_facts(proto, run=True))
         facts = gather_facts(proto, run=True)
+        straightened = straighten_convolutions(proto, facts)
+        facts = gather_facts(proto, run=True) if straightened else facts
         check_support(path, proto, facts)
         step.detail = f"{len(proto.graph.node)} nodes"
     inputs, outputs = input_specs(proto), output_specs(path, proto, facts)
@@ -119,5 +122,5 @@ def prepare(
         outputs=outputs,
         frozen={tensor.name: numpy_helper.to_array(tensor) for tensor in frozen},
         opset=opset_of(proto),
-        notes=notes + changes,
+        notes=notes + changes + straightened,
     )

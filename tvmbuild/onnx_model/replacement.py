@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from tvmbuild.onnx_model import walk
 
 
 @dataclass(frozen=True)
@@ -61,3 +63,19 @@ def ints(found: Mapping[str, AttributeProto], name: str, default: list[int]) -> 
 def text(found: Mapping[str, AttributeProto], name: str, default: str) -> str:
     """Return an attribute's string, or the default."""
     return found[name].s.decode() if name in found else default
+
+
+def replace_nodes(proto: ModelProto, nodes: list[NodeProto]) -> None:
+    """Put the nodes that something reads into the graph, and drop weights that nothing reads."""
+    read = {value.name for value in proto.graph.output}
+    kept: list[NodeProto] = []
+    for node in reversed(nodes):
+        if read.intersection(node.output):
+            read |= walk.outer_reads(node)
+            kept.append(NodeProto.FromString(node.SerializeToString()))
+    del proto.graph.node[:]
+    proto.graph.node.extend(reversed(kept))
+    weights = [tensor for tensor in proto.graph.initializer if tensor.name in read]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(weights)
+    del proto.graph.value_info[:]
