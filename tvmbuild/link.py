@@ -33,6 +33,8 @@ _LINK_OPTIONS = (
 )
 #: Code reaches the tables behind it by 32-bit offsets. Weights of this size or more may not lie between them.
 _FAR_BYTES = 2**30
+#: More than the objects of any model known here take, weights aside.
+_OBJECT_BYTES = 32 << 20
 #: Code finds the weights by 64-bit addresses alone; they go to the end of the library.
 _WEIGHTS_LAST = f"SECTIONS {{ {SECTION} : {{ *({SECTION}) }} }} INSERT AFTER .bss;\n"
 
@@ -49,7 +51,9 @@ def export_objects(executable: Any, folder: Path) -> list[Path]:
 
     Raises:
         CompileError: the module has parts that are no object code.
+        OutputError: there is no room in ``folder``.
     """
+    _require_room(folder)
     files: list[Path] = []
 
     def collect(_output: str, members: list[str], **_options: Any) -> None:
@@ -63,6 +67,21 @@ def export_objects(executable: Any, folder: Path) -> list[Path]:
             f"TVM made {', '.join(foreign)} where only object code can be linked.", "Report this as a bug of tvmbuild."
         )
     return files
+
+
+def _require_room(folder: Path) -> None:
+    """Check that objects can be written: LLVM ends the whole process when it cannot."""
+    trial = folder / "room"
+    try:
+        with trial.open("wb") as stream:
+            os.posix_fallocate(stream.fileno(), 0, _OBJECT_BYTES)
+    except OSError as error:
+        raise OutputError(
+            f"There is no room for object code in {folder}: {error.strerror}.",
+            f"Free {_OBJECT_BYTES >> 20} MiB there, or point TMPDIR at another folder.",
+        ) from error
+    finally:
+        trial.unlink(missing_ok=True)
 
 
 def link_library(objects: Sequence[Path], output: Path, target: Target, toolchain: Toolchain) -> ElfFacts:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tarfile
@@ -127,3 +128,13 @@ def test_the_fixed_bytes_of_a_tar(tmp_path: Path) -> None:
     write_library_tar(objects_in(tmp_path / "a"), tmp_path / "x.tar")
     digest = hashlib.sha256((tmp_path / "x.tar").read_bytes()).hexdigest()
     assert digest[:16] == "9b677a9f30450b92"
+
+
+def test_a_full_disk_is_noticed_before_llvm_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(OutputError, match="no room for object code"):
+        export_objects(None, tmp_path)
+    assert list(tmp_path.iterdir()) == []
