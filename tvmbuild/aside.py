@@ -34,6 +34,9 @@ def aside_in(folder: Path) -> Iterator[Path]:
     try:
         yield aside
     finally:
+        if aside.is_symlink():
+            # A link that the folder took the place of.
+            aside.unlink(missing_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
         release_lock(held)
 

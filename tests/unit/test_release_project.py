@@ -17,7 +17,7 @@ from tvmbuild.artifact import staging
 from tvmbuild.artifact.depfile import depfile_text
 from tvmbuild.artifact.epoch import source_date_epoch
 from tvmbuild.artifact.staging import staged_folder
-from tvmbuild.errors import ArtifactError, OptionError, OutputError, TargetError
+from tvmbuild.errors import ArtifactError, InputDataError, OptionError, OutputError, TargetError
 from tvmbuild.release import cell
 from tvmbuild.release.bundle import _decimal
 from tvmbuild.release.junit import junit_text
@@ -25,6 +25,7 @@ from tvmbuild.release.notes import notes, read_report
 from tvmbuild.release.plan import read_plan
 from tvmbuild.release.project_files import write_project
 from tvmbuild.release.reproducible import compare_folders
+from tvmbuild.release.run import require_release
 from tvmbuild.release.signing import check_signature, load_signer, new_keys
 from tvmbuild.release.templates import fill
 from tvmbuild.tensor import TensorSpec
@@ -63,6 +64,15 @@ def test_a_plan_is_models_by_targets_by_precisions(tmp_path: Path) -> None:
         ("[release]\n" + MODEL + MODEL, OptionError, "called net-rpi4"),
         ("[release]\n[[release.models]]\nname = 'x'\n", OptionError, "no path"),
         ("[release]\nmodels = ['net.onnx']\n", OptionError, "must be a table"),
+        ("[release]\ntargets = [4]\n" + MODEL, OptionError, "targets in \\[release\\] must be a list of texts"),
+        ("[release]\nprecision = [['fp32']]\n" + MODEL, OptionError, "must be a list of texts"),
+        ("[release]\ntargets = []\n" + MODEL, OptionError, "targets in \\[release\\] is empty"),
+        ("[release]\n" + MODEL + "precision = []\n", OptionError, "precision in .* is empty"),
+        ("[release]\n" + MODEL + "tolerance = nan\n", OptionError, "tolerance"),
+        ("[release]\n" + MODEL + "tolerance = -1\n", OptionError, "tolerance"),
+        ("[release]\n" + MODEL + "license = 'none'\n", OptionError, "licence .*none"),
+        ("[release]\n" + MODEL + f"name = '{'x' * 70}'\n", OptionError, "longer than"),
+        (f"[release]\nversion = '{'1' * 80}'\n" + MODEL, OptionError, "longer than"),
     ],
 )
 def test_a_wrong_plan_is_refused(tmp_path: Path, text: str, error: type[Exception], words: str) -> None:
@@ -170,6 +180,42 @@ def test_a_folder_takes_its_place_as_a_whole(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError), staged_folder(tmp_path / "file" / "1.0"):
         pass
+
+
+def test_a_folder_that_is_no_release_is_not_replaced(tmp_path: Path) -> None:
+    precious = tmp_path / "1.0"
+    precious.mkdir()
+    require_release(precious)
+    (precious / "thesis.tex").write_text("years of work")
+    with pytest.raises(OptionError, match="no release"):
+        require_release(precious)
+    (precious / "SHA256SUMS").write_text("")
+    require_release(precious)
+    require_release(tmp_path / "none")
+    with pytest.raises(OptionError, match="no release"):
+        require_release(precious / "thesis.tex")
+
+
+def test_a_link_to_a_folder_is_replaced_by_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "1.0").symlink_to(tmp_path / "elsewhere")
+    with staged_folder(tmp_path / "dist" / "1.0") as aside:
+        (aside / "new").write_text("")
+    assert [path.name for path in (tmp_path / "dist").iterdir()] == ["1.0"]
+    assert (tmp_path / "elsewhere").is_dir()
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "1.npy").write_text("")
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(cell, "sha256_of", refuse)
+    with pytest.raises(InputDataError, match=r"samples/1\.npy cannot be read: Permission denied"):
+        cell._tree_digest(tmp_path / "samples")
 
 
 def test_junit_counts_what_failed_and_escapes_names() -> None:

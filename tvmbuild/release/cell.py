@@ -15,7 +15,7 @@ from tvmbuild.artifact.manifest import Manifest, read_manifest
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.artifact.store import Store, Stored, files_of
 from tvmbuild.dependencies import quantization_files
-from tvmbuild.errors import TargetError
+from tvmbuild.errors import InputDataError, TargetError
 from tvmbuild.onnx_model.open import open_model
 from tvmbuild.options import QuantizeOptions, VerifyOptions
 from tvmbuild.release.plan import Cell
@@ -117,8 +117,12 @@ def _tree_digest(top: Path) -> str:
     files = [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.is_file())
     digest = hashlib.sha256()
     for path in files:
-        if "__pycache__" not in path.parts:
-            digest.update(f"{path.relative_to(top)}\0{sha256_of(path)}\0".encode())
+        if "__pycache__" in path.parts:
+            continue
+        try:
+            digest.update(f"{path.relative_to(top)}\0{sha256_of(path)}\0".encode(errors="surrogateescape"))
+        except OSError as error:
+            raise InputDataError(f"{path} cannot be read: {error.strerror}.", "Change its permissions.") from error
     return digest.hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,9 @@ _MODEL = {
     "calibrate": str,
 }
 
+#: Keys of lists that hold names and choose the cells.
+_NAMES = ("targets", "precision")
+
 
 def read_plan(folder: Path, version: str | None = None) -> Plan:
     """Read the project file of a folder.
@@ -103,7 +107,10 @@ def _cells(folder: Path, table: Mapping[str, Any], model: Any) -> list[Cell]:
     path = folder / model["path"]
     stem = model.get("name", path.stem)
     check_name(stem, "model name")
-    license_file = folder / model["license"] if "license" in model else None
+    license_file = _license(folder, model)
+    tolerance = float(model.get("tolerance", 0.0))
+    if not (math.isfinite(tolerance) and tolerance >= 0):
+        raise OptionError(f"{PROJECT_FILE}: a tolerance of {tolerance:g} means nothing.", "Give 0.001, say.")
     cells = []
     for target in model.get("targets", table.get("targets", ["rpi4"])):
         board = load_target(str(folder / target) if target.endswith(".toml") else target)
@@ -117,9 +124,19 @@ def _cells(folder: Path, table: Mapping[str, Any], model: Any) -> list[Cell]:
                 records=folder / "tuning_logs",
             )
             options, quantization = _with_precision(options, precision, model, folder)
-            tolerance, predict = float(model.get("tolerance", 0.0)), bool(table.get("predict", False))
+            check_name(options.name, "artifact name")
+            predict = bool(table.get("predict", False))
             cells.append(Cell(path, board, precision, options, quantization, license_file, tolerance, predict))
     return cells
+
+
+def _license(folder: Path, model: Mapping[str, Any]) -> Path | None:
+    if "license" not in model:
+        return None
+    path: Path = folder / model["license"]
+    if not path.is_file():
+        raise OptionError(f"The model's licence {path} is no file.", f"Mend 'license' in {PROJECT_FILE}.")
+    return path
 
 
 def _with_precision(
@@ -149,3 +166,13 @@ def _check(table: Any, known: Mapping[str, type], where: str) -> None:
         if not isinstance(value, kinds) or (isinstance(value, bool) and known[key] is not bool):
             wanted = {str: "a text", list: "a list", float: "a number", bool: "true or false"}[known[key]]
             raise OptionError(f"{PROJECT_FILE}: {key} in {where} must be {wanted}, not {value!r}.", "Mend the file.")
+    for key in _NAMES:
+        if key in table:
+            _check_names(key, table[key], where)
+
+
+def _check_names(key: str, names: list[Any], where: str) -> None:
+    if not names:
+        raise OptionError(f"{PROJECT_FILE}: {key} in {where} is empty.", "Leave it out for the default.")
+    if not all(isinstance(name, str) for name in names):
+        raise OptionError(f"{PROJECT_FILE}: {key} in {where} must be a list of texts.", "Mend the file.")

@@ -56,10 +56,13 @@ def release(
         remote: where cells that are not in the cache may be.
 
     Raises:
+        OptionError: what is at that place is no release.
         TvmbuildError: any of the classes in ``errors.py``, by the step that failed.
     """
+    folder = output / plan.version
     # What a killed run left.
     clean(output)
+    require_release(folder)
     with Store(remote) as store:
         made = []
         with progress.stage("release", total=len(plan.cells)) as step:
@@ -67,9 +70,25 @@ def release(
                 made.append(make_cell(cell, store, plan.version, signer, epoch))
                 step.advance(detail=_summary(made))
         content = report(plan.version, made, last)
-        folder = output / plan.version
         _publish(folder, made, content, signer, epoch)
     return Released(folder, tuple(made), content)
+
+
+def require_release(folder: Path) -> None:
+    """Check that what a release will replace is one, or empty, or not there.
+
+    Raises:
+        OptionError: it is something else.
+    """
+    if folder.is_dir():
+        replaceable = (folder / SUMS_NAME).is_file() or not any(folder.iterdir())
+    else:
+        replaceable = not folder.exists()
+    if not replaceable:
+        raise OptionError(
+            f"{folder} is no release (it has no {SUMS_NAME}) and would be replaced.",
+            "Move it away, or choose another -o or --version.",
+        )
 
 
 def _summary(made: Sequence[Made]) -> str:

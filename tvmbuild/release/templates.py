@@ -14,6 +14,8 @@ from tvmbuild.tensor import TensorSpec
 _FILES = Path(__file__).with_name("files")
 #: What may be in a bundle's name: it stands in a shell script, in file names and in C strings.
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+#: What the names of files in a tar allow, with name and version in a folder's name and the name in a file's.
+_LONGEST_NAME = 70
 #: DLPack's codes of kinds of numbers.
 _DLPACK_CODES = {"int": "kDLInt", "uint": "kDLUInt", "float": "kDLFloat", "bool": "kDLBool"}
 
@@ -22,8 +24,11 @@ def check_name(name: str, what: str) -> None:
     """Check that a name can stand in file names and scripts.
 
     Raises:
-        OptionError: it has other characters than letters, digits and ``. _ + -``, or starts with one of those.
+        OptionError: it has other characters than letters, digits and ``. _ + -``, starts with one of those, or is too
+            long.
     """
+    if len(name) > _LONGEST_NAME:
+        raise OptionError(f"The {what} {name!r} is longer than {_LONGEST_NAME} characters.", "Give a shorter one.")
     if not _SAFE_NAME.fullmatch(name):
         raise OptionError(
             f"The {what} {name!r} cannot be part of a bundle's name.", "Use letters, digits and . _ + - in it."
