@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tvmbuild.device import check
-from tvmbuild.device.boards import require_fit
+from tvmbuild.device.fit import require_fit
 from tvmbuild.device.provision import Provision, provision
 from tvmbuild.device.session import BoardSession
 from tvmbuild.device.tracker import Address, holders, parse_address, parse_summary

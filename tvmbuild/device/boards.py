@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tvmbuild.device.fit import require_fit
+from tvmbuild.device.health import is_slowed
 from tvmbuild.device.protocol import DeviceInfo
 from tvmbuild.device.tracker import Address, KeySummary, NoOfferError, TrackerClient, holders, parse_address
-from tvmbuild.errors import BoardBusyError, BoardKeyError, BoardMismatchError, MeasureError, TrackerError
-from tvmbuild.runtime_libs import pinned_versions
+from tvmbuild.errors import BoardBusyError, BoardKeyError, MeasureError, TrackerError
 from tvmbuild.suggest import did_you_mean
 from tvmbuild.target import Target
 
@@ -32,8 +33,6 @@ _RETRY_SECONDS = 0.5
 _ASK_SECONDS = 20.0
 #: A measurement that ran slower than the board can is done again, so often and after so many seconds of cooling.
 _REDONE, COOLING_SECONDS = 2, 20.0
-#: Flags that say a board runs slower right now; with " before" behind them they speak of the past.
-_SLOW = frozenset(("under-voltage", "clock capped", "throttled", "soft temperature limit"))
 
 
 @dataclass(frozen=True)
@@ -244,8 +243,7 @@ class Board:
             seconds, outputs = _timed(session, what, "lib.so", options)
             after = session.health()
             facts = {"board": session.board, "fingerprint": session.fingerprint(), "before": before, "after": after}
-            slow = not _SLOW.isdisjoint([*before.get("throttled", ()), *after.get("throttled", ())])
-            return Measured(seconds, outputs, {**facts, "throttled": slow}, reference_seconds)
+            return Measured(seconds, outputs, {**facts, "throttled": is_slowed(before, after)}, reference_seconds)
 
 
 def _reference_seconds(session: BoardSession, what: Timed | None, options: Mapping[str, int]) -> tuple[float, ...]:
@@ -286,26 +284,3 @@ def open_boards(tracker: str, key: str, target: Target, count: int = 0, *, patie
     queue = BoardQueue(parse_address(tracker), key, target, patience)
     known = len(queue.check().boards)
     return [Board(queue) for _ in range(count or known)]
-
-
-def require_fit(fingerprint: Mapping[str, Any], target: Target, board: str) -> None:
-    """Raise when a board is not what a target describes. What the board does not tell is not compared.
-
-    Raises:
-        BoardMismatchError: another architecture, another core, or another version of the runtime.
-    """
-    machine = fingerprint.get("machine", target.arch)
-    core = str(fingerprint.get("core", ""))
-    differs = target.cpu.startswith("cortex-") and core.startswith("cortex-") and core != target.cpu
-    if machine != target.arch or differs:
-        raise BoardMismatchError(
-            f"The board {board} is {core or machine} ({machine}), but {target.name} is {target.cpu} ({target.arch}).",
-            "Give the target of that board (tvmbuild targets), or another key (tvmbuild device list).",
-        )
-    wanted, _ = pinned_versions()
-    runtime = fingerprint.get("tvm", wanted)
-    if runtime != wanted:
-        raise BoardMismatchError(
-            f"The board {board} runs apache-tvm {runtime}, but libraries are built for {wanted}.",
-            f"Provision it again (tvmbuild device provision), or pip install apache-tvm=={wanted} there.",
-        )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tvmbuild.device.health import is_slowed, local_health, readings_of
 from tvmbuild.device.local import LocalDevice
 from tvmbuild.errors import DeviceError, TvmbuildError
 from tvmbuild.target import Target
@@ -20,6 +22,8 @@ ROUNDS = 5
 #: Seconds of one candidate's runs in a round, at least, and how many runs that may be.
 _ROUND_SECONDS = 0.02
 _MOST_RUNS = 200
+#: How often a batch is measured while the machine is throttled, and seconds of cooling before it is done again.
+ATTEMPTS, COOLING_SECONDS = 3, 20.0
 #: Longest that the runs of one round may take, in seconds.
 RUN_SECONDS = 60.0
 
@@ -41,24 +45,51 @@ class LocalMeasurer:
     batched = True
     slots = 1
 
-    def __init__(self, target: Target, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        threads: int | None = None,
+        *,
+        health: Callable[[], Mapping[str, Any]] = local_health,
+        cooling: float = COOLING_SECONDS,
+    ) -> None:
         """Prepare the runner.
+
+        Args:
+            target: this machine.
+            threads: of the runtime; None for one a core.
+            health: says how the machine is doing.
+            cooling: seconds to wait before what was throttled is measured again.
 
         Raises:
             DeviceError: this machine cannot run the target's code.
         """
         self._device = LocalDevice(target)
+        self._health, self._cooling = health, cooling
         self._threads = threads or target.cores
         self.board = local_board(target)
 
     def measure(self, runs: Sequence[Run]) -> list[Measured | Failure]:
-        """Time a batch: one median for each round and candidate."""
+        """Time a batch: one median for each round and candidate; again after cooling while the machine is throttled."""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(self._cooling)
+            before = self._health()
+            states = self._rounds(runs)
+            after = self._health()
+            if not is_slowed(before, after):
+                readings = readings_of(before, after)
+                return [state.failure or Measured(tuple(state.medians), state.output, readings) for state in states]
+        slow = Failure("throttled", "this machine runs slower than it can (heat or voltage)")
+        return [state.failure or slow for state in states]
+
+    def _rounds(self, runs: Sequence[Run]) -> list[_State]:
         states = [_State(run) for run in runs]
         for _ in range(ROUNDS):
             for state in states:
                 if state.failure is None:
                     self._round(state)
-        return [state.failure or Measured(tuple(state.medians), state.output) for state in states]
+        return states
 
     def close(self) -> None:
         """Nothing is held."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from tvmbuild.device.boards import Board as RemoteBoard
 from tvmbuild.device.boards import BoardQueue, Timed
+from tvmbuild.device.health import readings_of
 from tvmbuild.device.tracker import parse_address
 from tvmbuild.errors import BoardMismatchError, DeviceError, MeasureError
 from tvmbuild.target import Target
@@ -95,7 +96,8 @@ class RpcMeasurer:
             return Failure("throttled", "the board runs slower than it can (heat or voltage)")
         name = str(measured.readings["board"])
         reference = self._references.keep(name, run, measured.reference_seconds)
-        return Measured(measured.seconds, measured.output, _numbers(measured.readings), reference, name)
+        readings = readings_of(measured.readings["before"], measured.readings["after"])
+        return Measured(measured.seconds, measured.output, readings, reference, name)
 
 
 class References:
@@ -126,16 +128,6 @@ class References:
             if seconds:
                 self._known[key] = self._clock(), statistics.median_high(seconds)
             return self._known.get(key, (0.0, 0.0))[1]
-
-
-def _numbers(readings: Mapping[str, Any]) -> dict[str, float]:
-    """Return temperature and clock before and after."""
-    return {
-        f"{name}_{when}": float(readings[when][name])
-        for when in ("before", "after")
-        for name in ("temperature_c", "mhz")
-        if name in readings.get(when, {})
-    }
 
 
 def _board(target: Target, about: str, fingerprints: Sequence[Mapping[str, Any]]) -> Board:

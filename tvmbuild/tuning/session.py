@@ -6,7 +6,6 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from tvmbuild.errors import TuningError
@@ -16,6 +15,7 @@ from tvmbuild.tuning.search import Search
 from tvmbuild.tuning.selection import best_trial
 from tvmbuild.tuning.stopping import Limits, Point, reason_to_stop
 from tvmbuild.tuning.task import Candidate, Task
+from tvmbuild.tuning.task_state import TaskState
 from tvmbuild.tuning.trial import TRANSIENT, Trial
 from tvmbuild.tuning.trials import Trier
 from tvmbuild.tuning.waits import Waits
@@ -25,50 +25,6 @@ FIRST_FAILURES = 10
 
 #: Candidates of a task, besides each variant's default, that a run tries before it judges what more would gain.
 FIRST_LOOK = 8
-
-
-@dataclass
-class TaskState:
-    """What a run knows of a task.
-
-    Attributes:
-        task: the task.
-        search: proposes its candidates.
-        trials: of this run and of earlier ones, in order.
-        best: the best time after each trial, in seconds.
-        errors: failed trials by cause.
-        under_way: candidates whose outcome is not there yet.
-    """
-
-    task: Task
-    search: Search
-    trials: list[Trial] = field(default_factory=list)
-    best: list[float] = field(default_factory=list)
-    errors: Counter[str] = field(default_factory=Counter)
-    under_way: int = 0
-
-    @property
-    def default_seconds(self) -> float:
-        """Time of the default; infinite until it was measured."""
-        return next((trial.best for trial in self.trials if trial.is_default), float("inf"))
-
-    @property
-    def best_seconds(self) -> float:
-        """Best time so far; infinite until one trial succeeded."""
-        return self.best[-1] if self.best else float("inf")
-
-    @property
-    def is_hopeless(self) -> bool:
-        """Whether the default failed, so that there is nothing to compare with."""
-        return self.task.default in self.search and self.default_seconds == float("inf")
-
-    def note(self, candidate: Candidate, trial: Trial) -> None:
-        """Add a trial."""
-        self.trials.append(trial)
-        self.search.tell(candidate, trial.best)
-        if not trial.ok:
-            self.errors[trial.cause] += 1
-        self.best.append(min(self.best_seconds, trial.best))
 
 
 class Session:
@@ -209,9 +165,11 @@ class Session:
             new = new[: max(0, self.limits.trials - self.done)]
         by_task = {state.task.workload: state for state in new}
         for task, trial in self._trier.try_defaults([state.task for state in new], self._keep):
-            self._note(by_task[task.workload], task.default, trial)
-        for state in new:
-            self._learn(state, [trial for trial in state.trials if trial.ok])
+            state = by_task[task.workload]
+            self._note(state, task.default, trial)
+            # Meanwhile the boards measure the others.
+            with self._trier.searching():
+                self._learn(state, [trial] if trial.ok else [])
 
     def _next_batch(self) -> tuple[TaskState, Iterator[tuple[Candidate, Trial]]] | None:
         """Begin the batch that promises most; None when there is none to begin, now or ever.

@@ -10,8 +10,9 @@ from typing import Any
 from tvmbuild.errors import TargetError
 from tvmbuild.predict.core_model import core_model
 from tvmbuild.target import Target
-from tvmbuild.tuning.session import Session, TaskState
+from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.stopping import expected_in, trials_a_second
+from tvmbuild.tuning.task_state import TaskState
 from tvmbuild.tuning.waits import Waits, limit_of, limit_text
 
 

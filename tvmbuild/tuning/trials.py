@@ -17,11 +17,13 @@ from tvmbuild.tuning.baseline import Baselines, is_far
 from tvmbuild.tuning.lanes import Lanes
 from tvmbuild.tuning.measure import Measurer, Run, arguments_of
 from tvmbuild.tuning.task import Candidate, Task, Variant
-from tvmbuild.tuning.trial import TRANSIENT, Failure, Measured, Trial
+from tvmbuild.tuning.trial import Failure, Measured, Trial
 from tvmbuild.tuning.waits import Waits
 
 #: Attempts when the default's time has drifted far, and seconds of cooling before all but the first two.
 _ATTEMPTS, _COOLING_SECONDS = 3, 5.0
+#: Causes for which a candidate is sent once more. A measurer has let a throttled board cool already.
+_TRIED_AGAIN = ("crash", "upload", "lost")
 #: A board times the default of the task at hand again after so many seconds.
 _BASELINE_SECONDS = 120.0
 
@@ -233,13 +235,13 @@ class Trier:
         return [Failure("throttled", f"the default takes {drift:.2f} times what it took at the start")] * len(outcomes)
 
     def _measured(self, runs: Sequence[Run]) -> list[Outcome]:
-        """Measure; what failed for the board's sake, or crashed, is tried once more.
+        """Measure; what the board or the line to it lost, or what crashed, is tried once more.
 
         A candidate that crashes its runner twice is quarantined: it counts as tried and is never run again.
         """
         outcomes = self._measurer.measure(runs)
         for index, outcome in enumerate(outcomes):
-            if isinstance(outcome, Failure) and outcome.cause in ("crash", *TRANSIENT):
+            if isinstance(outcome, Failure) and outcome.cause in _TRIED_AGAIN:
                 again = self._measurer.measure([runs[index]])[0]
                 if isinstance(again, Failure) and outcome.cause == again.cause == "crash":
                     again = Failure("quarantined", f"it crashed its runner twice: {again.message}")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 #: Seconds before which shares tell nothing, and the share of waiting from which on it is worth a word.
 _LEAST_SECONDS, _LEAST_SHARE = 10.0, 0.1
-#: Share of this machine's cores that compiling and emulating have to keep busy to be called its limit.
-_FULL = 0.8
+#: Idle cores of this machine below which another emulated board would gain next to nothing.
+_SPARE = 0.75
 _CORES = "more boards would not help; more cores would"
 
 
@@ -51,7 +51,7 @@ def limit_of(waits: Waits, cores: int = 0) -> str:
     if waits.seconds < _LEAST_SECONDS:
         return ""
     busy = waits.boards * waits.boards_busy + waits.workers * waits.builder_busy
-    if cores and busy >= _FULL * cores:
+    if cores and busy > cores - _SPARE:
         return "machine"
     if max(waits.boards_waited, waits.builder_waited) < _LEAST_SHARE:
         return ""
