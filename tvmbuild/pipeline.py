@@ -13,6 +13,7 @@ from tvmbuild.artifact.embedded import write_manifest_object
 from tvmbuild.artifact.manifest import Manifest, file_entry
 from tvmbuild.artifact.staging import staged
 from tvmbuild.compile import compile_module
+from tvmbuild.errors import OptionError
 from tvmbuild.graph.pipeline import lower, optimize
 from tvmbuild.graph.report import GraphReport
 from tvmbuild.graph.weights import take_out_weights
@@ -27,6 +28,9 @@ from tvmbuild.toolchain import Toolchain, find_toolchain
 from tvmbuild.tuning.apply import TunedSchedules, tuned_schedules
 from tvmbuild.versions import llvm_version, package_versions
 from tvmbuild.weight_object import compile_weights
+
+#: Endings of an artifact's files.
+_ENDINGS = (".so", ".tar", ".json")
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ def build_int8(model: Path, target: Target, options: BuildOptions, quantization:
         AccuracyError: the budget cannot be met.
         TvmbuildError: like ``build``.
     """
+    _check_names(options)
     quantized = quantize(
         model,
         options.calibrate,
@@ -81,9 +86,10 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
     Writes ``<name>.so``, ``<name>.tar`` and ``<name>.json`` into ``options.output``; all of them, or none.
 
     Raises:
-        OptionError: ``fp16`` for a target without fp16 arithmetic.
+        OptionError: ``fp16`` for a target without fp16 arithmetic, or a folder or name that cannot be meant.
         TvmbuildError: any of the classes in ``errors.py`` up to OutputError, by the stage that failed.
     """
+    _check_names(options)
     if options.fp16:
         require_fp16(target)
     toolchain = find_toolchain(target, options.toolchain or None)
@@ -115,6 +121,19 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
         manifest = dataclasses.replace(manifest, files=files)
         (aside / f"{name}.json").write_text(manifest.to_json(), encoding="utf-8")
     return BuildResult(manifest, options.output, report, model, notes=notes)
+
+
+def _check_names(options: BuildOptions) -> None:
+    output = options.output
+    if output.suffix in _ENDINGS and not output.is_dir():
+        raise OptionError(
+            f"-o {output} is a folder's name that ends like a file's.",
+            f"Give the folder and the name apart: -o {output.parent} --name {output.stem}",
+        )
+    if options.name and (options.name != Path(options.name).name or options.name == ".."):
+        raise OptionError(
+            f"--name {options.name} is no file's name.", "Give the folder with -o, and --name without it."
+        )
 
 
 def _kernels(target: Target, options: BuildOptions) -> tuple[TunedSchedules, tuple[str, ...]]:

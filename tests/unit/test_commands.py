@@ -125,6 +125,23 @@ def test_an_interrupt_has_its_code(
     assert word in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["-o", "out/net.so"], "-o out/net.so is a folder's name that ends like a file's"),
+        (["--name", "out/net"], "--name out/net is no file's name"),
+        (["--name", ".."], "--name .. is no file's name"),
+    ],
+)
+def test_names_that_are_none_are_refused_before_the_build(
+    flags: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["build", "absent.onnx", "-t", "rpi4", *flags]) == errors.OptionError.exit_code
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_targets_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["targets", "--json"]) == 0
     shown = capsys.readouterr()
