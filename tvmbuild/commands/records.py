@@ -65,7 +65,7 @@ def list_records(
             ]
             console.table(("kernel", "schedule", "us", "gain", "choice"), rows, indent="  ")
     if not entries:
-        console.text(f"no records in {records}")
+        console.text(_none(records, target))
 
 
 @app.command()
@@ -112,6 +112,8 @@ def prune(
     console.result(dropped)
     for folder, count in dropped.items():
         console.text(f"{folder}: {count} trials dropped")
+    if not dropped:
+        console.text(_none(records, target))
 
 
 @app.command()
@@ -186,6 +188,14 @@ def chosen(records: Path, target: str | None, board: str | None) -> list[BoardRe
             f"There are: {there}." if there else "There are none at all: name another folder with --records.",
         )
     return matching
+
+
+def _none(records: Path, target: str | None) -> str:
+    """Say that there are no records, and of which other targets there are."""
+    others = sorted({path.parent.parent.name for path in records.glob("*/*/board.json")})
+    if target is None or not others:
+        return f"no records in {records}"
+    return f"no records of {target} in {records}; there are some of {', '.join(others)}"
 
 
 def _merge(console: Console, source: Path, records: Path) -> None:

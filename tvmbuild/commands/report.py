@@ -40,7 +40,9 @@ def report(
     if len(entries) != 1:
         there = ", ".join(entry.folder.name for entry in entries)
         raise RecordsError(
-            f"{name} was tuned on {len(entries)} boards of {target} in {records}{f': {there}' if there else ''}.",
+            f"{name} was tuned on {len(entries)} boards of {target} in {records}: {there}."
+            if entries
+            else f"There is no run of {name} on a board of {target} in {records}.",
             "Choose one with --board." if entries else f"Tune it: tvmbuild tune {name}.onnx -t {target}.",
         )
     curve = curve_of(entries[0], name)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tvmbuild.commands.console import Console, Json, Quiet, Verbose
+
+if TYPE_CHECKING:
+    from tvmbuild.tuning.session import Session
 
 
 def tune(
@@ -79,8 +82,19 @@ def tune(
     console.text(f"tuning {model} for {board.name}: {board.description}")
     for line in resolved.lines():
         console.text(f"  {line}")
-    with watching(console, board) as listener:
-        from tvmbuild.tuning.tune import tune as run_tune
+    began = False
+    try:
+        with watching(console, board) as listener:
+            from tvmbuild.tuning.tune import tune as run_tune
 
-        result = run_tune(model, board, resolved.options, listener=listener)
+            def noting(session: Session) -> None:
+                nonlocal began
+                began = True
+                listener(session)
+
+            result = run_tune(model, board, resolved.options, listener=noting)
+    except KeyboardInterrupt:
+        if began:
+            console.say("every trial so far is kept; the same command with --resume goes on")
+        raise
     show_result(console, result, board, model)

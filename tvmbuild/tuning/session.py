@@ -55,7 +55,7 @@ class Session:
             model: ranks candidates.
             warm: what was best for the nearest shape, by the task's workload.
             predicted: whether figures are predicted.
-            listener: called after each trial.
+            listener: called before the first trial and after each.
             clock: seconds.
         """
         self.states = [
@@ -145,6 +145,7 @@ class Session:
         Raises:
             TuningError: the first trials all failed.
         """
+        self._listener(self)
         self._try_defaults()
         self._point()
         under_way: deque[tuple[TaskState, Iterator[tuple[Candidate, Trial]]]] = deque()

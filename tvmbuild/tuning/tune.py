@@ -70,7 +70,7 @@ def tune(
         target: the board.
         options: how.
         measurer: what measures; None opens what the options name.
-        listener: called after each trial.
+        listener: called before the first trial and after each.
 
     Raises:
         OptionError: an option is wrong.
