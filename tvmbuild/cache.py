@@ -8,8 +8,9 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from tvmbuild.aside import aside_in, discard
 from tvmbuild.errors import OutputError
@@ -42,7 +43,7 @@ def cached_folder(name: str, make: Callable[[Path], object], is_whole: Callable[
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.with_name(f".{folder.name}.lock")):
+        with _locked(_lock_of(folder)):
             if not is_whole(folder):
                 discard(folder)
                 _make_aside(folder, make)
@@ -61,9 +62,34 @@ def _make_aside(folder: Path, make: Callable[[Path], object]) -> None:
         aside.rename(folder)
 
 
+def remove_lock(folder: Path) -> None:
+    """Remove the lock that guarded the making of a folder, unless someone makes it now."""
+    path = _lock_of(folder)
+    with suppress(OSError), path.open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(lock, path):
+            path.unlink()
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock for as long as the block runs; the lock of a killed process is released by the kernel."""
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    while True:
+        with path.open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Who had it before may have removed the file: others would lock a new one.
+            if _is_at(lock, path):
+                yield
+                return
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tvmbuild.artifact.store import Store, files_of
+from tvmbuild.cache import cache_root
 from tvmbuild.errors import OptionError
 
 INPUTS = {"the model": "1", "the toolchain": "gcc"}
@@ -88,3 +89,5 @@ def test_what_a_command_uses_stays_whatever_the_limit(monkeypatch: pytest.Monkey
     with Store() as later:
         assert later.get("net", {"n": "last"}, writing("x", [])).folder.exists()
         assert not any(folder.exists() for folder in folders)
+    # Not even the files that were locked while they were made.
+    assert len(list((cache_root() / "store").glob("??/.*.lock"))) == 1

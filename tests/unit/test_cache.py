@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import fcntl
 import threading
 from pathlib import Path
 
 import pytest
 
-from tvmbuild.cache import cache_root, cached_folder
+from tvmbuild.cache import cache_root, cached_folder, remove_lock
 from tvmbuild.errors import OutputError
 
 
@@ -56,6 +57,27 @@ def test_of_several_one_makes_it_and_the_others_wait() -> None:
     for thread in threads:
         thread.join(10)
     assert len(made) == 1
+
+
+def test_who_waited_for_a_lock_that_was_removed_takes_the_new_one(cache: Path) -> None:
+    cache.mkdir()
+    with (cache / ".thing.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=cached_folder, args=("thing", lambda folder: None))
+        waiting.start()
+        waiting.join(0.05)
+        (cache / ".thing.lock").unlink()
+    waiting.join(10)
+    assert (cache / "thing").is_dir()
+    assert (cache / ".thing.lock").exists()
+
+
+def test_an_unused_lock_is_removed_and_one_in_use_stays(cache: Path) -> None:
+    cached_folder("thing", lambda _: remove_lock(cache / "thing"))
+    assert (cache / ".thing.lock").exists()
+    remove_lock(cache / "thing")
+    remove_lock(cache / "thing")
+    assert [path.name for path in cache.iterdir()] == ["thing"]
 
 
 def test_a_cache_that_cannot_be_written_is_a_plain_error(cache: Path) -> None:

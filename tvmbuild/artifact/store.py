@@ -19,7 +19,7 @@ from tvmbuild.artifact.entry import INDEX, is_whole, write_index
 from tvmbuild.artifact.remote import Remote
 from tvmbuild.artifact.staging import write_whole
 from tvmbuild.aside import discard, keep, release_lock, remove_abandoned, try_lock
-from tvmbuild.cache import cache_root, cached_folder
+from tvmbuild.cache import cache_root, cached_folder, remove_lock
 from tvmbuild.errors import OptionError, OutputError
 
 #: Bytes that the store may take, unless TVMBUILD_CACHE_SIZE says otherwise.
@@ -156,5 +156,6 @@ def _prune(limit: int) -> None:
         # Nobody uses it.
         if held is not None:
             discard(folder)
+            remove_lock(folder)
             release_lock(held)
             total -= size
