@@ -249,7 +249,8 @@ def test_notes_compare_with_the_last_release() -> None:
 
 
 def test_a_report_that_is_none_is_refused(tmp_path: Path) -> None:
-    for content in ("", "[]", "{}", json.dumps({"format": "tvmbuild-release", "cells": 1})):
+    cells: list[Any] = [1, [1], [{}], [{"name": 1}], [{"name": "net-rpi4", "library_bytes": "many"}]]
+    for content in ("", "[]", "{}", *(json.dumps({"format": "tvmbuild-release", "cells": each}) for each in cells)):
         (tmp_path / "x").write_text(content)
         with pytest.raises(ArtifactError):
             read_report(tmp_path / "x")

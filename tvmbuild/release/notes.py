@@ -43,12 +43,23 @@ def read_report(path: Path) -> dict[str, Any]:
         ArtifactError: it cannot be read or is not one.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"The last release's report {path} cannot be read: {error}.", _GIVE) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("cells"), list):
+    ours = isinstance(content, dict) and content.get("format") == FORMAT and isinstance(content.get("cells"), list)
+    if not ours or not all(map(_is_cell, content["cells"])):
         raise ArtifactError(f"{path} is no report of a release.", _GIVE)
     return content
+
+
+def _is_cell(cell: Any) -> bool:
+    """Whether this is a cell of a report, with what is compared of the type that it must have."""
+    numbers = ("library_bytes", "predicted_ms")
+    return (
+        isinstance(cell, dict)
+        and isinstance(cell.get("name"), str)
+        and all(isinstance(cell.get(key), int | float | None) for key in numbers)
+    )
 
 
 _GIVE = f"Give the {REPORT_NAME} of a release made by this tvmbuild."
