@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console as RichConsole
 
 from tvmbuild.commands import tune_view
-from tvmbuild.commands.console import plain
+from tvmbuild.commands.console import plain, table_lines
 from tvmbuild.tuning.summary import Row, Summary
 from tvmbuild.tuning.waits import Waits, limit_text
 
@@ -77,3 +77,12 @@ def test_json_names_the_limit() -> None:
     assert told["limit"] == "builder"
     assert told["waits"]["boards_waited"] == 0.43
     assert told["limit_text"].startswith("boards waited for the builder 43% of the time")
+
+
+@pytest.mark.parametrize("width", [70, 90, 130])
+def test_the_last_table_fits_too_and_is_whole_in_a_file(width: int) -> None:
+    columns = tune_view.columns_of(width)
+    lines = table_lines(columns, tune_view.cut_rows([row()], columns, width, 2))
+    assert max(map(len, lines)) <= width
+    assert "99/264" in lines[2]
+    assert tune_view.cut_rows([row()], tune_view.columns_of(0), 0, 2) == [list(tune_view.cells(row()))]

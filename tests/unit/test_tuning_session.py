@@ -130,7 +130,7 @@ def test_when_the_time_is_over_what_is_not_being_measured_is_let_go(tmp_path: Pa
     )
     assert made.run() == "the 6 s asked for are over"
     # Some more may have begun when the sixth was noted, but never all of the two batches that were under way.
-    assert 5 <= len(trials) <= 8
+    assert 4 <= len(trials) <= 9
 
 
 def test_the_same_seed_tries_the_same(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +32,7 @@ _WIDE, _MIDDLE = 120, 100
 #: Lines of a terminal that the table leaves to what stands above and below it.
 _OTHER_LINES = 8
 #: Width of a column that is not cut, where the numbers in it may be wide.
-_LEAST = {"share": 6, "default us": 10, "best us": 8, "gain": 6, "of limit": 8, "trials": 8, "errors": 14}
+_LEAST = {"share": 6, "default us": 10, "best us": 8, "gain": 6, "of limit": 8, "trials": 7, "errors": 6}
 #: Width of a column with names.
 _NAME = 34
 COLUMNS = ("task", "shape", "share", "default us", "best us", "gain", "of limit", "trials", "errors")
@@ -97,30 +99,56 @@ def _table(summary: Summary, terminal: RichConsole) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    # Names go first where there is little room, then the default's times, then the ends of the shapes.
-    hidden = {"task"} if terminal.width < _WIDE else set()
-    if terminal.width < _MIDDLE:
-        hidden.add("default us")
-    columns = [column for column in COLUMNS if column not in hidden]
+    columns = columns_of(terminal.width)
     table = Table(box=None, padding=(0, 1, 0, 0))
     for column in columns:
         text = column in ("task", "shape", "errors")
         table.add_column(column, justify="left" if text else "right", no_wrap=True, min_width=_LEAST.get(column, 4))
-    numbers = sum(_LEAST[column] + 1 for column in columns if column in _LEAST)
-    widths = {"task": _NAME, "shape": max(10, terminal.width - numbers - (_NAME + 2 if "task" in columns else 1))}
-
-    def add(texts: Sequence[str]) -> None:
-        named = dict(zip(COLUMNS, texts, strict=False))
-        table.add_row(*(_cut(named.get(column, ""), widths.get(column, 40)) for column in columns))
-
     listed = max(3, min(_LISTED, terminal.height - _OTHER_LINES))
-    for row in summary.rows[:listed]:
-        add(cells(row))
+    # Each column ends with a blank, the last one too.
+    for texts in cut_rows(summary.rows[:listed], columns, terminal.width - 1, 1):
+        table.add_row(*texts)
     rest = summary.rows[listed:]
     if rest:
         words = f"{len(rest)} others"
-        add((words, words if "task" in hidden else "", f"{sum(row.share for row in rest):.1%}"))
+        table.add_row(*([words] if "task" not in columns else [words, ""]), f"{sum(row.share for row in rest):.1%}")
     return Group(table, *(Text(line) for line in headlines(summary)))
+
+
+def columns_of(width: int) -> list[str]:
+    """Return the columns that a terminal has room for; 0 for any width.
+
+    Names go first where there is little room, then the default's times, then the ends of the shapes; never a number.
+    """
+    hidden = set()
+    if 0 < width < _WIDE:
+        hidden.add("task")
+    if 0 < width < _MIDDLE:
+        hidden.add("default us")
+    return [column for column in COLUMNS if column not in hidden]
+
+
+def cut_rows(rows: Sequence[Row], columns: Sequence[str], width: int, gap: int) -> list[list[str]]:
+    """Return the rows of the table, names and shapes cut to what a terminal has room for.
+
+    Args:
+        rows: tasks.
+        columns: of ``columns_of``.
+        width: of the terminal; 0 for any.
+        gap: blanks between two columns.
+    """
+    texts = [dict(zip(COLUMNS, cells(row), strict=True)) for row in rows]
+    numbers = sum(
+        max(len(column), _LEAST[column], *(len(text[column]) for text in texts)) + gap
+        for column in columns
+        if column in _LEAST
+    )
+    names = _NAME + gap if "task" in columns else 0
+    room = {"task": _NAME, "shape": max(10, width - numbers - names)}
+    return [
+        [_cut(text[column], room[column]) if width and column in room else text[column] for column in columns]
+        for text in texts
+    ]
 
 
 def headlines(summary: Summary) -> list[str]:
@@ -166,8 +194,12 @@ def show_result(console: Console, result: TuneResult, target: Target, model: Pat
     summary = summarize(result.session, target)
     console.result({**summary.to_json(), "stopped": result.reason, "records": result.folder})
     rows = summary.rows if console.verbose else summary.rows[:_LISTED]
-    console.table(COLUMNS, [tuple(cell or "-" for cell in cells(row)) for row in rows])
-    for line in headlines(summary):
+    output = sys.stderr if console.as_json else sys.stdout
+    # What goes into a file or to another program is not cut.
+    width = shutil.get_terminal_size().columns if output.isatty() else 0
+    columns = columns_of(width)
+    console.table(columns, [tuple(cell or "-" for cell in row) for row in cut_rows(rows, columns, width, 2)])
+    for line in headlines(replace(summary, eta=None)):
         console.text(line)
     console.text(f"stopped: {result.reason}")
     console.text(f"records in {result.folder}")
