@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import tune_rate
 from tvmbuild.tuning.lanes import Lanes
 from tvmbuild.tuning.trial import Failure, Measured
 from tvmbuild.tuning.waits import Meter, Waits, limit_of, limit_text
@@ -178,3 +179,16 @@ def test_the_limit_is_named_with_what_would_help(waits: Waits, cores: int, limit
     assert limit_of(waits, cores) == limit
     assert words in limit_text(waits, limit)
     assert bool(limit_text(waits, limit)) == bool(limit)
+
+
+def test_the_tables_row_says_how_much_more_several_boards_do() -> None:
+    def run(boards: int, a_minute: float, limit: str) -> dict[str, Any]:
+        waits = vars(shares(waited=0.1 * boards))
+        return {"boards": boards, "a_minute": a_minute, "waits": waits, "limit": limit, "failed": 1}
+
+    built = {"candidates": 60, "seconds": 12.0, "workers": 2, "a_second": 5.0, "start_seconds": 8.0}
+    body = tune_rate.render(built, {"emulated": [], "waiting": [run(1, 27.0, ""), run(4, 94.5, "builder")]}, 2.0)
+    assert "**5.0 a second**" in body
+    assert "| 1, wait 2 s a candidate | 27 | 1.0 | 50% | 10% | 50% | 0% | - |" in body
+    assert "| 4, wait 2 s a candidate | 94 | 3.5 | 50% | 40% | 50% | 0% | builder |" in body
+    assert body.endswith("Failed trials: 2.")

@@ -63,7 +63,8 @@ def limit_text(waits: Waits, limit: str) -> str:
     some = "board" if waits.boards == 1 else "boards"
     return {
         "builder": f"{some} waited for the builder {waits.boards_waited:.0%} of the time: {_CORES}",
-        "boards": f"the builder waited for {some} {waits.builder_waited:.0%} of the time: another board would help",
+        "boards": f"the builder waited for {some} {waits.builder_waited:.0%} of the time: another board would help "
+        "(it is used from the next start on: --resume)",
         "machine": f"compiling and emulating keep this machine's cores busy: {_CORES}",
     }.get(limit, "")
 
