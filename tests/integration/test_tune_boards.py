@@ -18,6 +18,7 @@ from tvmbuild.options import TuneOptions
 from tvmbuild.predict.llvm import find_llvm
 from tvmbuild.predict.plugin import plugin_for
 from tvmbuild.target import load_target
+from tvmbuild.tuning import trials as trials_module
 from tvmbuild.tuning.journal import JOURNAL, read_journal
 from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.tune import tune
@@ -57,3 +58,26 @@ def test_boards_and_tracker_may_die_and_no_trial_is_lost(tmp_path: Path) -> None
     assert len(trials) == len({trial.key for trial in trials}) == TRIALS
     assert all(trial.ok for trial in trials), [trial.message for trial in trials]
     assert result.folder.name.startswith("predicted-cortex-a72-")
+
+
+def test_boards_that_are_timed_measure_the_default_beside_the_candidates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This machine stands for two boards, which are timed; how fast it is does not matter."""
+    monkeypatch.setattr(trials_module, "_COOLING_SECONDS", 0.0)
+    target = load_target("host")
+    with EmulatedBoards(target, 2, native=True) as boards:
+        options = TuneOptions(
+            tracker=boards.tracker, key=boards.key, trials=TRIALS, task="*conv2d*", records=tmp_path, min_gain=0.0
+        )
+        result = tune(small_model(tmp_path), target, options)
+    trials = read_journal(result.folder / JOURNAL)
+    assert len(trials) == len({trial.key for trial in trials}) == TRIALS
+    # Other load may make the default far slower than it was; nothing else may go wrong.
+    assert {trial.cause for trial in trials} <= {"", "throttled"}
+    timed = [trial for trial in trials if trial.ok]
+    assert all(len(trial.seconds) == 5 and trial.board.startswith("127.0.0.1:") for trial in timed)
+    # Two timings of the default are never the same to the last digit, so a drift is noted.
+    assert all("drift" in trial.readings for trial in timed if not trial.is_default)
+    assert result.session.waits is not None
+    assert result.folder.name.startswith("measured-")
