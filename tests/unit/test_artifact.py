@@ -10,6 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tvmbuild.artifact import checksums
+from tvmbuild.artifact import open as artifact_open
+from tvmbuild.artifact.checksums import SUMS_NAME, sums_text
 from tvmbuild.artifact.manifest import Manifest, file_entry, read_manifest
 from tvmbuild.artifact.open import open_artifact
 from tvmbuild.artifact.staging import staged, write_whole
@@ -58,6 +61,21 @@ def test_a_changed_byte_or_a_lost_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "net-rpi4.so").unlink()
     with pytest.raises(ArtifactError, match=r"net-rpi4\.so is missing"):
         open_artifact(path)
+
+
+def unreadable(path: Path) -> str:
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_artifact(tmp_path)
+    (tmp_path / SUMS_NAME).write_text(sums_text({path.name: path}))
+    monkeypatch.setattr(artifact_open, "sha256_of", unreadable)
+    monkeypatch.setattr(checksums, "sha256_of", unreadable)
+    with pytest.raises(ArtifactError, match="cannot be read: Permission denied"):
+        open_artifact(path)
+    with pytest.raises(ArtifactError, match=f"{path.name} cannot be read"):
+        checksums.check_sums(tmp_path)
 
 
 def test_files_outside_the_folder_are_refused(tmp_path: Path) -> None:

@@ -36,12 +36,18 @@ def check_sums(folder: Path) -> list[str]:
     problems = [f"{name} is missing" for name in sorted(entries.keys() - present)]
     problems += [f"{name} is not listed" for name in sorted(present - entries.keys() - {SUMS_NAME, SIGNATURE_NAME})]
     for name in sorted(entries.keys() & present):
-        path = folder / name
-        if path.is_symlink() or not path.is_file() or sha256_of(path) != entries[name]:
-            problems.append(f"{name} differs")
+        problems += _problem(folder / name, name, entries[name])
     if problems:
         raise ArtifactError(f"{folder} is not what its {SUMS_NAME} says: {'; '.join(problems)}.", _AGAIN)
     return sorted(entries)
+
+
+def _problem(path: Path, name: str, digest: str) -> list[str]:
+    try:
+        differs = path.is_symlink() or not path.is_file() or sha256_of(path) != digest
+    except OSError as error:
+        return [f"{name} cannot be read: {error.strerror}"]
+    return [f"{name} differs"] if differs else []
 
 
 def _parse(path: Path) -> dict[str, str]:

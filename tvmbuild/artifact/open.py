@@ -75,9 +75,16 @@ def open_artifact(path: Path) -> Artifact:
         file = side.parent / entry.name
         if not file.is_file():
             raise ArtifactError(f"{file} is missing; {side.name} lists it.", _AGAIN)
-        if sha256_of(file) != entry.sha256:
+        if _digest(file) != entry.sha256:
             raise ArtifactError(f"{file} is damaged: its SHA-256 is not the one in {side.name}.", _AGAIN)
     return Artifact(side.parent, manifest)
+
+
+def _digest(file: Path) -> str:
+    try:
+        return sha256_of(file)
+    except OSError as error:
+        raise ArtifactError(f"{file} cannot be read: {error.strerror}.", "Change its permissions.") from error
 
 
 _AGAIN = "Copy the artifact again, or build it again with 'tvmbuild build'."

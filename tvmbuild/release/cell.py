@@ -131,7 +131,7 @@ def _bundle_inputs(cell: Cell, built: Stored, version: str, signer: Signer | Non
         "the artifact": built.folder.name,
         "the version": version,
         "the key": signer.public_digest() if signer else "",
-        "the model's licence": sha256_of(cell.model_license) if cell.model_license else "",
+        "the model's licence": _tree_digest(cell.model_license) if cell.model_license else "",
         "SOURCE_DATE_EPOCH": str(epoch),
     }
 
