@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +89,14 @@ def test_operators_of_before_opset_7_run_too() -> None:
 def test_wrong_inputs_are_an_error(inputs: dict[str, np.ndarray]) -> None:
     with pytest.raises(ModelError, match="ONNX Runtime refuses"):
         run_reference(_affine(), inputs)
+
+
+@pytest.mark.subprocess
+def test_onnx_runtime_tells_nobody_what_runs(tmp_path: Path) -> None:
+    """It keeps an identifier and events to send in the cache folder, from 1.32 on."""
+    path = saved(model([helper.make_node("Relu", ["x"], ["y"])], {"x": (1, 3)}, ["y"]), tmp_path)
+    code = f"import tvmbuild, onnxruntime; onnxruntime.InferenceSession({str(path)!r})"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path / "home")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert [one for one in tmp_path.rglob("*") if one.is_file()] == [path]
