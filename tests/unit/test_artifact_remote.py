@@ -17,8 +17,6 @@ from fsspec.implementations.memory import MemoryFileSystem
 from tvmbuild.artifact import patience
 from tvmbuild.artifact.remote import Remote, RemoteSettings
 from tvmbuild.artifact.store import Store, Stored, files_of
-from tvmbuild.errors import OptionError
-from tvmbuild.release.remote_cache import open_remote
 from tvmbuild.release.signing import Signer, load_signer, new_keys
 
 INPUTS = {"the model": "1"}
@@ -300,45 +298,3 @@ def test_a_killed_upload_is_no_entry(machine: Any, url: str) -> None:
     files.mv(path, f"{folder}/.{name}.0")
     found = second.get(second.remote(url, None))
     assert (found.fetched, second.warnings) == (False, [])
-
-
-@pytest.mark.parametrize(
-    ("environ", "words"),
-    [
-        ({"TVMBUILD_REMOTE_CACHE": "/mnt/x"}, "no key to check"),
-        ({"TVMBUILD_REMOTE_CACHE": "/mnt/x", "TVMBUILD_CACHE_TRUSTED_KEY": "none.pub"}, "cannot be read"),
-        ({"TVMBUILD_REMOTE_CACHE": "/mnt/x", "TVMBUILD_CACHE_KEY": "none.key"}, "cannot be read"),
-        (
-            {
-                "TVMBUILD_REMOTE_CACHE": "/mnt/x",
-                "TVMBUILD_CACHE_UNSIGNED": "1",
-                "TVMBUILD_CACHE_TRUSTED_KEY": "release.pub",
-            },
-            "pointless",
-        ),
-        ({"TVMBUILD_REMOTE_CACHE": "no-such-kind://x", "TVMBUILD_CACHE_UNSIGNED": "1"}, "no known kind"),
-        ({"TVMBUILD_REMOTE_CACHE": "wandb://x", "TVMBUILD_CACHE_UNSIGNED": "1"}, "Install wandbfs"),
-        ({"TVMBUILD_REMOTE_CACHE": "/mnt/x", "TVMBUILD_CACHE_TIMEOUT": "inf"}, "cache_timeout"),
-    ],
-)
-def test_wrong_settings_are_refused(
-    in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], words: str
-) -> None:
-    new_keys(in_empty_folder)
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(OptionError, match=words):
-        open_remote({}, in_empty_folder, print)
-
-
-def test_settings_come_from_the_project_and_can_be_switched_off(tmp_path: Path, machine: Any) -> None:
-    project = tmp_path / "project"
-    new_keys(project)
-    text = '[cache]\nremote_cache = "shared"\ncache_trusted_key = ["release.pub"]\n'
-    (project / "tvmbuild.toml").write_text(text)
-    writer, reader = machine("writer"), machine("reader")
-    flags = {"cache_key": str(project / "release.key")}
-    writer.get(open_remote(flags, project, writer.warnings.append))
-    assert len(list((project / "shared").rglob("*/*"))) == 1
-    assert reader.get(open_remote({}, project, reader.warnings.append)).fetched
-    assert open_remote({"remote_cache": ""}, project, print) is None
