@@ -4,5 +4,5 @@ import os
 
 __version__ = "0.1.0"
 
-# ONNX Runtime reports to its maker from 1.32 on; it looks at this when it is imported. Set to 0 to let it.
+# ONNX Runtime collects events for its maker from 1.32 on, unless this is set before it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
