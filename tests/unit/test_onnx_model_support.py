@@ -14,19 +14,18 @@ from tvmbuild.onnx_model.prepare import prepare
 from tvmbuild.onnx_model.support import check_support, unsupported_operators
 
 
-def _lstm() -> NodeProto:
-    return helper.make_node("LSTM", ["x", "w", "r"], ["y"], name="rnn", hidden_size=2)
+def _determinant() -> NodeProto:
+    return helper.make_node("Det", ["x"], ["y"], name="det")
 
 
 def _mixed() -> ModelProto:
     nodes = [
-        _lstm(),
+        _determinant(),
         *(helper.make_node("Foo", ["x"], [f"f{index}"], domain="com.acme", name=f"foo{index}") for index in range(5)),
         helper.make_node("Add", ["x", "x"], ["a"], domain="com.acme", name="not_onnx"),
         helper.make_node("Relu", ["x"], ["r"]),
     ]
-    weights = {"w": np.ones((1, 8, 3), np.float32), "r": np.ones((1, 8, 2), np.float32)}
-    return model(nodes, {"x": [1, 1, 3]}, ["y"], weights)
+    return model(nodes, {"x": [1, 3, 3]}, ["y"])
 
 
 def test_all_are_listed_with_counts_names_and_hints() -> None:
@@ -36,7 +35,7 @@ def test_all_are_listed_with_counts_names_and_hints() -> None:
     assert "3 unsupported operators in 7 of 8 nodes" in text
     assert "com.acme.Foo (5 nodes: foo0, foo1, foo2, ...)" in text
     assert "com.acme.Add (1 node: not_onnx)" in text
-    assert "LSTM (1 node: rnn): TVM has no recurrent operators" in text
+    assert "Det (1 node: det): replace it in the exporter" in text
     assert "Relu" not in text
 
 
@@ -80,7 +79,10 @@ def test_operators_of_constants_are_passed_over(tmp_path: Path) -> None:
     assert [node.op_type for node in prepare(saved(proto, tmp_path)).proto.graph.node] == ["Add"]
 
 
-def test_lstm_is_refused_before_anything_runs(tmp_path: Path) -> None:
+def test_a_long_lstm_is_refused_and_a_short_one_unrolled(tmp_path: Path) -> None:
     weights = {"w": np.ones((1, 8, 3), np.float32), "r": np.ones((1, 8, 2), np.float32)}
-    with pytest.raises(UnsupportedOperatorError, match="LSTM"):
-        prepare(saved(model([_lstm()], {"x": ["n", 1, 3]}, ["y"], weights), tmp_path), {"x": (4, 1, 3)})
+    lstm = helper.make_node("LSTM", ["x", "w", "r"], ["y"], name="rnn", hidden_size=2)
+    path = saved(model([lstm], {"x": ["n", 1, 3]}, ["y"], weights), tmp_path)
+    assert "LSTM" not in {node.op_type for node in prepare(path, {"x": (4, 1, 3)}).proto.graph.node}
+    with pytest.raises(UnsupportedOperatorError, match=r"LSTM of 5000 steps.*it is unrolled"):
+        prepare(path, {"x": (5000, 1, 3)})

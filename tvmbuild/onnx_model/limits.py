@@ -8,6 +8,7 @@ from onnx import NodeProto
 
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.facts import Facts
+from tvmbuild.onnx_model.recurrent import recurrent_limit
 from tvmbuild.onnx_model.resize import resizes_by_ratio
 
 #: Inputs that must be known when the model is compiled, since they decide shapes.
@@ -132,10 +133,13 @@ def _batch_normalization(node: NodeProto, facts: Facts) -> str:
 _CHECKS: Mapping[str, Callable[[NodeProto, Facts], str]] = {
     "BatchNormalization": _batch_normalization,
     "DequantizeLinear": _quantize,
+    "GRU": recurrent_limit,
     "IsInf": _is_inf,
+    "LSTM": recurrent_limit,
     "Mod": _mod,
     "Pow": _pow,
     "QuantizeLinear": _quantize,
+    "RNN": recurrent_limit,
     "ReduceMax": _reduce_extreme,
     "ReduceMin": _reduce_extreme,
     "Resize": _resize,

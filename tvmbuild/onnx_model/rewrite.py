@@ -15,6 +15,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.facts import Facts
 from tvmbuild.onnx_model.padding import explicit_pads, transposed_pads
+from tvmbuild.onnx_model.recurrent import unroll
 from tvmbuild.onnx_model.replacement import Replacement, changed
 from tvmbuild.onnx_model.resize import resize
 
@@ -61,8 +62,11 @@ _REWRITES: Mapping[str, Callable[[NodeProto, Facts], Replacement | None]] = {
     "AveragePool": explicit_pads,
     "Conv": explicit_pads,
     "ConvTranspose": transposed_pads,
+    "GRU": unroll,
+    "LSTM": unroll,
     "LpPool": explicit_pads,
     "MaxPool": explicit_pads,
     "Pow": _pow,
+    "RNN": unroll,
     "Resize": resize,
 }

@@ -22,10 +22,13 @@ _MICROSOFT = frozenset(
 #: Names in the importer's table that mean something else, or nothing, in the standard operator set.
 _NOT_STANDARD = _MICROSOFT - {"Gelu"} | {"AllClassNMS", "Attention"}
 
+#: Operators that the importer does not know and that are rewritten for it.
+_REWRITTEN = frozenset({"GRU", "LSTM", "RNN"})
+_UNROLL = "it is unrolled, with one sequence length and constant weights only; shorten it, or run that part outside."
 _HINTS = {
-    "LSTM": "TVM has no recurrent operators; unroll it in the exporter, or run that part outside.",
-    "GRU": "TVM has no recurrent operators; unroll it in the exporter, or run that part outside.",
-    "RNN": "TVM has no recurrent operators; unroll it in the exporter, or run that part outside.",
+    "LSTM": _UNROLL,
+    "GRU": _UNROLL,
+    "RNN": _UNROLL,
     "Loop": "unroll it: export with fixed shapes and a fixed number of iterations.",
     "Scan": "unroll it: export with fixed shapes and a fixed number of iterations.",
     "NonZero": "its output's size depends on the data; cut the model before it and do that part outside.",
@@ -92,7 +95,7 @@ def check_support(path: Path, proto: onnx.ModelProto, facts: Facts | None = None
 def _known_operators() -> frozenset[str]:
     from tvm.relax.frontend.onnx import onnx_frontend
 
-    return frozenset(onnx_frontend._get_convert_map()) | {"If"}
+    return frozenset(onnx_frontend._get_convert_map()) | {"If"} | _REWRITTEN
 
 
 def _search(
