@@ -31,6 +31,8 @@ BASE_LIBRARIES = (
     "libtvm_ffi.so",
     "libtvm_runtime.so",
 )
+#: To the loader: the folder of the file that says so.
+ORIGIN = "$ORIGIN"
 #: Newest symbol versions of GCC's libraries that come with glibc 2.28 and later: those of GCC 8 (Debian 10).
 _GCC_LIMITS = {"GLIBCXX": (3, 4, 25), "CXXABI": (1, 3, 11), "GCC": (7, 0, 0)}
 
@@ -56,11 +58,13 @@ class ElfFacts:
         machine: as in ``uname -m``, or ELF's own name for an unknown one.
         needed: names of the libraries that it loads, in order.
         symbols: symbols that it takes from them, those with a version.
+        finds_neighbours: whether it looks for them in its own folder first.
     """
 
     machine: str
     needed: tuple[str, ...]
     symbols: tuple[VersionedSymbol, ...]
+    finds_neighbours: bool = False
 
     @property
     def glibc(self) -> str:
@@ -96,13 +100,24 @@ def read_elf(path: Path) -> ElfFacts:
         ) from error
 
 
+def neighbours(path: Path) -> tuple[Path, ...]:
+    """Return the libraries that a file needs and finds in its own folder: wherever it goes they have to go too.
+
+    Raises:
+        IncompatibleLibraryError: it is missing, unreadable or not an ELF file.
+    """
+    facts = read_elf(path)
+    beside = [path.parent / name for name in facts.needed if name not in BASE_LIBRARIES]
+    return tuple(each for each in beside if facts.finds_neighbours and each.is_file())
+
+
 def check_compatible(path: Path, target: Target, libraries: Collection[str] = BASE_LIBRARIES) -> ElfFacts:
     """Check that a target can load a shared library or program.
 
     Args:
         path: the file.
         target: what it has to load on.
-        libraries: names of the libraries that are there.
+        libraries: names of the libraries that are there, besides those that it finds in its own folder.
 
     Returns:
         What the file needs.
@@ -126,7 +141,7 @@ def check_compatible(path: Path, target: Target, libraries: Collection[str] = BA
                 "Link with zig, which links for any glibc: pip install 'tvmbuild[zig]' and --toolchain zig.",
             )
     for library in facts.needed:
-        if library not in libraries:
+        if library not in libraries and not (facts.finds_neighbours and (path.parent / library).is_file()):
             raise IncompatibleLibraryError(
                 f"{path.name} needs the library {library}, which {target.name} may not have.",
                 "Report this as a bug of tvmbuild, with the model.",
@@ -137,13 +152,15 @@ def check_compatible(path: Path, target: Target, libraries: Collection[str] = BA
 def _facts(elf: ELFFile) -> ElfFacts:
     machine = str(elf["e_machine"])
     needed: list[str] = []
+    paths: list[str] = []
     symbols: list[VersionedSymbol] = []
     for section in elf.iter_sections():
         if isinstance(section, DynamicSection):
             needed += [tag.needed for tag in section.iter_tags("DT_NEEDED")]
+            paths += [tag.runpath for tag in section.iter_tags("DT_RUNPATH")]
         elif isinstance(section, GNUVerSymSection):
             symbols += _versioned_symbols(elf, section)
-    return ElfFacts(_MACHINES.get(machine, machine), tuple(needed), tuple(symbols))
+    return ElfFacts(_MACHINES.get(machine, machine), tuple(needed), tuple(symbols), ORIGIN in paths)
 
 
 def _versioned_symbols(elf: ELFFile, table: GNUVerSymSection) -> list[VersionedSymbol]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tvmbuild.elf import ElfFacts, check_compatible
+from tvmbuild.elf import BASE_LIBRARIES, ORIGIN, ElfFacts, check_compatible
 from tvmbuild.errors import CompileError, OutputError
 from tvmbuild.old_libm import old_libm_options
 from tvmbuild.target import Target
@@ -31,6 +31,8 @@ _LINK_OPTIONS = (
     # An object that says nothing of its stack would make the loader ask for an executable one.
     "-Wl,-z,noexecstack",
 )
+#: The loader looks into the library's own folder first.
+_NEIGHBOUR_OPTIONS = ("-Wl,--enable-new-dtags", f"-Wl,-rpath,{ORIGIN}")
 #: Code reaches the tables behind it by 32-bit offsets. Weights of this size or more may not lie between them.
 _FAR_BYTES = 2**30
 #: More than the objects of any model known here take, weights aside.
@@ -84,11 +86,20 @@ def _require_room(folder: Path) -> None:
         trial.unlink(missing_ok=True)
 
 
-def link_library(objects: Sequence[Path], output: Path, target: Target, toolchain: Toolchain) -> ElfFacts:
+def link_library(
+    objects: Sequence[Path], output: Path, target: Target, toolchain: Toolchain, neighbours: Sequence[Path] = ()
+) -> ElfFacts:
     """Link object files to a shared library and check that the target can load it.
 
     The same objects give the same bytes, wherever and whenever they are linked. ``output`` is written whole or not at
     all.
+
+    Args:
+        objects: what it is made of.
+        output: the library.
+        target: what has to load it.
+        toolchain: of the target.
+        neighbours: libraries that it refers to; they have to lie in its folder.
 
     Returns:
         What the library needs.
@@ -101,13 +112,35 @@ def link_library(objects: Sequence[Path], output: Path, target: Target, toolchai
     with tempfile.TemporaryDirectory(prefix="tvmbuild-link-") as folder:
         linked = Path(folder) / output.name
         options = [*_LINK_OPTIONS, *old_libm_options(target, toolchain), *_far_options(objects, Path(folder))]
-        command = [*toolchain.linker, *options, "-o", str(linked), *map(str, objects), "-lm"]
-        run_compiler(command, f"the library {output.name}")
-        facts = check_compatible(linked, target)
-        with _written_aside(output) as aside:
-            shutil.copyfile(linked, aside)
-            aside.chmod(0o755)
+        options += _NEIGHBOUR_OPTIONS if neighbours else ()
+        # The code comes first, as TVM has it; whoever lists the objects, the library is the same.
+        ordered = sorted(objects, key=lambda path: (path.name != "lib0.o", path.name))
+        inputs = map(str, [*ordered, *neighbours])
+        run_compiler([*toolchain.linker, *options, "-o", str(linked), *inputs, "-lm"], f"the library {output.name}")
+        facts = check_compatible(linked, target, (*BASE_LIBRARIES, *(path.name for path in neighbours)))
+        _place(linked, output)
     return facts
+
+
+def link_data(data: Path, output: Path, target: Target, toolchain: Toolchain) -> None:
+    """Link an object of nothing but data to a shared library that others find by its file's name.
+
+    Raises:
+        As ``link_library``.
+    """
+    with tempfile.TemporaryDirectory(prefix="tvmbuild-link-") as folder:
+        linked = Path(folder) / output.name
+        # Nothing starts or ends with it; the loader knows it by its name.
+        options = [*_LINK_OPTIONS, "-nostdlib", f"-Wl,-soname,{output.name}"]
+        run_compiler([*toolchain.linker, *options, "-o", str(linked), str(data)], f"the library {output.name}")
+        check_compatible(linked, target)
+        _place(linked, output)
+
+
+def _place(linked: Path, output: Path) -> None:
+    with _written_aside(output) as aside:
+        shutil.copyfile(linked, aside)
+        aside.chmod(0o755)
 
 
 def _far_options(objects: Sequence[Path], folder: Path) -> list[str]:

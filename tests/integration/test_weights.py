@@ -18,9 +18,9 @@ from tvmbuild.graph.pipeline import lower, optimize
 from tvmbuild.graph.weights import take_out_weights
 from tvmbuild.target import load_target
 from tvmbuild.toolchain import find_toolchain
-from tvmbuild.weight_object import SECTION, compile_weights
+from tvmbuild.weight_object import SECTION, compile_weights, stored_weights
 
-#: More than a page, so that they leave the bytecode; equal numbers in another shape are another weight.
+#: More than a page, so that they leave the bytecode.
 WEIGHTS = np.arange(3 * 700, dtype=np.float32).reshape(3, 700)
 #: What the model below makes of ones.
 EXPECTED = (1 + WEIGHTS) @ np.ones((700, 700), np.float32) + WEIGHTS
@@ -71,3 +71,17 @@ def test_the_object_tells_nothing_of_where_it_was_made(tmp_path: Path) -> None:
         made.append(compile_weights([WEIGHTS], folder, toolchain)[0].read_bytes())
     assert made[0] == made[1]
     assert str(tmp_path).encode() not in made[0]
+
+
+def test_equal_bytes_are_stored_once_and_found_again(tmp_path: Path) -> None:
+    toolchain = find_toolchain(load_target("rpi4"))
+    ones = np.ones(1500, np.int8)
+    weights = compile_weights([WEIGHTS, ones, WEIGHTS.reshape(700, 3), WEIGHTS.view(np.int32)], tmp_path, toolchain)[0]
+    found = stored_weights(weights)
+    content = weights.read_bytes()
+    given = [content[weight.offset : weight.offset + weight.bytes] for weight in found]
+    assert given == [WEIGHTS.tobytes(), ones.tobytes()]
+    for length in (0, 63, 64, len(content) // 2, len(content) - 100):
+        weights.write_bytes(content[:length])
+        with pytest.raises(ValueError, match="weights"):
+            stored_weights(weights)

@@ -30,15 +30,19 @@ def with_library(artifact: Artifact, target: Target) -> Artifact:
     stem = artifact.stem or artifact.manifest.name
 
     def make(folder: Path) -> None:
-        objects = _extract_objects(artifact.archive, folder)
+        objects = extract_objects(artifact.archive, folder)
         link_library(objects, folder / f"{stem}.so", target, toolchain)
 
     key = f"{sha256_of(artifact.archive)[:16]}-{toolchain.name}"
     return replace(artifact, folder=cached_folder(f"linked-{key}", make), stem=stem)
 
 
-def _extract_objects(archive: Path, folder: Path) -> list[Path]:
-    """Copy the objects out; a member that is no plain file with a plain name is refused."""
+def extract_objects(archive: Path, folder: Path) -> list[Path]:
+    """Copy the objects of a .tar into a folder, and return them.
+
+    Raises:
+        ArtifactError: the .tar is damaged, or has a member that is no plain file with a plain name.
+    """
     paths = []
     try:
         with tarfile.open(archive, "r:") as members:
@@ -51,5 +55,4 @@ def _extract_objects(archive: Path, folder: Path) -> list[Path]:
                     shutil.copyfileobj(content, output)
     except (tarfile.TarError, EOFError, FileExistsError) as error:
         raise ArtifactError(f"{archive} cannot be read: {error}.", "Copy it again, or build it again.") from error
-    # TVM's own order; the object of weights comes second.
-    return sorted(paths, key=lambda path: (path.name != "lib0.o", path.name))
+    return paths

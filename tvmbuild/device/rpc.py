@@ -11,7 +11,7 @@ import numpy as np
 from tvmbuild.device.boards import Board, BoardQueue
 from tvmbuild.device.protocol import DEFAULT_TIMEOUT, Device, DeviceInfo, RunResult
 from tvmbuild.device.tracker import parse_address
-from tvmbuild.elf import check_compatible
+from tvmbuild.elf import check_compatible, neighbours
 from tvmbuild.errors import InputDataError, MeasureError, OptionError
 from tvmbuild.target import Target
 
@@ -47,6 +47,8 @@ class RpcDevice:
         """Run a model; see ``Device.run``. Its peak memory is 0 when the board's server does not tell it."""
         check_compatible(library, self._queue.target)
         with self._queue.lease(timeout) as session:
+            for neighbour in neighbours(library):
+                session.send(neighbour, neighbour.name)
             model = session.load(library, threads)
             try:
                 outputs = model.fetch(model.run(inputs, 1 + warmup))

@@ -13,14 +13,16 @@ from pathlib import Path
 from tvmbuild import progress
 from tvmbuild.artifact.archive import write_archive
 from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, sums_text
+from tvmbuild.artifact.manifest import file_entry
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.artifact.staging import staged
 from tvmbuild.device import open_device
 from tvmbuild.device.check_build import CHECK_NAME, check_program
 from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
-from tvmbuild.elf import read_elf, version_key
+from tvmbuild.elf import neighbours, read_elf, version_key
 from tvmbuild.errors import OptionError
-from tvmbuild.release.golden import write_golden
+from tvmbuild.release.golden import check_golden, write_golden
+from tvmbuild.release.shared_weights import link_together
 from tvmbuild.release.signing import Signer
 from tvmbuild.release.templates import check_name, fill
 from tvmbuild.runtime_libs import pinned_versions, runtime_libraries
@@ -70,6 +72,7 @@ def write_bundle(artifacts: Sequence[Artifact], options: BundleOptions, signer: 
         OptionError: the name or version cannot be a file's name, or the artifacts are not one model.
         ToolchainError, FetchError, CompileError: the board's programs cannot be made.
         DeviceError: the model does not run on the golden inputs.
+        VerificationError: one board's library gives other outputs than another's.
         OutputError: the archive cannot be written.
     """
     name = options.name or _default_name(artifacts)
@@ -130,20 +133,30 @@ def _collected(artifacts: Sequence[Artifact], name: str, options: BundleOptions)
         for template in _TEMPLATES:
             text = fill(template, name, manifests, options.version, licence)
             (folder / template).write_text(text, encoding="utf-8")
-        for artifact in artifacts:
-            _copy_library(artifact, folder)
+        packed = _put_libraries(artifacts, targets, folder)
         (folder / "golden").mkdir()
-        tolerances = write_golden(artifacts[0], open_device("auto", targets[0]), folder / "golden", options.seed)
-        (folder / "bundle.conf").write_text(_conf(name, artifacts, targets, folder, tolerances), encoding="utf-8")
+        tolerances = write_golden(packed[0], open_device("auto", targets[0]), folder / "golden", options.seed)
+        for each, target in zip(packed[1:], targets[1:], strict=True):
+            check_golden(each, open_device("auto", target), folder / "golden", tolerances)
+        (folder / "bundle.conf").write_text(_conf(name, packed, targets, folder, tolerances), encoding="utf-8")
         yield folder
 
 
-def _copy_library(artifact: Artifact, folder: Path) -> None:
-    name = f"{artifact.manifest.name}.so"
-    shutil.copyfile(artifact.library, folder / name)
-    own = tuple(entry for entry in artifact.manifest.files if entry.name == name)
-    text = dataclasses.replace(artifact.manifest, files=own).to_json()
-    (folder / f"{artifact.manifest.name}.json").write_text(text, encoding="utf-8")
+def _put_libraries(artifacts: Sequence[Artifact], targets: Sequence[Target], folder: Path) -> list[Artifact]:
+    """Bring libraries and manifests into the bundle; return them as they are there."""
+    for artifact in artifacts:
+        shutil.copyfile(artifact.library, folder / f"{artifact.manifest.name}.so")
+    # A library that came without its .tar cannot be linked anew.
+    linkable = [pair for pair in zip(artifacts, targets, strict=True) if pair[0].archive.is_file()]
+    if len(linkable) > 1:
+        link_together(linkable, folder)
+    packed = []
+    for artifact in artifacts:
+        library = folder / f"{artifact.manifest.name}.so"
+        files = tuple(map(file_entry, (library, *neighbours(library))))
+        packed.append(Artifact(folder, dataclasses.replace(artifact.manifest, files=files)))
+        (folder / f"{artifact.manifest.name}.json").write_text(packed[-1].manifest.to_json(), encoding="utf-8")
+    return packed
 
 
 def _copy_programs(target: Target, folder: Path) -> None:
