@@ -7,17 +7,20 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from test_bundle import run as selftest
 
 from tvmbuild import errors, pipeline
 from tvmbuild.artifact.checksums import check_sums
 from tvmbuild.cache import cache_root
 from tvmbuild.commands.app import run
 from tvmbuild.release.signing import new_keys
+from tvmbuild.target import load_target
 
 TOP = Path(__file__).parents[2]
 EXAMPLE = TOP / "examples" / "user-project"
@@ -187,7 +190,10 @@ def test_a_second_machine_builds_nothing(
     capsys.readouterr()
     assert run(["release", "-o", "second", "--explain"]) == 0
     printed = capsys.readouterr()
-    assert "net-rpi4: from the remote cache\nnet-rpi5: from the remote cache" in printed.out
+    assert (
+        "net-rpi4: from the remote cache\nnet-rpi5: from the remote cache\nnet-rpi4-0.1.0.tar.gz: from the remote cache"
+        in printed.out
+    )
     assert "2 artifacts, 0 of them built now, 2 from the remote cache" in printed.err
     names = check_sums(project / "first" / "0.1.0")
     assert check_sums(project / "second" / "0.1.0") == names
@@ -195,7 +201,38 @@ def test_a_second_machine_builds_nothing(
         assert (project / "first" / "0.1.0" / name).read_bytes() == (project / "second" / "0.1.0" / name).read_bytes()
 
 
+def with_large_weights(project: Path) -> None:
+    """Make the model one whose boards have weights to share."""
+    source = (project / "model.py").read_text()
+    subprocess.run([sys.executable, "-c", source.replace("8", "64")], cwd=project, check=True)
+
+
+def test_one_bundle_for_several_boards(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with_large_weights(project)
+    command = ["release", "--targets", "rpi3,rpi4,rpi5", "--explain"]
+    assert run(command) == 0
+    said = capsys.readouterr().out
+    assert "net-rpi3: built, since" in said
+    assert "net-0.1.0.tar.gz: built, since it was never built here" in said
+    folder = project / "dist" / "0.1.0"
+    published = check_sums(folder)
+    assert [name for name in published if name.endswith(".gz")] == ["net-0.1.0.tar.gz"]
+    assert {f"net-{board}.so" for board in ("rpi3", "rpi4", "rpi5")} <= set(published)
+    assert "net-0.1.0.tar.gz | rpi3, rpi4, rpi5 |" in (folder / "release-notes.md").read_text()
+    listed = json.loads((folder / "sbom.cdx.json").read_text())["components"]
+    assert "net-0.1.0.tar.gz" in [component["name"] for component in listed]
+    with tarfile.open(folder / "net-0.1.0.tar.gz") as archive:
+        archive.extractall(project, filter="data")
+    bundle = project / "net-0.1.0"
+    assert list(bundle.glob("weights-*.so"))
+    for board in ("rpi3", "rpi4", "rpi5"):
+        code, text = selftest(bundle, "--selftest", cpu=load_target(board).qemu_cpu)
+        assert (code, f"; library net-{board}\n" in text) == (0, True), text
+    assert run(command) == 0
+    assert capsys.readouterr().out.count("from the cache") == 4
+
+
 def test_a_release_is_reproducible(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    only_rpi4(project)
-    assert run(["release", "--check-reproducible"]) == 0
+    with_large_weights(project)
+    assert run(["release", "--check-reproducible", "--targets", "rpi4,rpi5"]) == 0
     assert "files are the same, built twice in different conditions" in capsys.readouterr().out

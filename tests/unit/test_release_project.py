@@ -50,6 +50,26 @@ def test_a_plan_is_models_by_targets_by_precisions(tmp_path: Path) -> None:
     assert [cell.options.fp16 for cell in plan.cells] == [False, False, False, True]
 
 
+def test_bundles_are_one_a_board_or_one_for_all_boards_of_a_model(tmp_path: Path) -> None:
+    def bundles(text: str, targets: tuple[str, ...] = ()) -> dict[str, list[str]]:
+        (tmp_path / "tvmbuild.toml").write_text(text)
+        plan = read_plan(tmp_path, targets=targets)
+        assert [cell for bundle in plan.bundles for cell in bundle.cells] == list(plan.cells)
+        return {bundle.name: [cell.options.name for cell in bundle.cells] for bundle in plan.bundles}
+
+    boards = '[release]\ntargets = ["rpi4", "rpi5"]\n'
+    assert bundles(boards + MODEL) == {"net-rpi4": ["net-rpi4"], "net-rpi5": ["net-rpi5"]}
+    assert bundles(boards + 'bundles = "combined"\n' + MODEL) == {"net": ["net-rpi4", "net-rpi5"]}
+    half = 'name = "half"\ntargets = ["rpi5"]\nprecision = ["fp32", "fp16"]\nbundles = "combined"\n'
+    assert bundles(boards + MODEL + MODEL + half) == {
+        "net-rpi4": ["net-rpi4"],
+        "net-rpi5": ["net-rpi5"],
+        "half": ["half-rpi5"],
+        "half-fp16": ["half-rpi5-fp16"],
+    }
+    assert bundles(boards + MODEL + 'targets = ["rpi5"]\n', ("rpi3", "rpi4")) == {"net": ["net-rpi3", "net-rpi4"]}
+
+
 @pytest.mark.parametrize(
     ("text", "error", "words"),
     [
@@ -73,6 +93,12 @@ def test_a_plan_is_models_by_targets_by_precisions(tmp_path: Path) -> None:
         ("[release]\n" + MODEL + "license = 'none'\n", OptionError, "licence .*none"),
         ("[release]\n" + MODEL + f"name = '{'x' * 70}'\n", OptionError, "longer than"),
         (f"[release]\nversion = '{'1' * 80}'\n" + MODEL, OptionError, "longer than"),
+        ("[release]\nbundles = 'combine'\n" + MODEL, OptionError, "no bundles 'combine'"),
+        (
+            "[release]\ntargets = ['rpi4']\n" + MODEL + MODEL + "name = 'net-rpi4'\nbundles = 'combined'\n",
+            OptionError,
+            "Two bundles of the release are called net-rpi4",
+        ),
     ],
 )
 def test_a_wrong_plan_is_refused(tmp_path: Path, text: str, error: type[Exception], words: str) -> None:
@@ -237,15 +263,16 @@ def test_notes_compare_with_the_last_release() -> None:
         "library_bytes": 1_100_000,
         "library_bytes_before": 1_000_000,
         "same_library": False,
-        "bundle_bytes": 7e6,
         "kernels": 4,
         "fused_kernels": 2,
         "int8_share": 0.5,
         "largest_difference": 8e-7,
     }
-    text = notes({"version": "2", "last_version": "1", "cells": [one]})
+    bundle = {"file": "net-2.tar.gz", "targets": ["rpi3", "rpi4"], "bytes": 7e6}
+    text = notes({"version": "2", "last_version": "1", "cells": [one], "bundles": [bundle]})
     assert "Compared with 1." in text
-    assert "| net-rpi4 | Pi | 1.10 MB (+10.0%) | 7.00 MB | 4 | 2 | 50% | 8e-07 |" in text
+    assert "| net-rpi4 | Pi | 1.10 MB (+10.0%) | 4 | 2 | 50% | 8e-07 |" in text
+    assert "| net-2.tar.gz | rpi3, rpi4 | 7.00 MB |" in text
 
 
 def test_a_report_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
 def release(
     project: Annotated[Path, typer.Option(help="Folder with the tvmbuild.toml. [.]")] = Path(),
     version: Annotated[str | None, typer.Option("--version", help="Version. [that in tvmbuild.toml, or 0]")] = None,
+    targets: Annotated[
+        str, typer.Option("--targets", help="Boards, A,B,C; and one bundle a model for all of them. [tvmbuild.toml's]")
+    ] = "",
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of releases. [dist]")] = Path("dist"),
     key: Annotated[
         Path | None, typer.Option(envvar="TVMBUILD_KEY", help="Private key to sign with ('tvmbuild keys new').")
@@ -48,6 +51,7 @@ def release(
     Examples:
       tvmbuild release
       tvmbuild release --version 1.2.0 --key release.key --against dist/1.1.0/release.json
+      tvmbuild release --targets rpi3,rpi4,rpi5
       tvmbuild release --remote-cache s3://bucket/tvmbuild --cache-trusted-key cache.pub
       tvmbuild release --remote-cache /mnt/build-cache --cache-unsigned
       tvmbuild release --check-reproducible
@@ -60,9 +64,9 @@ def release(
     from tvmbuild.release.signing import load_signer
 
     console = Console(as_json, verbose, quiet)
-    plan = read_plan(project, version)
+    plan = read_plan(project, version, _names(targets))
     if check_reproducible:
-        _check_reproducible(console, project, plan.version)
+        _check_reproducible(console, project, plan.version, targets)
         return
     signer = load_signer(key) if key else None
     last = read_report(against) if against else None
@@ -77,26 +81,31 @@ def release(
         released = run_release(plan, output, signer=signer, epoch=source_date_epoch(), last=last, remote=remote)
     console.result({**released.report, "folder": released.folder})
     if explain:
-        for one in released.made:
-            origin = "from the remote cache" if one.fetched else "from the cache"
-            console.text(f"{one.manifest.name}: {f'built, since {one.why}' if one.why else origin}")
-    rows = [
-        (
-            cell["name"],
-            size_text(cell["library_bytes"]),
-            size_text(cell["bundle_bytes"]),
-            f"{cell['largest_difference']:.0e}",
-        )
-        for cell in released.report["cells"]
-    ]
-    console.table(("artifact", "library", "bundle", "difference"), rows)
+        entries = [(one.manifest.name, one.entry) for one in released.made]
+        for name, entry in [*entries, *((one.archive.name, one.entry) for one in released.packed)]:
+            origin = "from the remote cache" if entry.fetched else "from the cache"
+            console.text(f"{name}: {f'built, since {entry.why}' if entry.why else origin}")
+    cells, bundles = released.report["cells"], released.report["bundles"]
+    rows = [(cell["name"], size_text(cell["library_bytes"]), f"{cell['largest_difference']:.0e}") for cell in cells]
+    console.table(("artifact", "library", "difference"), rows)
+    packed = [(bundle["file"], ", ".join(bundle["targets"]), size_text(bundle["bytes"])) for bundle in bundles]
+    console.table(("bundle", "boards", "size"), packed)
     console.text(f"wrote {released.folder}{' (signed)' if signer else ''}")
 
 
-def _check_reproducible(console: Console, project: Path, version: str) -> None:
+def _names(targets: str) -> list[str]:
+    names = [name.strip() for name in targets.split(",")] if targets else []
+    if "" in names:
+        from tvmbuild.errors import OptionError
+
+        raise OptionError(f"--targets '{targets}' names a board that is empty.", "Write them as rpi3,rpi4,rpi5.")
+    return names
+
+
+def _check_reproducible(console: Console, project: Path, version: str, targets: str) -> None:
     from tvmbuild.release.reproducible import check_reproducible
 
     with console.stages():
-        names = check_reproducible(project, version)
+        names = check_reproducible(project, version, targets)
     console.result({"reproducible": True, "files": names})
     console.text(f"all {len(names)} files are the same, built twice in different conditions")

@@ -1,11 +1,10 @@
-"""One cell of a release: build it, verify it, bundle it; or take it from the cache."""
+"""One cell of a release: build it and verify it, or take it from the cache."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from tvmbuild.errors import InputDataError, TargetError
 from tvmbuild.onnx_model.open import open_model
 from tvmbuild.options import QuantizeOptions, VerifyOptions
 from tvmbuild.release.plan import Cell
-from tvmbuild.release.signing import Signer
 from tvmbuild.samples import load_samples
 from tvmbuild.toolchain import find_toolchain
 from tvmbuild.versions import package_versions
@@ -36,25 +34,23 @@ class Made:
 
     Attributes:
         cell: what was asked for.
-        files: the library, its manifest and the bundle.
+        entry: where it lies in the cache.
+        files: the library, its .tar, its manifest and, for int8, the quantized model.
         manifest: of the library.
         verification: what ``verify`` reported, as JSON has it.
         prediction: what ``bench --predict`` reports in sum; None if that was not asked for or the core has no model.
-        why: why it was built now, or "" when it came from the cache.
-        fetched: whether any of it came from the remote cache now.
     """
 
     cell: Cell
+    entry: Stored
     files: tuple[Path, ...]
     manifest: Manifest
     verification: dict[str, Any]
     prediction: dict[str, Any] | None
-    why: str
-    fetched: bool
 
 
-def make_cell(cell: Cell, store: Store, version: str, signer: Signer | None, epoch: int) -> Made:
-    """Build, verify and bundle one cell, or take what the cache has of it.
+def make_cell(cell: Cell, store: Store) -> Made:
+    """Build and verify one cell, or take what the cache has of it.
 
     Raises:
         VerificationError: the artifact differs from ONNX Runtime.
@@ -62,17 +58,12 @@ def make_cell(cell: Cell, store: Store, version: str, signer: Signer | None, epo
     """
     name = cell.options.name
     built = store.get(name, build_inputs(cell), lambda folder: _build(cell, folder))
-    inputs = _bundle_inputs(cell, built, version, signer, epoch)
-    bundle = store.get(f"{name}.bundle", inputs, lambda folder: _bundle(cell, built, folder, version, signer, epoch))
-    artifact = [path for path in files_of(built) if path.name not in (_VERIFICATION, _PREDICTION)]
+    files = tuple(path for path in files_of(built) if path.name not in (_VERIFICATION, _PREDICTION))
     verification = json.loads((built.folder / _VERIFICATION).read_text(encoding="utf-8"))
     predicted = built.folder / _PREDICTION
     prediction = json.loads(predicted.read_text(encoding="utf-8")) if predicted.exists() else None
     manifest = read_manifest(built.folder / f"{name}.json")
-    files = (*artifact, *files_of(bundle))
-    return Made(
-        cell, files, manifest, verification, prediction, built.why or bundle.why, built.fetched or bundle.fetched
-    )
+    return Made(cell, built, files, manifest, verification, prediction)
 
 
 def build_inputs(cell: Cell) -> dict[str, str]:
@@ -95,7 +86,7 @@ def build_inputs(cell: Cell) -> dict[str, str]:
     # Folders of samples and of tuning records.
     for key, value in options.items():
         if isinstance(value, Path) and value.exists():
-            inputs[f"the files of {key}"] = _tree_digest(value)
+            inputs[f"the files of {key}"] = tree_digest(value)
     return inputs
 
 
@@ -110,10 +101,15 @@ def _quantization_inputs(options: QuantizeOptions) -> tuple[dict[str, Any], dict
 
 def sources_digest() -> str:
     """Return a digest of tvmbuild's own code: a change there may change what is built."""
-    return _tree_digest(Path(__file__).resolve().parent.parent)
+    return tree_digest(Path(__file__).resolve().parent.parent)
 
 
-def _tree_digest(top: Path) -> str:
+def tree_digest(top: Path) -> str:
+    """Return a digest of a file, or of all files of a folder and their places.
+
+    Raises:
+        InputDataError: one cannot be read.
+    """
     files = [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.is_file())
     digest = hashlib.sha256()
     for path in files:
@@ -124,16 +120,6 @@ def _tree_digest(top: Path) -> str:
         except OSError as error:
             raise InputDataError(f"{path} cannot be read: {error.strerror}.", "Change its permissions.") from error
     return digest.hexdigest()
-
-
-def _bundle_inputs(cell: Cell, built: Stored, version: str, signer: Signer | None, epoch: int) -> Mapping[str, str]:
-    return {
-        "the artifact": built.folder.name,
-        "the version": version,
-        "the key": signer.public_digest() if signer else "",
-        "the model's licence": _tree_digest(cell.model_license) if cell.model_license else "",
-        "SOURCE_DATE_EPOCH": str(epoch),
-    }
 
 
 def _build(cell: Cell, folder: Path) -> None:
@@ -170,15 +156,6 @@ def _predict(artifact: Artifact, cell: Cell, folder: Path) -> None:
         return
     kept = {"core": found.core, "cycles": found.estimated_cycles, "milliseconds": found.milliseconds}
     (folder / _PREDICTION).write_text(json.dumps(kept), encoding="utf-8")
-
-
-def _bundle(cell: Cell, built: Stored, folder: Path, version: str, signer: Signer | None, epoch: int) -> None:
-    from tvmbuild.artifact.open import open_artifact
-    from tvmbuild.release.bundle import BundleOptions, write_bundle
-
-    artifact = open_artifact(built.folder / f"{cell.options.name}.so")
-    options = BundleOptions(version=version, output=folder, model_license=cell.model_license, epoch=epoch)
-    write_bundle([artifact], options, signer)
 
 
 def _plain(value: Any) -> Any:

@@ -7,33 +7,40 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.errors import ArtifactError
 from tvmbuild.release.cell import Made
+from tvmbuild.release.packed import Packed
 
 NOTES_NAME = "release-notes.md"
 REPORT_NAME = "release.json"
 FORMAT = "tvmbuild-release"
 
 
-def report(version: str, made: Sequence[Made], last: dict[str, Any] | None = None) -> dict[str, Any]:
+def report(version: str, packed: Sequence[Packed], last: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return what ``release.json`` holds.
 
     Args:
         version: the release's.
-        made: its cells.
+        packed: its bundles, with their cells.
         last: the last release's report, to compare sizes and predicted times with; None if there is none.
     """
     before = {cell["name"]: cell for cell in (last or {}).get("cells", ())}
     cells = []
-    for one in made:
-        cell = _cell(one)
+    for cell in (_cell(one, bundle) for bundle in packed for one in bundle.made):
         old = before.get(cell["name"])
         if old:
             cell["library_bytes_before"] = old.get("library_bytes")
             cell["predicted_ms_before"] = old.get("predicted_ms")
             cell["same_library"] = old.get("library_sha256") == cell["library_sha256"]
         cells.append(cell)
-    return {"format": FORMAT, "version": version, "last_version": (last or {}).get("version"), "cells": cells}
+    return {
+        "format": FORMAT,
+        "version": version,
+        "last_version": (last or {}).get("version"),
+        "cells": cells,
+        "bundles": [_bundle(bundle) for bundle in packed],
+    }
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -71,15 +78,18 @@ def notes(content: dict[str, Any]) -> str:
     if content["last_version"]:
         lines += [f"Compared with {content['last_version']}.", ""]
     lines += [
-        "| artifact | board | library | bundle | kernels | fused | int8 | largest difference | predicted |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| artifact | board | library | kernels | fused | int8 | largest difference | predicted |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for cell in content["cells"]:
         lines.append(
             f"| {cell['name']} | {cell['board']} | {_size(cell['library_bytes'])}{_change(cell)} | "
-            f"{_size(cell['bundle_bytes'])} | {cell['kernels']} | {cell['fused_kernels']} | {cell['int8_share']:.0%} | "
+            f"{cell['kernels']} | {cell['fused_kernels']} | {cell['int8_share']:.0%} | "
             f"{cell['largest_difference']:.0e} | {_predicted(cell)} |"
         )
+    lines += ["", "| bundle | boards | size |", "| --- | --- | ---: |"]
+    for bundle in content["bundles"]:
+        lines.append(f"| {bundle['file']} | {', '.join(bundle['targets'])} | {_size(bundle['bytes'])} |")
     lines += [
         "",
         "Fused: kernels with more than one operator. int8: share of the multiply-accumulates. Largest difference: from "
@@ -92,10 +102,19 @@ def notes(content: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _cell(one: Made) -> dict[str, Any]:
+def _bundle(packed: Packed) -> dict[str, Any]:
+    return {
+        "file": packed.archive.name,
+        "targets": [one.cell.target.name for one in packed.made],
+        "artifacts": [one.manifest.name for one in packed.made],
+        "bytes": packed.archive.stat().st_size,
+        "sha256": sha256_of(packed.archive),
+    }
+
+
+def _cell(one: Made, packed: Packed) -> dict[str, Any]:
     manifest, kernels = one.manifest, one.manifest.fusion.get("kernels", [])
     library = next(entry for entry in manifest.files if entry.name.endswith(".so"))
-    bundle = next(path for path in one.files if path.name.endswith(".tar.gz"))
     worst = max((float(output["relative"]) for output in one.verification["outputs"]), default=0.0)
     return {
         "name": manifest.name,
@@ -106,8 +125,7 @@ def _cell(one: Made) -> dict[str, Any]:
         "precision": one.cell.precision,
         "library_bytes": library.bytes,
         "library_sha256": library.sha256,
-        "bundle": bundle.name,
-        "bundle_bytes": bundle.stat().st_size,
+        "bundle": packed.archive.name,
         "kernels": sum(int(kernel["calls"]) for kernel in kernels),
         "fused_kernels": sum(int(kernel["calls"]) for kernel in kernels if len(kernel["ops"]) > 1),
         "int8_share": float(manifest.fusion.get("int8", {}).get("share", 0.0)),

@@ -1,10 +1,10 @@
-"""What to release: the ``[release]`` table of the project file as a list of cells (model, target, precision)."""
+"""What to release: the ``[release]`` table of the project file as cells (model, target, precision) and bundles."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from tvmbuild.suggest import did_you_mean
 from tvmbuild.target import Target, load_target
 
 PRECISIONS = ("fp32", "fp16", "int8")
+#: A bundle for each board, or one for all of a model's boards.
+PER_TARGET, COMBINED = "per-target", "combined"
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,36 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A whole release: its version and its cells, in the order of the project file."""
+class PlannedBundle:
+    """One bundle of a release.
 
-    version: str
+    Attributes:
+        name: of the bundle, without the version.
+        cells: the artifacts in it: one model in one precision, for one board or several.
+    """
+
+    name: str
     cells: tuple[Cell, ...]
 
 
-_RELEASE = {"version": str, "targets": list, "precision": list, "models": list, "toolchain": str, "predict": bool}
+@dataclass(frozen=True)
+class Plan:
+    """A whole release: its version, its cells and its bundles, in the order of the project file."""
+
+    version: str
+    cells: tuple[Cell, ...]
+    bundles: tuple[PlannedBundle, ...]
+
+
+_RELEASE = {
+    "version": str,
+    "targets": list,
+    "precision": list,
+    "bundles": str,
+    "models": list,
+    "toolchain": str,
+    "predict": bool,
+}
 _MODEL = {
     "path": str,
     "name": str,
@@ -60,6 +84,7 @@ _MODEL = {
     "value": list,
     "targets": list,
     "precision": list,
+    "bundles": str,
     "license": str,
     "tolerance": float,
     "calibrate": str,
@@ -69,12 +94,13 @@ _MODEL = {
 _NAMES = ("targets", "precision")
 
 
-def read_plan(folder: Path, version: str | None = None) -> Plan:
+def read_plan(folder: Path, version: str | None = None, targets: Sequence[str] = ()) -> Plan:
     """Read the project file of a folder.
 
     Args:
         folder: paths in the file are relative to it.
         version: replaces the file's.
+        targets: replace the file's, and each model goes into one bundle for all of them; empty to leave both.
 
     Raises:
         OptionError: there is no [release] table, it has an unknown key or a value of the wrong type, a name cannot be a
@@ -92,20 +118,53 @@ def read_plan(folder: Path, version: str | None = None) -> Plan:
     models = table.get("models", [])
     if not models:
         raise OptionError("[release] lists no models.", "Add a [[release.models]] table with its path.")
-    cells = tuple(cell for model in models for cell in _cells(folder, table, model))
-    names = [cell.options.name for cell in cells]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise OptionError(f"Two cells of the release are called {twice[0]}.", "Give the models different names.")
-    return Plan(version, cells)
+    for model in models:
+        _check(model, _MODEL, "[[release.models]]")
+    if targets:
+        own = {"targets": list(targets), "bundles": COMBINED}
+        table, models = {**table, **own}, [{**model, **own} for model in models]
+    bundles = tuple(bundle for model in models for bundle in _bundles(folder, table, model))
+    cells = tuple(cell for bundle in bundles for cell in bundle.cells)
+    _check_distinct("cells", (cell.options.name for cell in cells))
+    _check_distinct("bundles", (bundle.name for bundle in bundles))
+    return Plan(version, cells, bundles)
 
 
-def _cells(folder: Path, table: Mapping[str, Any], model: Any) -> list[Cell]:
-    _check(model, _MODEL, "[[release.models]]")
+def _check_distinct(what: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise OptionError(f"Two {what} of the release are called {name}.", "Give the models different names.")
+        seen.add(name)
+
+
+def _bundles(folder: Path, table: Mapping[str, Any], model: Mapping[str, Any]) -> list[PlannedBundle]:
+    cells = _cells(folder, table, model)
+    how = model.get("bundles", table.get("bundles", PER_TARGET))
+    if how not in (PER_TARGET, COMBINED):
+        raise OptionError(f"There are no bundles '{how}'.", did_you_mean(how, (PER_TARGET, COMBINED)))
+    if how == PER_TARGET:
+        return [PlannedBundle(cell.options.name, (cell,)) for cell in cells]
+    stem = _stem(folder, model)
+    together: dict[str, list[Cell]] = {}
+    for cell in cells:
+        together.setdefault(stem + _ending(cell.precision), []).append(cell)
+    return [PlannedBundle(name, tuple(members)) for name, members in together.items()]
+
+
+def _stem(folder: Path, model: Mapping[str, Any]) -> str:
+    return str(model.get("name", (folder / model["path"]).stem))
+
+
+def _ending(precision: str) -> str:
+    return "" if precision == "fp32" else f"-{precision}"
+
+
+def _cells(folder: Path, table: Mapping[str, Any], model: Mapping[str, Any]) -> list[Cell]:
     if "path" not in model:
         raise OptionError("A [[release.models]] has no path.", 'Add path = "model.onnx".')
     path = folder / model["path"]
-    stem = model.get("name", path.stem)
+    stem = _stem(folder, model)
     check_name(stem, "model name")
     license_file = _license(folder, model)
     tolerance = float(model.get("tolerance", 0.0))
@@ -119,7 +178,7 @@ def _cells(folder: Path, table: Mapping[str, Any], model: Any) -> list[Cell]:
                 target=target,
                 shape=tuple(map(str, model.get("shape", ()))),
                 value=tuple(map(str, model.get("value", ()))),
-                name=f"{stem}-{board.name}" + ("" if precision == "fp32" else f"-{precision}"),
+                name=f"{stem}-{board.name}{_ending(precision)}",
                 toolchain=table.get("toolchain", ""),
                 records=folder / "tuning_logs",
             )

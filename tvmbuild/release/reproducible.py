@@ -47,7 +47,7 @@ _CONDITIONS = (
 )
 
 
-def check_reproducible(project: Path, version: str) -> list[str]:
+def check_reproducible(project: Path, version: str, targets: str = "") -> list[str]:
     """Release a project twice, from two copies of tvmbuild's own code with a cache and a temporary folder each.
 
     Nothing is taken from the cache but the downloaded runtime libraries: board programs are compiled anew as well.
@@ -55,6 +55,7 @@ def check_reproducible(project: Path, version: str) -> list[str]:
     Args:
         project: folder with the project file.
         version: version to release as.
+        targets: boards of one bundle, "A,B,C"; "" for those of the project file.
 
     Returns:
         Names of the published files.
@@ -67,7 +68,9 @@ def check_reproducible(project: Path, version: str) -> list[str]:
         folders = []
         for number, conditions in enumerate(_CONDITIONS, 1):
             with progress.stage(f"release in conditions {number} of {len(_CONDITIONS)}"):
-                folders.append(_release(project.resolve(), version, Path(scratch) / conditions.place, conditions))
+                place = Path(scratch) / conditions.place
+                arguments = ["--project", str(project.resolve()), "--version", version, "--targets", targets]
+                folders.append(_release(arguments, place, conditions) / version)
         differences = compare_folders(*folders)
         if differences:
             raise VerificationError(
@@ -76,7 +79,7 @@ def check_reproducible(project: Path, version: str) -> list[str]:
         return sorted(path.name for path in folders[0].iterdir())
 
 
-def _release(project: Path, version: str, place: Path, conditions: _Conditions) -> Path:
+def _release(arguments: list[str], place: Path, conditions: _Conditions) -> Path:
     checkout, cache, temporary = place / "checkout", place / "cache", place / "tmp"
     temporary.mkdir(parents=True)
     _copy_code(checkout)
@@ -91,9 +94,8 @@ def _release(project: Path, version: str, place: Path, conditions: _Conditions) 
         "TVMBUILD_REMOTE_CACHE": "",
     }
     environment.pop("TVMBUILD_KEY", None)
-    arguments = ["release", "--project", str(project), "--version", version, "-o", str(place / "dist"), "-q"]
     done = subprocess.run(
-        [sys.executable, "-m", "tvmbuild", *arguments],
+        [sys.executable, "-m", "tvmbuild", "release", *arguments, "-o", str(place / "dist"), "-q"],
         cwd=temporary,
         env=environment,
         umask=conditions.umask,
@@ -105,7 +107,7 @@ def _release(project: Path, version: str, place: Path, conditions: _Conditions) 
     if done.returncode != 0:
         last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:])
         raise CompileError(f"A release to compare failed:\n{last}", "Mend what it says, then check again.")
-    return place / "dist" / version
+    return place / "dist"
 
 
 def _copy_code(checkout: Path) -> None:

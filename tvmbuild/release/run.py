@@ -20,6 +20,7 @@ from tvmbuild.errors import ArtifactError, OptionError
 from tvmbuild.release.cell import Made, make_cell
 from tvmbuild.release.junit import JUNIT_NAME, junit_text
 from tvmbuild.release.notes import NOTES_NAME, REPORT_NAME, notes, report
+from tvmbuild.release.packed import Packed, pack
 from tvmbuild.release.plan import Plan
 from tvmbuild.release.sbom import SBOM_NAME, sbom_text
 from tvmbuild.release.signing import Signer
@@ -27,10 +28,11 @@ from tvmbuild.release.signing import Signer
 
 @dataclass(frozen=True)
 class Released:
-    """What a release wrote: its folder, its cells, and its report."""
+    """What a release wrote: its folder, its cells, its bundles, and its report."""
 
     folder: Path
     made: tuple[Made, ...]
+    packed: tuple[Packed, ...]
     report: dict[str, Any]
 
 
@@ -43,7 +45,7 @@ def release(
     last: dict[str, Any] | None = None,
     remote: Remote | None = None,
 ) -> Released:
-    """Make every cell of a plan and publish them together into ``<output>/<version>``.
+    """Make every cell and bundle of a plan and publish them together into ``<output>/<version>``.
 
     The folder takes its place as a whole when all is built and verified; until then the one that was there stays.
 
@@ -64,14 +66,10 @@ def release(
     clean(output)
     require_release(folder)
     with Store(remote) as store:
-        made = []
-        with progress.stage("release", total=len(plan.cells)) as step:
-            for cell in plan.cells:
-                made.append(make_cell(cell, store, plan.version, signer, epoch))
-                step.advance(detail=_summary(made))
-        content = report(plan.version, made, last)
-        _publish(folder, made, content, signer, epoch)
-    return Released(folder, tuple(made), content)
+        made, packed = _make(plan, store, signer, epoch)
+        content = report(plan.version, packed, last)
+        _publish(folder, made, packed, content, signer, epoch)
+    return Released(folder, tuple(made), tuple(packed), content)
 
 
 def require_release(folder: Path) -> None:
@@ -92,13 +90,20 @@ def require_release(folder: Path) -> None:
 
 
 def _summary(made: Sequence[Made]) -> str:
-    fetched = sum(1 for one in made if one.fetched and not one.why)
-    built = f"{len(made)} artifacts, {sum(1 for one in made if one.why)} of them built now"
+    fetched = sum(1 for one in made if one.entry.fetched)
+    built = f"{len(made)} artifacts, {sum(1 for one in made if one.entry.why)} of them built now"
     return f"{built}, {fetched} from the remote cache" if fetched else built
 
 
-def _publish(folder: Path, made: Sequence[Made], content: dict[str, Any], signer: Signer | None, epoch: int) -> None:
-    copied, digests = _collected(made)
+def _publish(
+    folder: Path,
+    made: Sequence[Made],
+    packed: Sequence[Packed],
+    content: dict[str, Any],
+    signer: Signer | None,
+    epoch: int,
+) -> None:
+    copied, digests = _collected([*(path for one in made for path in one.files), *(one.archive for one in packed)])
     version = folder.name
     written = {
         SBOM_NAME: sbom_text(version, made, digests, epoch),
@@ -122,11 +127,25 @@ def _publish(folder: Path, made: Sequence[Made], content: dict[str, Any], signer
             (aside / SIGNATURE_NAME).write_bytes(signature)
 
 
-def _collected(made: Sequence[Made]) -> tuple[dict[str, Path], dict[str, str]]:
-    """Return the files of all cells by name, and their checksums."""
+def _make(plan: Plan, store: Store, signer: Signer | None, epoch: int) -> tuple[list[Made], list[Packed]]:
+    made: dict[str, Made] = {}
+    packed = []
+    with progress.stage("release", total=len(plan.cells) + len(plan.bundles)) as step:
+        for cell in plan.cells:
+            made[cell.options.name] = make_cell(cell, store)
+            step.advance(detail=_summary(list(made.values())))
+        for bundle in plan.bundles:
+            members = [made[cell.options.name] for cell in bundle.cells]
+            packed.append(pack(bundle.name, members, store, plan.version, signer, epoch))
+            step.advance()
+    return list(made.values()), packed
+
+
+def _collected(files: Sequence[Path]) -> tuple[dict[str, Path], dict[str, str]]:
+    """Return files by name, and their checksums."""
     copied: dict[str, Path] = {}
     digests: dict[str, str] = {}
-    for path in (path for one in made for path in one.files):
+    for path in files:
         digest = sha256_of(path)
         # The int8 model is the same for all boards.
         if digests.setdefault(path.name, digest) != digest:
