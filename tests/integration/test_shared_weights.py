@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +22,10 @@ from tvmbuild.commands.app import run as main
 from tvmbuild.device import open_device
 from tvmbuild.device.emulated_boards import EmulatedBoards
 from tvmbuild.elf import neighbours, read_elf
-from tvmbuild.errors import ArtifactError, VerificationError
+from tvmbuild.errors import ArtifactError, OptionError, VerificationError
 from tvmbuild.options import BuildOptions
 from tvmbuild.pipeline import build
-from tvmbuild.release import bundle, shared_weights
+from tvmbuild.release import golden, shared_weights
 from tvmbuild.release.bundle import BundleOptions, write_bundle
 from tvmbuild.target import load_target
 from tvmbuild.weight_object import OBJECT_NAME, SECTION, StoredWeight, stored_weights
@@ -137,7 +138,7 @@ def test_a_library_is_verified_where_the_bundle_lies(boards: tuple[list[Artifact
 def test_python_and_boards_behind_a_tracker_find_the_weights(here: Path) -> None:
     assert len(list(here.glob("weights-*.so"))) == 1
     assert [weight_bytes(here / f"{name}.so") for name in ("one", "two")] == [0, 0]
-    expected = np.load(here / "golden" / "output_0.npy")
+    expected = np.load(here / "golden" / "one" / "output_0.npy")
     given = np.load(here / "golden" / "input_0.npy")
     machine = relax.VirtualMachine(tvm.runtime.load_module(str(here / "one.so")), tvm.cpu())
     np.testing.assert_array_equal(machine["main"](tvm.runtime.tensor(given)).numpy(), expected)
@@ -169,15 +170,29 @@ def test_libraries_without_their_tar_keep_their_weights(boards: tuple[list[Artif
 def test_a_board_with_other_outputs_is_no_part_of_a_bundle(
     boards: tuple[list[Artifact], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = bundle.write_golden
+    real = golden._run
 
-    def other(*arguments: object) -> list[float]:
-        tolerances = real(*arguments)  # type: ignore[arg-type]
-        output = arguments[2] / "output_0.npy"  # type: ignore[operator]
-        np.save(output, np.load(output) * np.float32(1.01))
-        return tolerances
+    def run_wrong(artifact: Artifact, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        outputs = real(artifact, inputs)
+        return [output * np.float32(1.01) for output in outputs] if artifact.manifest.name == "net-rpi4" else outputs
 
-    monkeypatch.setattr(bundle, "write_golden", other)
-    with pytest.raises(VerificationError, match="net-rpi4 gives other outputs than the bundle's golden ones"):
+    monkeypatch.setattr(golden, "_run", run_wrong)
+    with pytest.raises(VerificationError, match="net-rpi4 gives other outputs than net-rpi3"):
         write_bundle(boards[0], BundleOptions(name="net", version="1", output=tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_models_of_boards_may_differ_and_each_has_its_golden_outputs(
+    boards: tuple[list[Artifact], Path], tmp_path: Path
+) -> None:
+    def changed(artifact: Artifact, **fusion: object) -> Artifact:
+        manifest = artifact.manifest
+        model = {**manifest.model, "sha256": artifact.manifest.name}
+        return dataclasses.replace(artifact, manifest=dataclasses.replace(manifest, model=model, fusion=fusion))
+
+    with pytest.raises(OptionError, match="net-rpi4 and net-rpi3 are not one model"):
+        write_bundle([changed(each) for each in boards[0]], BundleOptions(name="net", version="1", output=tmp_path))
+    int8 = [changed(each, int8={"int8": 1}) for each in boards[0]]
+    bundle = unpacked(write_bundle(int8, BundleOptions(name="net", version="1", output=tmp_path)))
+    outputs = sorted(str(path.relative_to(bundle)) for path in bundle.glob("golden/*/*"))
+    assert outputs == [f"golden/net-{board}/output_0.npy" for board in BOARDS]

@@ -70,15 +70,19 @@ void TestChecksumLines() {
 
 void TestFacts() {
   const std::string good =
-      "tvmbuild-bundle 1\nname n\narch aarch64\nlibrary n-a\ncpu cortex-a76\nfeature dotprod\nlibrary n-b\ncpu cortex-a53\nglibc 2.31\ntvm-ffi 0.1.14\n"
-      "output golden/output_0.npy 0.0001\n";
+      "tvmbuild-bundle 1\nname n\narch aarch64\nglibc 2.31\ntvm-ffi 0.1.14\n"
+      "library n-a\ncpu cortex-a76\nfeature dotprod\noutput golden/n-a/output_0.npy 0.0001\n"
+      "library n-b\ncpu cortex-a53\noutput golden/n-b/output_0.npy 0.02\n";
   const BundleFacts facts = ParseBundleFacts(good);
   Expect(facts.libraries.size() == 2 && facts.libraries[0].features == std::vector<std::string>{"dotprod"} && facts.glibc == std::vector<int>{2, 31}, "facts");
-  Expect(facts.outputs.at(0).tolerance > 0.99e-4 && facts.outputs.at(0).tolerance < 1.01e-4, "tolerance");
+  const GoldenOutput& output = facts.libraries[0].outputs.at(0);
+  Expect(output.tolerance > 0.99e-4 && output.tolerance < 1.01e-4 && output.path == "golden/n-a/output_0.npy", "output");
+  Expect(facts.libraries[1].outputs.size() == 1, "each library has its outputs");
   for (const std::string& bad :
        {std::string(), std::string("tvmbuild-bundle 2\n"), good + "colour red\n", good + "word\n", good + "glibc 2..3\n",
         good + "glibc 99999999999\n", good + "output golden/../x 0\n", good + "output /x 0\n", good + "output golden/x 1e9\n",
-        good + "output golden/x\n", good + "library ../x\ncpu a\n", good + "library x\n", good + "cpu \n", good.substr(0, 60)}) {
+        good + "output golden/x\n", good + "library ../x\ncpu a\n", good + "library x\n", good + "library x\ncpu a\n", good + "cpu \n",
+        "tvmbuild-bundle 1\noutput golden/x 0\n" + good.substr(18), good.substr(0, 60)}) {
     Expect(!RefusalOf([&] { ParseBundleFacts(bad); }).empty(), "refuse the facts '" + bad + "'");
   }
 }
@@ -106,7 +110,7 @@ void TestDifference() {
 void TestBoard() {
   Expect(MissingFeatures({"no-such-feature"}).size() == 1, "an unknown feature is missing");
   BundleFacts facts;
-  facts.libraries = {{"new", "cortex-x", {"no-such-feature"}}, {"old", "generic", {}}};
+  facts.libraries = {{"new", "cortex-x", {"no-such-feature"}, {}}, {"old", "generic", {}, {}}};
   Expect(PickLibrary(facts).name == "old", "pick what runs");
   facts.libraries.pop_back();
   Expect(RefusalOf([&] { PickLibrary(facts); }).find("built for cortex-x with no-such-feature; this is a ") == 0, "none runs");

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -25,7 +26,7 @@ from tvmbuild.release.notes import notes, read_report
 from tvmbuild.release.plan import read_plan
 from tvmbuild.release.project_files import write_project
 from tvmbuild.release.reproducible import compare_folders
-from tvmbuild.release.run import require_release
+from tvmbuild.release.run import _named, require_release
 from tvmbuild.release.signing import check_signature, load_signer, new_keys
 from tvmbuild.release.templates import fill
 from tvmbuild.tensor import TensorSpec
@@ -68,6 +69,17 @@ def test_bundles_are_one_a_board_or_one_for_all_boards_of_a_model(tmp_path: Path
         "half-fp16": ["half-rpi5-fp16"],
     }
     assert bundles(boards + MODEL + 'targets = ["rpi5"]\n', ("rpi3", "rpi4")) == {"net": ["net-rpi3", "net-rpi4"]}
+
+
+def test_int8_models_that_differ_are_published_under_the_artifacts_names(tmp_path: Path) -> None:
+    def made(name: str, content: str) -> Any:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "net.int8.onnx").write_text(content)
+        return SimpleNamespace(manifest=SimpleNamespace(name=name), files=(tmp_path / name / "net.int8.onnx",))
+
+    a, b, c = made("net-a", "1"), made("net-b", "1"), made("net-c", "2")
+    assert [name for name, _ in _named([a, b])] == ["net.int8.onnx", "net.int8.onnx"]
+    assert [name for name, _ in _named([a, b, c])] == ["net-a.onnx", "net-b.onnx", "net-c.onnx"]
 
 
 @pytest.mark.parametrize(

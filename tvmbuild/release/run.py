@@ -103,7 +103,7 @@ def _publish(
     signer: Signer | None,
     epoch: int,
 ) -> None:
-    copied, digests = _collected([*(path for one in made for path in one.files), *(one.archive for one in packed)])
+    copied, digests = _collected([*_named(made), *((one.archive.name, one.archive) for one in packed)])
     version = folder.name
     written = {
         SBOM_NAME: sbom_text(version, made, digests, epoch),
@@ -141,16 +141,26 @@ def _make(plan: Plan, store: Store, signer: Signer | None, epoch: int) -> tuple[
     return list(made.values()), packed
 
 
-def _collected(files: Sequence[Path]) -> tuple[dict[str, Path], dict[str, str]]:
+def _named(made: Sequence[Made]) -> list[tuple[str, Path]]:
+    """Return the artifacts' files with the names under which they are published."""
+    files = [(one.manifest.name, path) for one in made for path in one.files]
+    quantized: dict[str, set[str]] = {}
+    for _, path in files:
+        if path.suffix == ".onnx":
+            quantized.setdefault(path.name, set()).add(sha256_of(path))
+    # The int8 model is the same for all boards, unless layers stay in float on some.
+    return [(f"{name}.onnx" if len(quantized.get(path.name, ())) > 1 else path.name, path) for name, path in files]
+
+
+def _collected(files: Sequence[tuple[str, Path]]) -> tuple[dict[str, Path], dict[str, str]]:
     """Return files by name, and their checksums."""
     copied: dict[str, Path] = {}
     digests: dict[str, str] = {}
-    for path in files:
+    for name, path in files:
         digest = sha256_of(path)
-        # The int8 model is the same for all boards.
-        if digests.setdefault(path.name, digest) != digest:
-            raise OptionError(f"Two different files of the release are called {path.name}.", "Rename a model's file.")
-        copied[path.name] = path
+        if digests.setdefault(name, digest) != digest:
+            raise OptionError(f"Two different files of the release are called {name}.", "Rename a model's file.")
+        copied[name] = path
     return copied, digests
 
 

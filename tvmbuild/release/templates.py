@@ -12,6 +12,8 @@ from tvmbuild.runtime_libs import pinned_versions
 from tvmbuild.tensor import TensorSpec
 
 _FILES = Path(__file__).with_name("files")
+#: Folder of the golden inputs and outputs.
+GOLDEN = "golden"
 #: What may be in a bundle's name: it stands in a shell script, in file names and in C strings.
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 #: What the names of files in a tar allow, with name and version in a folder's name and the name in a file's.
@@ -35,6 +37,11 @@ def check_name(name: str, what: str) -> None:
         )
 
 
+def golden_folder(names: Sequence[str], name: str) -> str:
+    """Return where in a bundle the golden outputs of a library lie, among libraries with these names."""
+    return GOLDEN if len(names) == 1 else f"{GOLDEN}/{name}"
+
+
 def fill(name: str, title: str, manifests: Sequence[Manifest], version: str, model_license: str = "") -> str:
     """Return one of the texts in ``files/`` for a bundle.
 
@@ -49,6 +56,7 @@ def fill(name: str, title: str, manifests: Sequence[Manifest], version: str, mod
     manifest = min(manifests, key=lambda one: len(one.target.get("features", ())))
     count = len(manifest.inputs)
     boards = [str(one.target.get("description", one.target.get("name", ""))) for one in manifests]
+    outputs = golden_folder([one.name for one in manifests], manifest.name)
     values = {
         "NAME": manifest.name,
         "VERSION": version,
@@ -57,6 +65,7 @@ def fill(name: str, title: str, manifests: Sequence[Manifest], version: str, mod
         "DESCRIPTION": ", ".join(boards),
         "ARCH": str(manifest.target["triple"]).partition("-")[0],
         "GOLDEN_INPUTS": " ".join(f"golden/input_{index}.npy" for index in range(count)),
+        "GOLDEN_OUTPUTS": outputs,
         "INPUTS": str(count),
         "PACKAGES": f"numpy apache-tvm=={tvm} apache-tvm-ffi=={ffi}",
         "MODEL_LICENSE": f": {model_license}" if model_license else "",

@@ -53,9 +53,9 @@ void Take(const std::string& key, const std::string& value, BundleFacts* facts) 
   } else if (key == "library") {
     if (facts->libraries.size() == kMostLibraries) Damaged("it has too many libraries");
     if (value.find('/') != std::string::npos || value.front() == '.') Damaged("a library lies outside the bundle");
-    facts->libraries.push_back({value, "", {}});
-  } else if ((key == "cpu" || key == "feature") && facts->libraries.empty()) {
-    Damaged("a core comes before its library");
+    facts->libraries.push_back({value, "", {}, {}});
+  } else if ((key == "cpu" || key == "feature" || key == "output") && facts->libraries.empty()) {
+    Damaged("a core or output comes before its library");
   } else if (key == "cpu") {
     facts->libraries.back().cpu = value;
   } else if (key == "feature") {
@@ -67,8 +67,9 @@ void Take(const std::string& key, const std::string& value, BundleFacts* facts) 
   } else if (key == "tvm-ffi") {
     facts->tvm_ffi = ParseVersion(value);
   } else if (key == "output") {
-    if (facts->outputs.size() == kMostOutputs) Damaged("it has too many outputs");
-    facts->outputs.push_back(Output(value));
+    std::vector<GoldenOutput>& outputs = facts->libraries.back().outputs;
+    if (outputs.size() == kMostOutputs) Damaged("it has too many outputs");
+    outputs.push_back(Output(value));
   } else {
     Damaged("it has an unknown line");
   }
@@ -109,9 +110,10 @@ BundleFacts ParseBundleFacts(const std::string& text) {
     if (space == std::string::npos || space + 1 == lines[i].size() || lines[i].size() > kLongestValue) Damaged("a line is no key and value");
     Take(lines[i].substr(0, space), lines[i].substr(space + 1), &facts);
   }
-  const bool has_cores = std::all_of(facts.libraries.begin(), facts.libraries.end(), [](const Library& one) { return !one.cpu.empty(); });
-  if (facts.name.empty() || facts.arch.empty() || facts.libraries.empty() || !has_cores || facts.glibc.empty() ||
-      facts.tvm_ffi.empty() || facts.outputs.empty()) {
+  const bool are_whole = std::all_of(facts.libraries.begin(), facts.libraries.end(),
+                                     [](const Library& one) { return !one.cpu.empty() && !one.outputs.empty(); });
+  if (facts.name.empty() || facts.arch.empty() || facts.libraries.empty() || !are_whole || facts.glibc.empty() ||
+      facts.tvm_ffi.empty()) {
     Damaged("a line is missing");
   }
   return facts;

@@ -17,6 +17,7 @@ struct Library {
   std::string name;                   // of the file, without ".so"
   std::string cpu;                    // LLVM's name of the core
   std::vector<std::string> features;  // LLVM's names of instruction set extensions
+  std::vector<GoldenOutput> outputs;  // of this library on the golden inputs
 };
 
 struct BundleFacts {
@@ -25,7 +26,6 @@ struct BundleFacts {
   std::vector<Library> libraries;     // at least one
   std::vector<int> glibc;             // oldest that every program and library here loads on
   std::vector<int> tvm_ffi;           // version of the runtime's interface
-  std::vector<GoldenOutput> outputs;
 };
 
 // Parses the text of bundle.conf. Throws Refusal.

@@ -71,7 +71,7 @@ void Check(const Arguments& arguments) {
   const BundleFacts facts = ParseBundleFacts(ReadTextFile(arguments.bundle + "/bundle.conf"));
   if (!arguments.outputs.empty()) {
     char worst[32];
-    std::snprintf(worst, sizeof(worst), "%.1e", CheckOutputs(arguments.bundle, facts, arguments.outputs));
+    std::snprintf(worst, sizeof(worst), "%.1e", CheckOutputs(arguments.bundle, PickLibrary(facts), arguments.outputs));
     say("outputs: as the golden ones, to " + std::string(worst) + " of the largest value");
     return;
   }

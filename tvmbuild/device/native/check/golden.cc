@@ -59,10 +59,10 @@ double RelativeDifference(const NpyArray& expected, const NpyArray& given) {
   return largest / (scale == 0 ? 1 : scale);
 }
 
-double CheckOutputs(const std::string& folder, const BundleFacts& facts, const std::string& outputs) {
+double CheckOutputs(const std::string& folder, const Library& library, const std::string& outputs) {
   double worst = 0;
-  for (size_t i = 0; i < facts.outputs.size(); ++i) {
-    const GoldenOutput& golden = facts.outputs[i];
+  for (size_t i = 0; i < library.outputs.size(); ++i) {
+    const GoldenOutput& golden = library.outputs[i];
     const NpyArray expected = ReadNpy(folder + "/" + golden.path);
     const NpyArray given = ReadNpy(outputs + "/output_" + std::to_string(i) + ".npy");
     const double difference = RelativeDifference(expected, given);
