@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from test_commands_build import small_net
 from tvmbuild.artifact.archive import extract_archive
 from tvmbuild.artifact.checksums import SUMS_NAME, sums_text
 from tvmbuild.artifact.open import open_artifact
+from tvmbuild.cache import cached_folder
 from tvmbuild.commands.app import run as main
 from tvmbuild.device.check_build import CHECK_NAME, check_sources
 from tvmbuild.device.emulator import find_emulator
@@ -28,6 +31,10 @@ from tvmbuild.toolchain import find_toolchain
 
 TOP = Path(__file__).parents[2]
 BOARDS = ("rpi3", "rpizero2w", "rpi4", "rpi5", "generic-aarch64")
+#: The aarch64 wheel of the version before ours.
+OLDER_RUNTIME = (
+    "apache-tvm-ffi==0.1.13 --hash=sha256:e4f2794abc60ee97cd927d6fada4122fe2ec43cfb825005ca09961e88d2fd732\n"
+)
 #: "Under 12 MB plus the weights": all that is not the model's.
 OWN_BYTES = 12e6
 
@@ -130,20 +137,55 @@ def test_a_newer_glibc_than_the_boards_is_refused(copy_of, tmp_path: Path) -> No
     assert "needs glibc 9.1 or newer; this system has 2." in said
 
 
-def test_an_older_runtime_is_refused(copy_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    bundle = copy_of("rpi4")
-    source = tmp_path / "old.c"
-    source.write_text("void TVMFFIGetVersion(unsigned* v) { v[0] = 0; v[1] = 1; v[2] = 9; }\n")
+def refused_with(runtime: Path, bundle: Path, words: str) -> None:
+    """Check that a bundle with another libtvm_ffi.so runs neither as it is nor sealed anew."""
+    (bundle / "libtvm_ffi.so").write_bytes(runtime.read_bytes())
+    code, said = run(bundle, "--selftest", cpu="cortex-a72")
+    assert (code, "libtvm_ffi.so is damaged or was replaced" in said) == (1, True), said
+    seal(bundle)
+    for arguments in (("--selftest",), ("--input", str(bundle / "golden" / "input_0.npy"))):
+        code, said = run(bundle, *arguments, cpu="cortex-a72")
+        assert (code, said.splitlines()[-1]) == (1, f"refused: {words}")
+
+
+@pytest.mark.parametrize("version", ["0.1.9", "0.2.0"])
+def test_a_runtime_that_says_another_version_is_refused(version: str, copy_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    numbers = "".join(f" v[{place}] = {number};" for place, number in enumerate(version.split(".")))
+    (tmp_path / "other.c").write_text(f"void TVMFFIGetVersion(unsigned* v) {{{numbers} }}\n")
     toolchain = find_toolchain(load_target("rpi4"))
     options = ["-shared", "-fPIC", "-Wl,-soname,libtvm_ffi.so", "-x", "c"]
-    subprocess.run([*toolchain.linker, *options, "-o", str(bundle / "libtvm_ffi.so"), str(source)], check=True)
-    code, said = run(bundle, "--selftest", cpu="cortex-a72")
-    assert code == 1
-    assert "libtvm_ffi.so is damaged or was replaced" in said
-    seal(bundle)
-    code, said = run(bundle, "--selftest", cpu="cortex-a72")
-    assert code == 1
-    assert "libtvm_ffi.so is version 0.1.9; this bundle needs 0.1.14" in said
+    command = [*toolchain.linker, *options, "-o", str(tmp_path / "other.so"), str(tmp_path / "other.c")]
+    subprocess.run(command, check=True)
+    words = f"libtvm_ffi.so is version {version}; this bundle needs 0.1.14 or a newer 0.1"
+    refused_with(tmp_path / "other.so", copy_of("rpi4"), words)
+
+
+def test_the_runtime_of_the_last_version_is_refused(copy_of) -> None:  # type: ignore[no-untyped-def]
+    """A real one, whose failure to load a model would tell nobody why: "it has no 'vm_load_executable'"."""
+
+    def download(folder: Path) -> None:
+        (folder / "wheels.txt").write_text(OLDER_RUNTIME)
+        tags = ["--platform=manylinux_2_28_aarch64", "--python-version=3.11", "--implementation=cp", "--abi=cp311"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--require-hashes",
+        ]
+        subprocess.run([*command, *tags, "-d", str(folder), "-r", str(folder / "wheels.txt")], check=True)
+        with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+            (folder / "libtvm_ffi.so").write_bytes(wheel.read("tvm_ffi/lib/libtvm_ffi.so"))
+
+    try:
+        folder = cached_folder("test-older-runtime-0.1.13", download)
+    except subprocess.CalledProcessError:
+        pytest.skip("needs PyPI once, for the wheel of apache-tvm-ffi 0.1.13")
+    words = "libtvm_ffi.so is version 0.1.13; this bundle needs 0.1.14 or a newer 0.1"
+    refused_with(folder / "libtvm_ffi.so", copy_of("rpi4"), words)
 
 
 def test_a_wrong_signature_is_refused_and_the_right_one_runs(made: Path, copy_of) -> None:  # type: ignore[no-untyped-def]

@@ -1,9 +1,10 @@
-// tvmbuild-check: whether a bundle is whole and fits this board. It loads none of the runtime libraries, so that it judges
-// them before anything of theirs runs.
+// tvmbuild-check: whether a bundle is whole and fits this board. Of the runtime libraries it loads libtvm_ffi.so alone, to
+// ask for its version, and not before all that can be judged without it.
 
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <vector>
 
 #include "board.h"
 #include "bundle_facts.h"
@@ -23,9 +24,9 @@ constexpr int kUsageError = 2;
 constexpr char kUsage[] =
     "usage: tvmbuild-check BUNDLE [--all] [--trust KEY.pem] [--pick] [--outputs DIR]\n"
     "\n"
-    "Checks that a bundle of tvmbuild fits this board: architecture, CPU features, glibc.\n"
+    "Checks that a bundle of tvmbuild fits this board: architecture, CPU features, glibc, version of the runtime.\n"
     "\n"
-    "  --all            check every file's SHA-256 and the runtime's version too\n"
+    "  --all            check every file's SHA-256 too, and tell what was found\n"
     "  --trust KEY.pem  check every SHA-256, and that this key signed them\n"
     "  --pick           print nothing but the name of the library for this core\n"
     "  --outputs DIR    compare the outputs of a run on the golden inputs, and nothing else\n"
@@ -77,10 +78,11 @@ void Check(const Arguments& arguments) {
   }
   const std::string board = CheckBoard(facts);
   const Library& library = PickLibrary(facts);
+  const std::vector<int> runtime = CheckRuntimeVersion(arguments.bundle, facts.tvm_ffi);
   if (arguments.pick) std::printf("%s\n", library.name.c_str());
   if (arguments.all) {
     say("board: " + board + "; library " + library.name);
-    say("runtime: tvm-ffi " + VersionText(CheckRuntimeVersion(arguments.bundle, facts.tvm_ffi)));
+    say("runtime: tvm-ffi " + VersionText(runtime));
   }
 }
 
