@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,8 +132,25 @@ def test_a_missing_library_of_weights_is_told(boards: tuple[list[Artifact], Path
         aside.rename(library)
 
 
-def test_a_library_is_verified_where_the_bundle_lies(boards: tuple[list[Artifact], Path], net: Path) -> None:
-    assert main(["verify", str(boards[1] / "net-rpi5.json"), "--model", str(net)]) == 0
+def test_a_bundle_for_several_boards_is_inspected_verified_and_predicted(
+    boards: tuple[list[Artifact], Path], net: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = str(boards[1].parent / "net-1.tar.gz")
+    assert main(["inspect", archive]) == 0
+    said = capsys.readouterr().out
+    assert all(f"net-{board}: net.onnx for " in said for board in BOARDS)
+    assert main(["inspect", archive, "--json"]) == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)["artifacts"]] == [f"net-{b}" for b in BOARDS]
+    for path in (archive, str(boards[1])):
+        assert main(["verify", path, "-t", "rpi5", "--model", str(net)]) == 0
+    assert main(["verify", str(boards[1] / "net-rpi3.json"), "--model", str(net)]) == 0
+    assert main(["bench", archive, "-t", "rpi4", "--predict"]) == 0
+    capsys.readouterr()
+    for flags, words in (([], "you named none"), (["-t", "host"], "not for host")):
+        assert main(["verify", archive, *flags, "--model", str(net)]) == ArtifactError.exit_code
+        told = capsys.readouterr().err
+        assert words in told
+        assert "Name one of them: -t rpi3" in told
 
 
 def test_python_and_boards_behind_a_tracker_find_the_weights(here: Path) -> None:

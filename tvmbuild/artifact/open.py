@@ -50,19 +50,43 @@ def looks_like_artifact(path: Path) -> bool:
     return path.suffix in ENDINGS or path.name.endswith(BUNDLE_ENDING) or (path / SUMS_NAME).is_file()
 
 
-def open_artifact(path: Path) -> Artifact:
+def open_artifact(path: Path, target: str = "") -> Artifact:
     """Open an artifact by its .json, .so or .tar, by the stem of the three, or by its bundle.
 
     With the .json beside it each file's checksum is compared. A .so or .tar on its own tells what it is by the manifest
     inside.
 
+    Args:
+        path: a file of it, or a bundle, packed or unpacked.
+        target: name of the board, where a bundle is for several; "" for the only one.
+
     Raises:
-        ArtifactError: a file is missing, its bytes are not those that the manifest names, or it carries no manifest.
+        ArtifactError: a file is missing, its bytes are not those that the manifest names, or it carries no manifest; or
+            there is none, or more than one, for the target.
+    """
+    found = open_artifacts(path)
+    fitting = [each for each in found if target in ("", each.manifest.target["name"])]
+    if len(fitting) != 1:
+        names = ", ".join(str(each.manifest.target["name"]) for each in found)
+        wanted = f"not for {target}" if target else "and you named none"
+        raise ArtifactError(f"{path} is for {names}, {wanted}.", f"Name one of them: -t {names.split(',')[0]}")
+    return fitting[0]
+
+
+def open_artifacts(path: Path) -> list[Artifact]:
+    """Open an artifact, or all those of a bundle, in the order of their names.
+
+    Raises:
+        ArtifactError: as ``open_artifact``.
     """
     if path.name.endswith(BUNDLE_ENDING):
         return _open_bundle(unpacked_bundle(path))
     if (path / SUMS_NAME).is_file():
         return _open_bundle(path)
+    return [_open_files(path)]
+
+
+def _open_files(path: Path) -> Artifact:
     stem = path.with_suffix("") if path.suffix in ENDINGS else path
     side = stem.parent / f"{stem.name}.json"
     if path.suffix in (".so", ".tar") and not side.exists():
@@ -100,14 +124,12 @@ def unpacked_bundle(archive: Path) -> Path:
     return next(path for path in folder.iterdir() if path.is_dir())
 
 
-def _open_bundle(folder: Path) -> Artifact:
-    """Open an unpacked bundle; one for several boards has a library for each."""
+def _open_bundle(folder: Path) -> list[Artifact]:
     check_sums(folder)
-    manifests = list(folder.glob("*.json"))
-    if len(manifests) != 1:
-        names = ", ".join(sorted(path.name for path in manifests)) or "no manifest"
-        raise ArtifactError(f"The bundle {folder} holds {names}.", "Name one of these, in the folder of the bundle.")
-    return open_artifact(manifests[0])
+    manifests = sorted(folder.glob("*.json"))
+    if not manifests:
+        raise ArtifactError(f"The bundle {folder} holds no manifest.", _AGAIN)
+    return [_open_files(path) for path in manifests]
 
 
 def _embedded(path: Path) -> str:

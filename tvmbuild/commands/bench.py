@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tvmbuild.commands.console import Console, Json, Key, Quiet, Tracker, Verbose, size_text
+from tvmbuild.commands.console import Board, Console, Json, Key, Quiet, Tracker, Verbose, size_text
 
 if TYPE_CHECKING:
+    from tvmbuild.artifact.open import Artifact
     from tvmbuild.options import BenchOptions
 
 #: Kernels listed without -v.
@@ -20,6 +21,7 @@ def bench(
     artifact: Annotated[
         Path, typer.Argument(help="The .so, .tar or .json of an artifact, or a bundle.", metavar="ARTIFACT")
     ],
+    target: Board = "",
     on: Annotated[str | None, typer.Option(help="Device: auto, local, emulated or rpc. [auto]")] = None,
     tracker: Tracker = None,
     key: Key = None,
@@ -63,10 +65,20 @@ def bench(
         "timeout": timeout,
     }
     options = resolve(BenchOptions, flags, project=read_project_file("bench")).options
+    opened = _open(artifact, target)
     if predict:
-        _predict(console, artifact, options)
+        _predict(console, opened, options)
     else:
-        _time(console, artifact, options, _reference(against, model))
+        _time(console, opened, options, _reference(against, model))
+
+
+def _open(path: Path, target: str) -> Artifact:
+    from tvmbuild.artifact.open import open_artifact
+    from tvmbuild.artifact.relink import with_library
+    from tvmbuild.verify import target_of
+
+    opened = open_artifact(path, target)
+    return with_library(opened, target_of(opened))
 
 
 def _reference(against: str | None, model: Path | None) -> Path | None:
@@ -84,16 +96,12 @@ def _reference(against: str | None, model: Path | None) -> Path | None:
     return model
 
 
-def _predict(console: Console, path: Path, options: BenchOptions) -> None:
-    from tvmbuild.artifact.open import open_artifact
-    from tvmbuild.artifact.relink import with_library
+def _predict(console: Console, opened: Artifact, options: BenchOptions) -> None:
     from tvmbuild.predict.predictor import predict
     from tvmbuild.predict.report import prediction_json, prediction_table
     from tvmbuild.samples import load_samples
     from tvmbuild.verify import target_of
 
-    opened = open_artifact(path)
-    opened = with_library(opened, target_of(opened))
     specs = opened.manifest.inputs
     sample = load_samples(specs, options.inputs, seed=options.seed)[0]
     with console.stages():
@@ -104,15 +112,11 @@ def _predict(console: Console, path: Path, options: BenchOptions) -> None:
     console.table(table.columns, table.rows)
 
 
-def _time(console: Console, path: Path, options: BenchOptions, model: Path | None) -> None:
-    from tvmbuild.artifact.open import open_artifact
-    from tvmbuild.artifact.relink import with_library
+def _time(console: Console, opened: Artifact, options: BenchOptions, model: Path | None) -> None:
     from tvmbuild.bench import bench as run_bench
     from tvmbuild.device import open_device
     from tvmbuild.verify import target_of
 
-    opened = open_artifact(path)
-    opened = with_library(opened, target_of(opened))
     with console.stages():
         outcome = run_bench(
             opened, open_device(options.on, target_of(opened), tracker=options.tracker, key=options.key), options, model

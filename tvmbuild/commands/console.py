@@ -29,6 +29,7 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")
 #: Options of commands that may run on a board behind a tracker (also TVMBUILD_TRACKER and TVMBUILD_KEY).
 Tracker = Annotated[str | None, typer.Option("--tracker", help="HOST:PORT of the tracker, for rpc.")]
 Key = Annotated[str | None, typer.Option("--key", help="What the boards registered as. [the target's name]")]
+Board = Annotated[str, typer.Option("-t", "--target", help="Which library of a bundle for several boards.")]
 
 #: A step longer than this gets a bar on a terminal.
 BAR_AFTER_SECONDS = 2.0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
+
+if TYPE_CHECKING:
+    from tvmbuild.artifact.manifest import Manifest
 
 
 def inspect(
@@ -39,10 +42,15 @@ def inspect(
 
 
 def _show_artifact(console: Console, path: Path) -> None:
-    from tvmbuild.artifact.open import open_artifact
+    from tvmbuild.artifact.open import open_artifacts
 
-    manifest = open_artifact(path).manifest
-    console.result(manifest)
+    manifests = [artifact.manifest for artifact in open_artifacts(path)]
+    console.result(manifests[0] if len(manifests) == 1 else {"artifacts": manifests})
+    for manifest in manifests:
+        _show_manifest(console, manifest)
+
+
+def _show_manifest(console: Console, manifest: Manifest) -> None:
     console.text(f"{manifest.name}: {manifest.model['file']} for {manifest.target.get('description')}")
     for word, specs in (("input", manifest.inputs), ("output", manifest.outputs)):
         for spec in specs:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tvmbuild.commands.console import Console, Json, Key, Quiet, Tracker, Verbose, size_text
+from tvmbuild.commands.console import Board, Console, Json, Key, Quiet, Tracker, Verbose, size_text
 
 
 def verify(
@@ -18,6 +18,7 @@ def verify(
     signature: Annotated[
         Path | None, typer.Option("--signature", help="Public key that must have signed it, or its release's folder.")
     ] = None,
+    target: Board = "",
     on: Annotated[str | None, typer.Option(help="Device: auto, local, emulated or rpc. [auto]")] = None,
     tracker: Tracker = None,
     key: Key = None,
@@ -51,6 +52,7 @@ def verify(
       tvmbuild verify dist/det-rpi4.so --model det.onnx
       tvmbuild verify dist/det-rpi4.so --model det.onnx --inputs photos/ --samples 20
       tvmbuild verify dist/det-rpi4.so --model det.onnx --bisect
+      tvmbuild verify det-1.0.tar.gz -t rpi5 --model det.onnx
       tvmbuild verify det-rpi4-1.0.tar.gz --signature release.pub
     """
     from tvmbuild.options import VerifyOptions
@@ -81,7 +83,7 @@ def verify(
         from tvmbuild.verify import require_passed, target_of
         from tvmbuild.verify import verify as run_verify
 
-        opened = open_artifact(artifact)
+        opened = open_artifact(artifact, target)
         opened = with_library(opened, target_of(opened))
         device = open_device(options.on, target_of(opened), tracker=options.tracker, key=options.key)
         outcome = run_verify(opened, model, device, options)
