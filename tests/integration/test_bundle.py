@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_commands_build import small_net
 
@@ -219,6 +220,75 @@ def test_a_changed_file_of_each_kind_is_named_by_run_sh(copy_of) -> None:  # typ
         path.write_bytes(before)
         assert code != 0, name
         assert Path(name).name in said
+
+
+def test_run_sh_is_found_behind_links_and_in_any_folder(copy_of, made: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    bundle = copy_of("host").rename(tmp_path / "ein Bündel")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "model").symlink_to("../ein Bündel/run.sh")
+    (tmp_path / "bin" / "run.sh").symlink_to("model")
+    code, said = run(tmp_path / "bin", "--selftest")
+    assert (code, said.endswith("selftest passed\n")) == (0, True), said
+    code, said = run(tmp_path / "bin", "--input", str(bundle / "golden" / "input_0.npy"))
+    assert code == 0, said
+
+
+def test_the_selftest_ignores_no_option(made: Path) -> None:
+    _, other = new_keys(made / "any-keys")
+    bundle = made / "net-host-1.0"
+    code, said = run(bundle, "--selftest", "--trust", str(other))
+    assert (code, "is not a signature of SHA256SUMS by the key in" in said) == (1, True), said
+    for arguments in (("--selftest", "--all"), ("--trust",), ("--selftest", "--trust")):
+        code, said = run(bundle, *arguments)
+        assert (code, said.startswith("usage: ./run.sh")) == (2, True), said
+
+
+def test_a_folder_for_the_outputs_is_made(made: Path, tmp_path: Path) -> None:
+    bundle = made / "net-host-1.0"
+    golden = str(bundle / "golden" / "input_0.npy")
+    for _ in range(2):
+        code, said = run(bundle, "--input", golden, "--output-dir", str(tmp_path / "out"))
+        assert code == 0, said
+        assert (tmp_path / "out" / "output_0.npy").is_file()
+    code, said = run(bundle, "--input", golden, "--output-dir", str(tmp_path / "a" / "b"))
+    assert (code, "cannot make the folder" in said) == (6, True), said
+
+
+def test_programs_that_cannot_start_are_told_why(copy_of) -> None:  # type: ignore[no-untyped-def]
+    bundle = copy_of("host")
+    check, golden = bundle / CHECK_NAME, str(bundle / "golden" / "input_0.npy")
+    content = check.read_bytes()
+    loader = b"/lib64/ld-linux-x86-64.so.2"
+    assert loader in content
+    # A 32-bit system on a 64-bit kernel has no such loader either.
+    check.write_bytes(content.replace(loader, loader.replace(b"ld-linux", b"no-linux")))
+    code, said = run(bundle, "--input", golden)
+    assert (code, "this system has no 64-bit glibc" in said) == (1, True), said
+    check.write_bytes(content)
+    check.chmod(0o644)
+    for arguments in (("--selftest",), ("--input", golden)):
+        code, said = run(bundle, *arguments)
+        assert (code, "tvmbuild-check may not be executed" in said) == (1, True), said
+    check.chmod(0o755)
+    ffi = bundle / "libtvm_ffi.so"
+    ffi.write_bytes(ffi.read_bytes().replace(b"libstdc++.so.6", b"libnowhere.so6"))
+    code, said = run(bundle, "--input", golden)
+    assert (code, "libtvm_ffi.so does not load on this system: libnowhere.so6: cannot open" in said) == (1, True), said
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x.astype("f8"), "input 0 (input_1) must be float32 [1, 3, 12, 10]; it is float64 [1, 3, 12, 10]"),
+        (lambda x: x[:, :, 1:], "input 0 (input_1) must be float32 [1, 3, 12, 10]; it is float32 [1, 3, 11, 10]"),
+        (lambda x: x[0], "input 0 (input_1) must be float32 [1, 3, 12, 10]; it is float32 [3, 12, 10]"),
+    ],
+)
+def test_an_input_that_does_not_fit_is_told_plainly(change, words: str, made: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    bundle = made / "net-rpi4-1.0"
+    np.save(tmp_path / "x.npy", np.ascontiguousarray(change(np.load(bundle / "golden" / "input_0.npy"))))
+    code, said = run(bundle, "--input", str(tmp_path / "x.npy"), cpu="cortex-a72")
+    assert (code, words in said) == (4, True), said
 
 
 @pytest.fixture(scope="module")

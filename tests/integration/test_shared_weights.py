@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -160,6 +162,8 @@ def test_python_and_boards_behind_a_tracker_find_the_weights(here: Path) -> None
     given = np.load(here / "golden" / "input_0.npy")
     machine = relax.VirtualMachine(tvm.runtime.load_module(str(here / "one.so")), tvm.cpu())
     np.testing.assert_array_equal(machine["main"](tvm.runtime.tensor(given)).numpy(), expected)
+    said = subprocess.run([sys.executable, str(here / "example.py")], check=True, capture_output=True, text=True).stdout
+    assert "output 0: float32[1, 520, 8, 8], largest difference from the golden one 0.0e+00" in said
     target = load_target("host")
     with EmulatedBoards(target, native=True, log=here.parent / "boards.log") as found:
         device = open_device("rpc", target, tracker=found.tracker, key=found.key)

@@ -13,6 +13,35 @@ bool IsInputError(const std::string& kind, const std::string& message) {
   return kind == "ValueError" || kind == "TypeError" || message.find(", loc=param[") != std::string::npos;
 }
 
+std::string TypeAndShape(const DLTensor& tensor) {
+  const char* const kind = tensor.dtype.code == kDLFloat ? "float" : tensor.dtype.code == kDLInt ? "int" : tensor.dtype.code == kDLUInt ? "uint" : "bool";
+  std::string text = kind + (tensor.dtype.code == kDLBool ? "" : std::to_string(tensor.dtype.bits)) + " [";
+  for (int i = 0; i < tensor.ndim; ++i) text += (i == 0 ? "" : ", ") + std::to_string(tensor.shape[i]);
+  return text + "]";
+}
+
+// What lies between two words, or "" when they are not there.
+std::string Between(const std::string& text, const std::string& before, const std::string& behind) {
+  const size_t start = text.find(before);
+  const size_t end = start == std::string::npos ? start : text.find(behind, start + before.size());
+  return end == std::string::npos ? "" : text.substr(start + before.size(), end - start - before.size());
+}
+
+// The virtual machine's words on an input, in plain ones: "... loc=param[0], param=x, annotation=R.Tensor((1, 3), dtype="float32"))
+// expect Tensor with ndim 2 but get 3".
+std::string PlainMismatch(const std::string& message, const std::vector<Value>& inputs) {
+  const std::string name = Between(message, ", param=", ","), index = Between(message, "loc=param[", "]");
+  const std::string shape = Between(message, "R.Tensor((", ")"), dtype = Between(message, "dtype=\"", "\"");
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (std::to_string(i) != index || shape.empty() || dtype.empty() || inputs[i].type() != kTVMFFITensor) continue;
+    // Python's way to write one number.
+    const std::string sizes = shape.back() == ',' ? shape.substr(0, shape.size() - 1) : shape;
+    return "input " + index + " (" + name + ") must be " + dtype + " [" + sizes + "]; it is " +
+           TypeAndShape(*TVMFFITensorGetDLTensorPtr(inputs[i].object()));
+  }
+  return message;
+}
+
 Value Method(const Value& module, const char* name, const std::string& path) {
   Value function = Call(Global("ffi.ModuleGetFunction"), {module.any(), Text(name), Boolean(true)}, ExitCode::kLibrary,
                         "cannot look up " + std::string(name));
@@ -97,7 +126,7 @@ void Model::Run() {
     const std::string message = RaisedMessage(&kind);
     const bool is_input = IsInputError(kind, message);
     throw Failure(is_input ? ExitCode::kInput : ExitCode::kRun,
-                  (is_input ? "the inputs do not fit the model: " : "the model failed: ") + message);
+                  is_input ? "the inputs do not fit the model: " + PlainMismatch(message, inputs_) : "the model failed: " + message);
   }
   result_ = Value(result);
 }

@@ -1,9 +1,12 @@
 // tvmbuild-runner: loads a compiled model, runs it on .npy inputs, times it and writes its outputs; or serves clients.
 
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <string>
 #include <vector>
@@ -76,8 +79,17 @@ void PrintText(const std::vector<double>& seconds, const std::vector<Output>& ou
               static_cast<double>(PeakResidentBytes()) / (1024.0 * 1024.0));
 }
 
+// Before the model runs, so that its outputs are not lost.
+void MakeFolder(const std::string& path) {
+  constexpr mode_t kEverybody = 0777;  // less the umask
+  if (mkdir(path.c_str(), kEverybody) != 0 && errno != EEXIST) {
+    throw Failure(ExitCode::kOutput, "cannot make the folder " + path + ": " + std::strerror(errno));
+  }
+}
+
 void Run(const Options& options) {
   SetThreads(options.threads);
+  if (!options.output_dir.empty()) MakeFolder(options.output_dir);
   Model model(options.library);
   std::vector<NpyArray> inputs;
   for (const std::string& path : options.inputs) inputs.push_back(ReadNpy(path));

@@ -12,7 +12,7 @@ namespace tvmbuild {
 
 std::vector<int> CheckRuntimeVersion(const std::string& folder, const std::vector<int>& needed) {
   const SharedLibrary library(folder + "/libtvm_ffi.so");
-  if (!library.is_open()) throw Refusal("libtvm_ffi.so does not load on this system");
+  if (!library.is_open()) throw Refusal("libtvm_ffi.so does not load on this system: " + library.error());
   auto* get_version = library.Find<decltype(TVMFFIGetVersion)>("TVMFFIGetVersion");
   if (get_version == nullptr) throw Refusal("libtvm_ffi.so does not tell its version");
   TVMFFIVersion found{};

@@ -13,11 +13,15 @@
 __asm__(".symver dlopen, dlopen@" TVMBUILD_OLD);
 __asm__(".symver dlsym, dlsym@" TVMBUILD_OLD);
 __asm__(".symver dlclose, dlclose@" TVMBUILD_OLD);
+__asm__(".symver dlerror, dlerror@" TVMBUILD_OLD);
 #endif
 
 namespace tvmbuild {
 
-SharedLibrary::SharedLibrary(const std::string& name) : handle_(dlopen(name.c_str(), RTLD_LAZY | RTLD_LOCAL)) {}
+SharedLibrary::SharedLibrary(const std::string& name) : handle_(dlopen(name.c_str(), RTLD_LAZY | RTLD_LOCAL)) {
+  const char* const error = handle_ == nullptr ? dlerror() : nullptr;
+  if (error != nullptr) error_ = error;
+}
 
 SharedLibrary::~SharedLibrary() {
   if (handle_ != nullptr) dlclose(handle_);

@@ -15,6 +15,9 @@ class SharedLibrary {
 
   bool is_open() const { return handle_ != nullptr; }
 
+  // Why it is not open, in the loader's words.
+  const std::string& error() const { return error_; }
+
   // A function of this type, or nullptr.
   template <typename Function>
   Function* Find(const char* name) const {
@@ -25,6 +28,7 @@ class SharedLibrary {
   void* Symbol(const char* name) const;
 
   void* handle_;
+  std::string error_;
 };
 
 }  // namespace tvmbuild
