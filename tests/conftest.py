@@ -1,4 +1,4 @@
-"""Shared by all tests: unit tests may not compile or reach the network."""
+"""Shared by all tests: unit tests may not compile or reach the network, and no test depends on how fast it runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("tvmbuild", deadline=None)
+settings.load_profile("tvmbuild")
 
 
 @pytest.fixture(autouse=True)

@@ -205,13 +205,13 @@ def nets(draw: Any, widest: int = 3, largest: int = 9) -> tuple[Any, tuple[int, 
     return onnx.shape_inference.infer_shapes(model, strict_mode=True), (1, *shape)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(nets())
 def test_random_nets_keep_their_numbers(case: tuple[Any, tuple[int, ...]]) -> None:
     check(*case)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(nets(widest=37, largest=23))
 def test_random_nets_keep_their_numbers_with_schedules(case: tuple[Any, tuple[int, ...]]) -> None:
     check(*case, kernels=schedules)

@@ -29,7 +29,6 @@ LARGEST = [
 @settings(
     max_examples=2,
     derandomize=True,
-    deadline=None,
     database=None,
     # One build of all layers is a matter of seconds; shrinking would take minutes.
     phases=[Phase.generate],

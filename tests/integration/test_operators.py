@@ -84,7 +84,7 @@ def test_resize_is_right_or_refused(tmp_path: Path, attributes: dict[str, str], 
 
 
 @pytest.mark.skipif(OLD_ONNXRUNTIME, reason="ONNX Runtime 1.23 counts windows of ceil_mode by a rule of its own")
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_random_pools(tmp_path: Path, data: st.DataObject) -> None:
     kernel = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)), "kernel")

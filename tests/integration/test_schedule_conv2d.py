@@ -174,7 +174,7 @@ def test_without_epilogue():
     check((1, 28, 28, 64), 64, (3, 3), padding=(1, 1, 1, 1), fused=False)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     height=st.integers(1, 20),
     width=st.integers(1, 20),

@@ -75,7 +75,7 @@ def test_without_an_epilogue():
     check((1, 10, 13, 20), (3, 3), 1, 1, (1, 1, 1, 1), epilogue=False)
 
 
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     shape=st.tuples(st.integers(1, 2), st.integers(1, 12), st.integers(1, 23), st.integers(2, 40)),
     kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),

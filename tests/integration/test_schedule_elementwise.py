@@ -101,7 +101,7 @@ def test_take():
     check([(7, 33)], lambda x: op.take(x, relax.const(indices), axis=0), lambda x: x[indices])
 
 
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(shape=st.lists(st.integers(1, 19), min_size=1, max_size=4), mask=st.lists(st.booleans(), min_size=4, max_size=4))
 def test_any_broadcast(shape, mask):
     other = [extent if kept else 1 for extent, kept in zip(shape, mask, strict=False)]

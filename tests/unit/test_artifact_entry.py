@@ -33,7 +33,7 @@ POSITIONS = st.integers(0, len(PACKED) - 1)
 
 
 @given(POSITIONS, st.integers(1, 255), POSITIONS, st.binary(max_size=600), st.sampled_from(["change", "cut", "insert"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_damage(at: int, change: int, start: int, more: bytes, how: str) -> None:
     content = bytearray(PACKED)
     if how == "change":

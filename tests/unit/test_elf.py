@@ -115,7 +115,7 @@ def test_a_version_table_that_points_back_at_itself_ends(tmp_path: Path) -> None
         read_elf(path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     length=st.integers(0, len(CONTENT)),
     # The headers and, at the end, the section table are where damage matters.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import ModelProto, helper
 from onnx_models import model
@@ -49,7 +49,6 @@ def recurrent(
     return model([node], inputs, outputs, weights)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(list(GATES)),
     st.integers(1, 4),

@@ -21,7 +21,7 @@ def error(seen: Histogram, low: float, high: float) -> float:
     return float(seen.counts @ (values - restored) ** 2 / seen.total)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(VALUES, st.sampled_from(sorted(MODES)), st.booleans())
 def test_a_range_holds_zero_and_stays_within_the_data(values: np.ndarray, mode: str, symmetric: bool) -> None:
     seen = Histogram()

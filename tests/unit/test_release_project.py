@@ -253,7 +253,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(cell, "sha256_of", refuse)
     with pytest.raises(InputDataError, match=r"samples/1\.npy cannot be read: Permission denied"):
-        cell._tree_digest(tmp_path / "samples")
+        cell.tree_digest(tmp_path / "samples")
 
 
 def test_junit_counts_what_failed_and_escapes_names() -> None:
