@@ -203,7 +203,7 @@ def measure(chosen: argparse.Namespace, console: Console) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=22.0, help="how long to tune with each number of boards [22]")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long to tune with each number of boards [20]")
     parser.add_argument("--wait", type=float, default=2.0, help="seconds that a waiting board takes a candidate [2]")
     parser.add_argument("--emulated", type=int, nargs="*", default=EMULATED, help="numbers of emulated boards [1 2 4]")
     parser.add_argument("--waiting", type=int, nargs="*", default=WAITING, help="numbers of waiting boards [1 2 4 8]")
