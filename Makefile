@@ -34,7 +34,7 @@ bench-kernels: setup ## measure the kernels and write docs/performance.md: minut
 bench-tune: setup models ## tune two models for this machine and write the tables of docs/tuning.md: 45 minutes
 	@$(RUN) benchmarks/tune.py
 
-bench-tune-rate: setup ## count trials a minute on 1 to 8 boards and write docs/tuning.md: 4 minutes
+bench-tune-rate: setup ## count trials a minute on 1 to 16 boards and write docs/tuning.md: 4 minutes
 	@$(RUN) benchmarks/tune_rate.py
 
 release: setup models ## build, verify, bundle and (with TVMBUILD_KEY) sign the models of examples/release

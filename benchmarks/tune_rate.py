@@ -57,7 +57,7 @@ MARKERS = (
 COMPILED = 60
 #: Kernels that are tuned: as many of those with the fewest multiply-adds, which emulated boards take least long over.
 TUNED = 6
-EMULATED, WAITING = (1, 2, 4), (1, 2, 4, 8)
+EMULATED, WAITING = (1, 2, 4), (1, 2, 4, 8, 16)
 
 
 def convolutions(name: str, target: Target) -> list[Task]:
@@ -203,10 +203,12 @@ def measure(chosen: argparse.Namespace, console: Console) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long to tune with each number of boards [20]")
+    parser.add_argument("--seconds", type=float, default=18.0, help="how long to tune with each number of boards [18]")
     parser.add_argument("--wait", type=float, default=2.0, help="seconds that a waiting board takes a candidate [2]")
     parser.add_argument("--emulated", type=int, nargs="*", default=EMULATED, help="numbers of emulated boards [1 2 4]")
-    parser.add_argument("--waiting", type=int, nargs="*", default=WAITING, help="numbers of waiting boards [1 2 4 8]")
+    parser.add_argument(
+        "--waiting", type=int, nargs="*", default=WAITING, help="numbers of waiting boards [1 2 4 8 16]"
+    )
     parser.add_argument("--compiled", type=int, default=COMPILED, help="candidates to compile alone [60]")
     parser.add_argument("--print", action="store_true", dest="only_print", help="leave the page as it is")
     chosen = parser.parse_args(arguments)
