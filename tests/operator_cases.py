@@ -213,7 +213,6 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, list[int]], dict[str, np.n
     "arg_max": ("ArgMax", {"axis": 1, "keepdims": 0}, V, {}, {"dtypes": {"y": I64}}),
     "arg_max_last": ("ArgMax", {"axis": 0, "select_last_index": 1}, V, {}, {"dtypes": {"x": I32, "y": I64}}),
     "arg_min": ("ArgMin", {"axis": -1}, V, {}, {"dtypes": {"y": I64}}),
-    "top_k": ("TopK", {"axis": 1, "largest": 0}, V, {"k": ints(2)}, {"outputs": ["y", "z"], "dtypes": {"z": I64}}),
     "cumsum": ("CumSum", {"exclusive": 1, "reverse": 1}, V, {"a": np.array(1)}, {}),
     "prelu_channel": ("PRelu", {}, IMAGE, {"s": floats(4, 1, 1)}, {}),
     "prelu_scalar": ("PRelu", {}, IMAGE, {"s": np.array([0.2], np.float32)}, {}),

@@ -274,3 +274,13 @@ def test_a_classifier_on_a_flattened_image_keeps_its_numbers(flatten: str) -> No
     if flatten == "Reshape":
         weights["shape"] = np.array([1, -1])
     check(model_of(nodes, weights, (1, 3, 5, 6), "y"), (1, 3, 5, 6))
+
+
+def test_scans_and_scatters_keep_their_numbers() -> None:
+    # TVM computes them by loops without blocks, which no schedule can treat.
+    weights = {"axis": np.array(1, np.int64), "places": np.array([[3], [0]], np.int64), "rows": normal(2, 5)}
+    nodes = [
+        helper.make_node("CumSum", ["x", "axis"], ["sums"]),
+        helper.make_node("ScatterND", ["sums", "places", "rows"], ["y"]),
+    ]
+    check(model_of(nodes, weights, (4, 5), "y"), (4, 5), schedules)

@@ -86,3 +86,10 @@ def test_a_long_lstm_is_refused_and_a_short_one_unrolled(tmp_path: Path) -> None
     assert "LSTM" not in {node.op_type for node in prepare(path, {"x": (4, 1, 3)}).proto.graph.node}
     with pytest.raises(UnsupportedOperatorError, match=r"LSTM of 5000 steps.*it is unrolled"):
         prepare(path, {"x": (5000, 1, 3)})
+
+
+def test_sorting_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    node = helper.make_node("TopK", ["x", "k"], ["y", "z"])
+    proto = model([node], {"x": [4]}, ["y"], {"k": np.array([2], np.int64)})
+    with pytest.raises(UnsupportedOperatorError, match=r"TopK that runs on the board.*: cut the model before it"):
+        prepare(saved(proto, tmp_path))

@@ -199,7 +199,9 @@ def _legalize(state: _State) -> None:
     if state.kernels is not None:
         customized.update(state.kernels.legalize_map(state.target))
     with _with_target(state.target):
-        mod = relax.transform.LegalizeOps(customized)(state.mod)
+        # TopK, sorting and cumulative sums have no legalization; this gives them TVM's compute for the target.
+        mod = relax.backend.DispatchSortScan()(state.mod)
+        mod = relax.transform.LegalizeOps(customized)(mod)
     state.mod, _ = fold_constants(relax.transform.DeadCodeElimination()(mod))
 
 

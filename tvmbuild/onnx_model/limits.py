@@ -130,6 +130,10 @@ def _batch_normalization(node: NodeProto, facts: Facts) -> str:
     return "in training mode" if _number(node, "training_mode", 0) else ""
 
 
+def _top_k(node: NodeProto, facts: Facts) -> str:
+    return "that runs on the board, whose runtime cannot sort"
+
+
 _CHECKS: Mapping[str, Callable[[NodeProto, Facts], str]] = {
     "BatchNormalization": _batch_normalization,
     "DequantizeLinear": _quantize,
@@ -146,4 +150,5 @@ _CHECKS: Mapping[str, Callable[[NodeProto, Facts], str]] = {
     "RMSNormalization": _rms_normalization,
     "RoiAlign": _roi_align,
     "SpaceToDepth": _space_to_depth,
+    "TopK": _top_k,
 }

@@ -31,6 +31,7 @@ _HINTS = {
     "RNN": _UNROLL,
     "Loop": "unroll it: export with fixed shapes and a fixed number of iterations.",
     "Scan": "unroll it: export with fixed shapes and a fixed number of iterations.",
+    "TopK": "cut the model before it and do that part outside.",
     "NonZero": "its output's size depends on the data; cut the model before it and do that part outside.",
     "NonMaxSuppression": "its output's size depends on the data; cut the model before it and do that part outside.",
     "Unique": "its output's size depends on the data; cut the model before it and do that part outside.",

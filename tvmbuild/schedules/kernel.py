@@ -146,7 +146,10 @@ def analyze(name: str, func: Any) -> Kernel | None:
     from tvm import s_tir
 
     schedule = s_tir.Schedule(func)
-    root = schedule.get_sblock("root")
+    try:
+        root = schedule.get_sblock("root")
+    except s_tir.ScheduleError:
+        return None  # Sorting, scans and scatters are loops without blocks.
     intermediates = {str(buffer.name) for buffer in schedule.get(root).alloc_buffers}
     stages = []
     for block in schedule.get_child_blocks(root):
