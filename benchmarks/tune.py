@@ -55,7 +55,14 @@ def measure(subject: BenchModel, target: Target, duration: str, console: Console
     records = RESULTS / "records"
     default = _built(subject, target, None)
     options = TuneOptions(
-        target.name, shape=subject.shapes, value=subject.values, time=duration, records=records, resume=resume
+        target.name,
+        shape=subject.shapes,
+        value=subject.values,
+        time=duration,
+        # The time asked for is used up.
+        min_gain=0.0,
+        records=records,
+        resume=resume,
     )
     with watching(console, target) as listener:
         run = tune(subject.path, target, options, listener=listener)
