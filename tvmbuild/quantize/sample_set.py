@@ -75,7 +75,8 @@ def split_samples(
         same = f" ({len(refs) - len(ordered)} of them twice)" if len(refs) > len(ordered) else ""
         raise CalibrationError(
             f"There are {len(refs)} samples{same}; calibration needs at least {fewest}.",
-            f"Add samples of what the model will see, or accept fewer: --min-samples {max(len(ordered), 1)}.",
+            "Add samples of what the model will see, or accept fewer: --min-samples of 'tvmbuild quantize', or "
+            f"min_samples = {max(len(ordered), 1)} under [quantize] in tvmbuild.toml.",
         )
     count = min(round(len(ordered) * held_out), most_held_out, len(ordered) - max(fewest, 1))
     if count < 1:
