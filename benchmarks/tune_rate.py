@@ -212,6 +212,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--compiled", type=int, default=COMPILED, help="candidates to compile alone [60]")
     parser.add_argument("--print", action="store_true", dest="only_print", help="leave the page as it is")
     chosen = parser.parse_args(arguments)
+    if chosen.wait <= 0:
+        parser.error("--wait takes a number of seconds above 0")
     console = Console()
     try:
         body = measure(chosen, console)
