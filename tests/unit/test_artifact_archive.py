@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tvmbuild.artifact.archive import Limits, extract_archive, read_member, write_archive
+from tvmbuild.artifact.archive import extract_archive, read_member, write_archive
 from tvmbuild.artifact.checksums import SUMS_NAME, check_sums, sums_text
+from tvmbuild.artifact.members import Limits
+from tvmbuild.artifact.open import open_artifacts
+from tvmbuild.artifact.relink import extract_objects
 from tvmbuild.errors import ArtifactError
+from tvmbuild.link import write_library_tar
 
 Change = Callable[[tarfile.TarInfo], None]
 
@@ -87,6 +92,7 @@ def test_unpacking_gives_the_files_and_their_modes(tmp_path: Path) -> None:
         (setting(type=tarfile.BLKTYPE), "no plain file"),
         (setting(type=tarfile.FIFOTYPE), "no plain file"),
         (setting(type=tarfile.DIRTYPE), "no plain file"),
+        (setting(name="n/\x1b[2J"), "can be shown"),
         (setting(type=tarfile.GNUTYPE_LONGNAME), "no plain file"),
         (setting(type=tarfile.XHDTYPE), "no plain file"),
     ],
@@ -105,6 +111,51 @@ def test_a_name_that_comes_twice_and_a_file_as_folder_are_refused(tmp_path: Path
     (tmp_path / "out").mkdir()
     with pytest.raises(ArtifactError, match="twice"):
         extract_archive(hostile(tmp_path, setting(name="n/same"), count=2), tmp_path / "out")
+
+
+@pytest.mark.parametrize("names", [("n/a", "n/a/b"), ("n/a/b", "n/a"), ("n/a/b/c", "n/a")])
+def test_a_file_above_a_file_is_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    left = iter(names)
+    archive = hostile(tmp_path, lambda member: setattr(member, "name", next(left)), count=2)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ArtifactError, match="'n/a' is a file and a folder"):
+        extract_archive(archive, tmp_path / "out")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "n.tar.gz")
+    for path in (tmp_path / "n.tar.gz", tmp_path):
+        with pytest.raises(ArtifactError, match="no file"):
+            extract_archive(path, tmp_path)
+    with pytest.raises(ArtifactError, match="no file"):
+        open_artifacts(tmp_path / "n.tar.gz")
+    with pytest.raises(ArtifactError, match="does not exist"):
+        open_artifacts(tmp_path / "none.tar.gz")
+
+
+@pytest.mark.parametrize("name", ["../evil.o", "/evil.o", "sub/evil.o", "evil.so"])
+def test_objects_come_from_the_same_reader(tmp_path: Path, name: str) -> None:
+    archive = hostile(tmp_path, setting(name=name))
+    (tmp_path / "deep").mkdir()
+    with pytest.raises(ArtifactError, match="refused"):
+        extract_objects(archive, tmp_path / "deep")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "hostile.tar.gz"]
+    assert not list((tmp_path / "deep").iterdir())
+
+
+def test_a_plain_archive_that_is_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
+    """Up to its end mark: what tar pads it with tells nothing."""
+    whole = tmp_path / "whole.tar"
+    (tmp_path / "a.o").write_bytes(b"A" * 700)
+    write_library_tar([tmp_path / "a.o"], whole)
+    content = whole.read_bytes()
+    end = 512 + 1024 + 1024
+    for size in (*range(0, end, 97), end - 1):
+        (tmp_path / "cut.tar").write_bytes(content[:size])
+        out = tmp_path / f"out{size}"
+        out.mkdir()
+        with pytest.raises(ArtifactError, match=r"cut off|no tar archive"):
+            extract_objects(tmp_path / "cut.tar", out)
 
 
 def test_bombs_are_refused_before_they_are_written(tmp_path: Path) -> None:

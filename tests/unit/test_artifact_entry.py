@@ -8,8 +8,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tvmbuild.artifact.archive import Limits
 from tvmbuild.artifact.entry import INDEX, is_whole, pack, unpack, write_index
+from tvmbuild.artifact.members import Limits
 from tvmbuild.errors import ArtifactError
 
 KEY = "ab" * 32

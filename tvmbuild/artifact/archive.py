@@ -6,38 +6,18 @@ form is plain ustar within gzip (RFC 1952) with stored blocks (RFC 1951), so any
 
 from __future__ import annotations
 
-import gzip
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from tvmbuild.errors import ArtifactError
+from tvmbuild.artifact.members import Archive, Limits, members
 
-_BLOCK = 512
 _STORED_LIMIT = 0xFFFF
 #: Magic, method deflate, no flags, no time, no extra flags, operating system unknown.
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-_PIECE = 1 << 20
-_AGAIN = "Copy the bundle again, or build it again."
-#: What gzip and tarfile raise for bytes that they do not understand.
-_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, ValueError)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What an archive may at most unpack to.
-
-    Attributes:
-        files: number of members.
-        bytes: sum of their sizes.
-    """
-
-    files: int = 10_000
-    bytes: int = 8 << 30
 
 
 def write_archive(
@@ -92,12 +72,8 @@ class _StoredGzip:
         self._raw.write(struct.pack("<BHH", int(last), len(data), len(data) ^ 0xFFFF) + data)
 
 
-def extract_archive(archive: Path, folder: Path, limits: Limits | None = None) -> str:
-    """Unpack a bundle into an existing folder; nothing is ever written outside it.
-
-    Only what bundles are made of is accepted: plain files below one folder. Links, devices, absolute names, ``..``, a
-    name that comes twice and tar's extensions for long names are refused, and so is more than the limits, before it is
-    written.
+def extract_archive(path: Path, folder: Path, limits: Limits | None = None) -> str:
+    """Unpack a bundle into an existing folder; nothing is ever written outside it (see ``members``).
 
     Returns:
         Name of the one folder that everything lies in.
@@ -106,94 +82,40 @@ def extract_archive(archive: Path, folder: Path, limits: Limits | None = None) -
         ArtifactError: it is damaged, cut off, or not made as bundles are.
         OSError: ``folder`` cannot be written.
     """
+    archive = _bundle(path, limits)
     top = ""
-    for name, member, pieces in _members(archive, limits or Limits()):
-        head, _, rest = name.partition("/")
+    for member in members(archive):
+        head, _, rest = member.name.partition("/")
         if not rest or (top and head != top):
-            raise _refused(archive, f"{name!r} does not lie in the bundle's one folder")
+            raise archive.refused(f"{member.name!r} does not lie in the bundle's one folder")
         top = head
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A folder of the same name, or the file itself, would already be there: never follow or replace it.
+        target = folder / member.name
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with path.open("xb") as output:
-                for piece in pieces:
-                    output.write(piece)
-        except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-            raise _refused(archive, f"{name!r} comes twice") from error
-        path.chmod(0o755 if member.mode & 0o100 else 0o644)
+            member.write(target)
+        except FileExistsError as error:
+            # Names that are one on this file system.
+            raise archive.refused(f"{member.name!r} comes twice") from error
+        target.chmod(0o755 if member.header.mode & 0o100 else 0o644)
     if not top:
-        raise _refused(archive, "it holds no file")
+        raise archive.refused("it holds no file")
     return top
 
 
-def read_member(archive: Path, ending: str, largest: int) -> bytes:
+def read_member(path: Path, ending: str, largest: int) -> bytes:
     """Return the first file of a bundle, in the folder's top level, with this ending.
 
     Raises:
         ArtifactError: there is none, it is larger than ``largest`` bytes, or the archive is damaged.
     """
-    for name, member, pieces in _members(archive, Limits()):
-        if name.count("/") == 1 and name.endswith(ending):
-            if member.size > largest:
-                raise _refused(archive, f"{name!r} is larger than any real one")
-            return b"".join(pieces)
-    raise _refused(archive, f"it holds no {ending} file")
+    archive = _bundle(path)
+    for member in members(archive):
+        if member.name.count("/") == 1 and member.name.endswith(ending):
+            if member.header.size > largest:
+                raise archive.refused(f"{member.name!r} is larger than any real one")
+            return member.read()
+    raise archive.refused(f"it holds no {ending} file")
 
 
-def _members(archive: Path, limits: Limits) -> Iterator[tuple[str, tarfile.TarInfo, Iterator[bytes]]]:
-    """Yield name, header and content of each member; the content has to be taken before the next one."""
-    left = limits.bytes
-    try:
-        with gzip.open(archive, "rb") as stream:
-            for _ in range(limits.files + 1):
-                header = stream.read(_BLOCK)
-                if header.count(0) == _BLOCK:
-                    _expect_padding(archive, stream)
-                    return
-                member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
-                _check_member(archive, member)
-                left -= member.size
-                if left < 0:
-                    raise _refused(archive, f"it unpacks to more than {limits.bytes} bytes")
-                pieces = _pieces(archive, stream, member.size)
-                yield member.name, member, pieces
-                for _piece in pieces:
-                    pass
-                stream.read(-member.size % _BLOCK)
-    except _DAMAGE as error:
-        raise _refused(archive, f"it is damaged ({error})") from error
-    except FileNotFoundError as error:
-        raise ArtifactError(f"The bundle {archive} does not exist.", "Check the path.") from error
-    raise _refused(archive, f"it has more than {limits.files} files")
-
-
-def _pieces(archive: Path, stream: gzip.GzipFile, size: int) -> Iterator[bytes]:
-    while size > 0:
-        try:
-            piece = stream.read(min(size, _PIECE))
-        except _DAMAGE as error:
-            raise _refused(archive, f"it is damaged ({error})") from error
-        if not piece:
-            raise _refused(archive, "a file in it is cut off")
-        size -= len(piece)
-        yield piece
-
-
-def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
-    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.name.endswith("/"):
-        raise _refused(archive, f"{member.name!r} is no plain file")
-    parts = member.name.split("/")
-    if member.size < 0 or "\0" in member.name or any(part in ("", ".", "..") for part in parts):
-        raise _refused(archive, f"{member.name!r} has a name that leaves its folder")
-
-
-def _expect_padding(archive: Path, stream: gzip.GzipFile) -> None:
-    """Read to the end, where gzip compares its checksum; tar pads with at most a record of zeros."""
-    rest = stream.read(2 * tarfile.RECORDSIZE)
-    if rest.count(0) != len(rest) or stream.read(1):
-        raise _refused(archive, "something follows its end")
-
-
-def _refused(archive: Path, reason: str) -> ArtifactError:
-    return ArtifactError(f"The bundle {archive} is refused: {reason}.", _AGAIN, {"reason": reason})
+def _bundle(path: Path, limits: Limits | None = None) -> Archive:
+    return Archive(path, "bundle", "Copy the bundle again, or build it again.", limits=limits or Limits())

@@ -14,8 +14,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tvmbuild.artifact.archive import Limits, extract_archive, write_archive
+from tvmbuild.artifact.archive import extract_archive, write_archive
 from tvmbuild.artifact.digest import sha256_of
+from tvmbuild.artifact.members import Limits
 from tvmbuild.errors import ArtifactError
 
 #: Name of the list in an entry's folder.

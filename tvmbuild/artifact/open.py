@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from tvmbuild.artifact.checksums import SUMS_NAME, check_sums
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.embedded import LARGEST, OBJECT_NAME, read_embedded
 from tvmbuild.artifact.manifest import Manifest, parse_manifest, read_manifest
+from tvmbuild.artifact.members import Archive, members
 from tvmbuild.cache import cached_folder
 from tvmbuild.errors import ArtifactError
 
@@ -116,6 +116,10 @@ _AGAIN = "Copy the artifact again, or build it again with 'tvmbuild build'."
 
 def unpacked_bundle(archive: Path) -> Path:
     """Return the folder of a bundle's files, in the cache by the archive's checksum."""
+    if not archive.is_file():
+        # A pipe would be waited for without end.
+        what = "is no file" if archive.exists() else "does not exist"
+        raise ArtifactError(f"The bundle {archive} {what}.", "Check the path.")
     try:
         digest = sha256_of(archive)
     except OSError as error:
@@ -134,18 +138,20 @@ def _open_bundle(folder: Path) -> list[Artifact]:
 
 def _embedded(path: Path) -> str:
     """Return the text of the manifest inside a .so or .tar."""
+    if path.suffix == ".tar":
+        return _embedded_in_archive(path)
     try:
-        if path.suffix == ".so":
-            with path.open("rb") as stream:
-                return read_embedded(stream, str(path))
-        with tarfile.open(path, "r:") as archive:
-            member = archive.getmember(OBJECT_NAME)
-            content = archive.extractfile(member) if 0 < member.size <= LARGEST else None
-            if content is None:
-                raise ArtifactError(f"{path} is damaged: its {OBJECT_NAME} is no file of a possible size.", _AGAIN)
-            return read_embedded(io.BytesIO(content.read()), f"{OBJECT_NAME} in {path}")
-    except KeyError as error:
-        raise ArtifactError(f"{path} carries no manifest of tvmbuild.", "Build it with 'tvmbuild build'.") from error
-    except (OSError, EOFError, tarfile.TarError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ArtifactError(f"{path} cannot be read: {reason}.", _AGAIN) from error
+        with path.open("rb") as stream:
+            return read_embedded(stream, str(path))
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}.", _AGAIN) from error
+
+
+def _embedded_in_archive(path: Path) -> str:
+    archive = Archive(path, "archive of objects", _AGAIN)
+    for member in members(archive):
+        if member.name == OBJECT_NAME:
+            if not 0 < member.header.size <= LARGEST:
+                raise archive.refused(f"its {OBJECT_NAME} is no file of a possible size")
+            return read_embedded(io.BytesIO(member.read()), f"{OBJECT_NAME} in {path}")
+    raise ArtifactError(f"{path} carries no manifest of tvmbuild.", "Build it with 'tvmbuild build'.")

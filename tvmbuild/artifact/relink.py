@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 from tvmbuild.artifact.digest import sha256_of
+from tvmbuild.artifact.members import Archive, members
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.cache import cached_folder
-from tvmbuild.errors import ArtifactError
 from tvmbuild.link import link_library
 from tvmbuild.target import Target
 from tvmbuild.toolchain import find_toolchain
@@ -44,15 +42,10 @@ def extract_objects(archive: Path, folder: Path) -> list[Path]:
         ArtifactError: the .tar is damaged, or has a member that is no plain file with a plain name.
     """
     paths = []
-    try:
-        with tarfile.open(archive, "r:") as members:
-            for member in members:
-                content = members.extractfile(member) if member.isreg() else None
-                if content is None or Path(member.name).name != member.name or not member.name.endswith(".o"):
-                    raise ArtifactError(f"{archive} holds {member.name!r}, which is no object.", "Build it again.")
-                paths.append(folder / member.name)
-                with paths[-1].open("xb") as output:
-                    shutil.copyfileobj(content, output)
-    except (tarfile.TarError, EOFError, FileExistsError) as error:
-        raise ArtifactError(f"{archive} cannot be read: {error}.", "Copy it again, or build it again.") from error
+    packed = Archive(archive, "archive of objects", "Copy it again, or build it again.")
+    for member in members(packed):
+        if "/" in member.name or not member.name.endswith(".o"):
+            raise packed.refused(f"{member.name!r} is no object")
+        paths.append(folder / member.name)
+        member.write(paths[-1])
     return paths

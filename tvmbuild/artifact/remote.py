@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tvmbuild.artifact.archive import Limits
 from tvmbuild.artifact.entry import Sign, Trusts, pack, unpack
+from tvmbuild.artifact.members import Limits
 from tvmbuild.artifact.patience import Moved, within
 from tvmbuild.errors import ArtifactError, OptionError
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from tvmbuild.artifact.members import Archive, Limits, members
 from tvmbuild.errors import OutputError, RecordsError
 from tvmbuild.target import Target
 from tvmbuild.tuning.database import RECORDS, WORKLOADS, DatabaseImage
@@ -20,6 +22,10 @@ from tvmbuild.tuning.trial import Trial
 #: Files of a board's folder that travel.
 _FILES = (BOARD, JOURNAL, WORKLOADS, RECORDS)
 _MAKE_ONE = "Make one with: tvmbuild records export."
+#: Where a file lies in an archive of records: a target's name, a board's name and its own.
+_PLACE = re.compile(r"[^./][^/]*/[^./][^/]*/([^/]+)")
+#: A hundred boards with far more trials than anyone has made.
+_LIMITS = Limits(files=len(_FILES) * 100, bytes=1 << 30)
 
 
 @dataclass(frozen=True)
@@ -126,22 +132,17 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack what ``export`` wrote.
 
     Raises:
-        RecordsError: it is no such file.
+        RecordsError: it is no such file, damaged, or larger than any real one.
         OutputError: the folder cannot be written.
     """
+    packed = Archive(archive, "archive of tuning records", _MAKE_ONE, RecordsError, _LIMITS)
     try:
-        with tarfile.open(archive) as opened:
-            for member in opened.getmembers():
-                parts = PurePosixPath(member.name).parts
-                if not member.isfile() or len(parts) != 3 or parts[-1] not in _FILES or ".." in parts:
-                    raise RecordsError(f"{archive} holds {member.name}, which is no tuning record.")
-                content = opened.extractfile(member)
-                path = folder.joinpath(*parts)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content.read() if content is not None else b"")
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise RecordsError(f"{archive} cannot be read: {error.strerror}.", _MAKE_ONE) from error
-    except tarfile.TarError as error:
-        raise RecordsError(f"{archive} is no archive of tuning records.", _MAKE_ONE) from error
+        for member in members(packed):
+            match = _PLACE.fullmatch(member.name)
+            if match is None or match[1] not in _FILES:
+                raise packed.refused(f"{member.name!r} is no tuning record")
+            path = folder / member.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            member.write(path)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}.", "Free some space.") from error
