@@ -8,16 +8,20 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from test_artifact import write_artifact
 
 from tvmbuild import aside
-from tvmbuild.artifact import staging
+from tvmbuild.artifact import moves, staging
 from tvmbuild.artifact.checksums import SUMS_NAME, check_sums, sums_text
+from tvmbuild.artifact.open import open_artifact
 from tvmbuild.artifact.staging import clean, staged, staged_folder
 from tvmbuild.artifact.store import Store
 from tvmbuild.cache import cache_root
+from tvmbuild.errors import OutputError
 
 #: Python's audit events of everything that touches a file system, at which a kill can make a difference.
 STEPS = ("open", "os.", "shutil.", "tempfile.", "fcntl.", "ctypes.dlopen")
@@ -86,6 +90,131 @@ def test_a_kill_at_any_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exc
         assert left == []
     assert step > 50
     assert seen == {"old", "new"}
+
+
+NAMES = ("m.json", "m.so", "m.tar")
+
+
+def put(folder: Path, content: str, names: tuple[str, ...] = NAMES) -> None:
+    with staged(folder, "m.json") as made:
+        for name in names:
+            (made / name).write_text(content)
+
+
+def contents(folder: Path) -> list[str | None]:
+    return [(folder / name).read_text() if (folder / name).exists() else None for name in NAMES]
+
+
+def broken_at(step: int, folder: Path, how: Callable[[], None]) -> bool:
+    """Write a set in a process that calls ``how`` at one of its steps; False if it ended before that."""
+    child = os.fork()
+    if child == 0:
+        left = [step]
+
+        def hook(event: str, _: object) -> None:
+            if event in ("open", "os.rename", "os.link", "os.mkdir"):
+                left[0] -= 1
+                if left[0] == 0:
+                    how()
+
+        sys.addaudithook(hook)
+        try:
+            put(folder, "new")
+        except OutputError as error:
+            os._exit(10 + ("Nothing in it was changed" in error.message))
+        os._exit(0 if left[0] > 0 else 1)
+    _, status = os.waitpid(child, 0)
+    # An error that says something else than what is so.
+    assert status == signal.SIGKILL or (os.WEXITSTATUS(status) == 11) == (contents(folder) != ["new"] * 3)
+    return status != 0
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fill_the_disk() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("before", ["old", None])
+@pytest.mark.parametrize("how", [kill, fill_the_disk])
+def test_a_set_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Callable[[], None], before: str | None
+) -> None:
+    monkeypatch.setattr(moves.os, "fsync", lambda _: None)
+    seen, mixed = set(), 0
+    for step in itertools.count(1):
+        folder = tmp_path / f"dist{step}"
+        folder.mkdir()
+        if before:
+            put(folder, before)
+        if not broken_at(step, folder, how):
+            break
+        mixed += len(set(contents(folder))) > 1
+        clean(folder)
+        assert contents(folder) in ([before] * 3, ["new"] * 3)
+        seen.add(contents(folder)[0])
+        assert set(os.listdir(folder)) <= set(NAMES)  # noqa: PTH208
+    assert seen == {before, "new"}
+    # A kill between two moves is one of the steps, and only a kill leaves something to mend.
+    assert (mixed > 0) == (how is kill)
+
+
+def test_an_artifact_whose_moves_a_kill_broke_off_is_whole_when_it_is_opened(tmp_path: Path) -> None:
+    folder = tmp_path / "dist"
+    folder.mkdir()
+    write_artifact(folder)
+    ready = folder / moves.READY
+    ready.mkdir()
+    (folder / "net-rpi4.json").rename(ready / "net-rpi4.json")
+    (folder / "net-rpi4.json").write_text((ready / "net-rpi4.json").read_text().replace('"sha256": "', '"sha256": "f'))
+    assert open_artifact(folder / "net-rpi4.so").archive.read_bytes() == b"archive"
+    assert not ready.exists()
+
+
+def test_what_another_user_left_where_all_may_write_is_not_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / moves.READY).mkdir()
+    (tmp_path / moves.READY / "m.so").write_text("evil")
+    tmp_path.chmod(0o1777)
+    monkeypatch.setattr(moves.os, "geteuid", lambda: os.getuid() + 1)
+    assert not moves.finish_moves(tmp_path)
+    with pytest.raises(OutputError, match="in the way"):
+        put(tmp_path, "mine")
+    assert not (tmp_path / "m.so").exists()
+    monkeypatch.undo()
+    put(tmp_path, "mine")
+    assert contents(tmp_path) == ["mine"] * 3
+
+
+def test_moves_that_cannot_be_undone_are_ended_by_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "old")
+    replace, calls = Path.replace, itertools.count()
+
+    def once(path: Path, target: Path) -> Path:
+        if next(calls):
+            raise OSError(errno.EIO, "Input/output error")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", once)
+    with pytest.raises(OutputError, match="Some files in it are new"):
+        put(tmp_path, "new")
+    monkeypatch.undo()
+    assert contents(tmp_path) == ["old", "new", "old"]
+    assert moves.finish_moves(tmp_path)
+    assert contents(tmp_path) == ["new"] * 3
+
+
+def test_a_folder_in_the_place_of_a_file_changes_nothing(tmp_path: Path) -> None:
+    put(tmp_path, "old", ("m.json", "m.so"))
+    (tmp_path / "m.tar").mkdir()
+    with pytest.raises(OutputError, match="Nothing in it was changed"):
+        put(tmp_path, "new")
+    assert [(tmp_path / name).read_text() for name in ("m.json", "m.so")] == ["old", "old"]
 
 
 def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.embedded import LARGEST, OBJECT_NAME, read_embedded
 from tvmbuild.artifact.manifest import Manifest, parse_manifest, read_manifest
 from tvmbuild.artifact.members import Archive, members
+from tvmbuild.artifact.moves import finish_moves
 from tvmbuild.cache import cached_folder
 from tvmbuild.errors import ArtifactError
 
@@ -87,6 +89,23 @@ def open_artifacts(path: Path) -> list[Artifact]:
 
 
 def _open_files(path: Path) -> Artifact:
+    _end_moves(path.parent)
+    try:
+        return _opened(path)
+    except ArtifactError:
+        if not _end_moves(path.parent):
+            raise
+        return _opened(path)
+
+
+def _end_moves(folder: Path) -> bool:
+    """Wait for a build that moves its files, or end the moves of a killed one; the checksums judge what cannot be."""
+    with suppress(OSError):
+        return finish_moves(folder)
+    return False
+
+
+def _opened(path: Path) -> Artifact:
     stem = path.with_suffix("") if path.suffix in ENDINGS else path
     side = stem.parent / f"{stem.name}.json"
     if path.suffix in (".so", ".tar") and not side.exists():

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tvmbuild.artifact.moves import READY, HalfMovedError, finish_moves, flush, flush_folder, move_all
 from tvmbuild.aside import aside_in, folder_locked, remove_abandoned
 from tvmbuild.errors import OutputError
 
@@ -18,17 +19,17 @@ from tvmbuild.errors import OutputError
 def staged(folder: Path, last: str = "") -> Iterator[Path]:
     """Give a folder to write into; on success its files replace those of the same names in ``folder``.
 
-    The files move by rename within one file system. ``last`` (the manifest, which has the checksums of the others)
-    moves after all others, so a reader that trusts it never sees a mixed set.
+    All are on the disk before the first moves, by rename within one file system. ``last`` (the manifest, which has the
+    checksums of the others) moves after all others, so a reader that trusts it never sees a mixed set. After a kill
+    between two moves the next use of the folder ends them (``finish_moves``).
 
     Raises:
         OutputError: the folder cannot be made or written, or the disk is full. What was there stays as it was.
     """
     with _explained(folder), _aside(folder) as aside:
+        finish_moves(folder)
         yield aside
-        for path in sorted(aside.iterdir(), key=lambda path: (path.name == last, path.name)):
-            _flush(path)
-            path.replace(folder / path.name)
+        move_all(aside, folder, last)
 
 
 @contextmanager
@@ -45,16 +46,19 @@ def staged_folder(folder: Path) -> Iterator[Path]:
     with _explained(folder), _aside(folder.parent) as aside:
         yield aside
         for path in aside.rglob("*"):
-            _flush(path)
+            flush(path)
         aside.chmod(0o777 & ~_umask())
+        flush(aside)
         with folder_locked(folder.parent):
             _bring_back(folder)
             _take_place(aside, folder)
+        flush_folder(folder.parent)
 
 
 def clean(folder: Path) -> None:
-    """Remove what killed processes left in an output folder, and bring back what they had moved aside."""
+    """Remove what killed processes left in an output folder, bring back what they had moved aside, end their moves."""
     with _explained(folder):
+        finish_moves(folder)
         moved = list(folder.glob(f"{_MOVED}*"))
         if moved:
             with folder_locked(folder):
@@ -78,6 +82,10 @@ def _aside(folder: Path) -> Iterator[Path]:
 def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
+    except HalfMovedError as error:
+        raise _output_error(
+            folder, error, "Some files in it are new; the next command that uses it ends that"
+        ) from error
     except OSError as error:
         # Raised by the caller's own block too: only trouble with writing is ours to explain.
         if error.errno in _EXPLAINED:
@@ -145,23 +153,15 @@ _EXPLAINED = {
     errno.EFBIG: "a file would be larger than allowed",
     errno.ENOTDIR: "a part of its path is a file",
     errno.EEXIST: "a file of that name is in the way",
+    errno.ENOTEMPTY: f"another user's {READY} is in the way",
     errno.EISDIR: "a folder has the name of a file to write",
     errno.ENAMETOOLONG: "its name is too long",
 }
 
 
-def _output_error(folder: Path, error: OSError) -> OutputError:
+def _output_error(folder: Path, error: OSError, state: str = "Nothing in it was changed") -> OutputError:
     reason = _EXPLAINED.get(error.errno or 0, error.strerror or str(error))
     return OutputError(
-        f"The output folder {folder} cannot be written: {reason}. Nothing in it was changed.",
+        f"The output folder {folder} cannot be written: {reason}. {state}.",
         "Choose another folder with -o DIR, or free some space or change its permissions.",
     )
-
-
-def _flush(path: Path) -> None:
-    """Bring a file's content to the disk before its name: a rename must never publish an empty file."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
