@@ -7,6 +7,7 @@ Later sources win: the defaults in ``options.py``, the project file (``tvmbuild.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import sys
 import types
@@ -143,7 +144,13 @@ def _coerce(value: Any, kind: Any) -> Any:
         return tuple(value.split()) if isinstance(value, str) else tuple(str(item) for item in value)
     if isinstance(value, bool) or (kind is str and not isinstance(value, str)):
         raise TypeError(value)
-    return kind(value)
+    if kind is int and isinstance(value, float):
+        # 2.7 would become 2.
+        raise TypeError(value)
+    converted = kind(value)
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise ValueError(value)
+    return converted
 
 
 def _text(value: Any) -> str:

@@ -48,6 +48,8 @@ def test_booleans_from_the_environment(word: str, expected: bool) -> None:
         ({"TVMBUILD_SEED": "four"}, {}, "TVMBUILD_SEED: seed must be a whole number"),
         ({"TVMBUILD_COMPARE": "maybe"}, {}, "TVMBUILD_COMPARE: compare must be true or false"),
         ({}, {"seed": True}, "tvmbuild.toml: seed must be a whole number"),
+        ({}, {"seed": 2.7}, "tvmbuild.toml: seed must be a whole number"),
+        ({}, {"seed": float("inf")}, "tvmbuild.toml: seed must be a whole number"),
         ({}, {"target": 4}, "tvmbuild.toml: target must be a text"),
         ({}, {"targget": "rpi4"}, "unknown option 'targget'"),
     ],

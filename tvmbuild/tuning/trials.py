@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from tvmbuild.schedules.knob import Choice
 from tvmbuild.tuning.baseline import Baselines, is_far
 from tvmbuild.tuning.lanes import Lanes
-from tvmbuild.tuning.measure import Measurer, Run, arguments_of
+from tvmbuild.tuning.measure import Measurer, Run, arguments_of, no_measure
 from tvmbuild.tuning.task import Candidate, Task, Variant
 from tvmbuild.tuning.trial import Failure, Measured, Trial
+from tvmbuild.tuning.values import is_duration
 from tvmbuild.tuning.waits import Waits
 
 #: Attempts when the default's time has drifted far, and seconds of cooling before all but the first two.
@@ -192,6 +193,9 @@ class Trier:
             return library
         outcome = self._measured([Run(library, self._arguments(task.variants[0]))])[0]
         if isinstance(outcome, Measured):
+            useless = no_measure(outcome.output)
+            if useless:
+                return Failure("wrong result", useless)
             self._baselines.keep(task, library, outcome)
         return outcome
 
@@ -239,10 +243,10 @@ class Trier:
 
         A candidate that crashes its runner twice is quarantined: it counts as tried and is never run again.
         """
-        outcomes = self._measurer.measure(runs)
+        outcomes = [_believed(outcome) for outcome in self._measurer.measure(runs)]
         for index, outcome in enumerate(outcomes):
             if isinstance(outcome, Failure) and outcome.cause in _TRIED_AGAIN:
-                again = self._measurer.measure([runs[index]])[0]
+                again = _believed(self._measurer.measure([runs[index]])[0])
                 if isinstance(again, Failure) and outcome.cause == again.cause == "crash":
                     again = Failure("quarantined", f"it crashed its runner twice: {again.message}")
                 outcomes[index] = again
@@ -272,3 +276,11 @@ class Trier:
         )
         keep(task, trial)
         return trial
+
+
+def _believed(outcome: Outcome) -> Outcome:
+    """Return an outcome, or a failure where what was measured is no time."""
+    if isinstance(outcome, Failure) or (outcome.seconds and all(map(is_duration, outcome.seconds))):
+        return outcome
+    shown = ", ".join(f"{second:g}" for second in outcome.seconds) or "none"
+    return Failure("lost", f"the measurement gave no times ({shown})")
