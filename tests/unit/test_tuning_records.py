@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,13 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tuning_fakes import BOARD
 
-from tvmbuild.errors import RecordsError
+from tvmbuild.artifact.moves import READY
+from tvmbuild.errors import OutputError, RecordsError
 from tvmbuild.schedules.knob import Knob
 from tvmbuild.target import load_target
 from tvmbuild.tuning.apply import borrowed, distance
 from tvmbuild.tuning.fingerprint import Board
-from tvmbuild.tuning.journal import JOURNAL, append_line, drop_torn_line, locked, read_journal, trial_line
+from tvmbuild.tuning.journal import JOURNAL, append_line, drop_torn_line, locked, parse_trial, read_journal, trial_line
+from tvmbuild.tuning.maintenance import prune
+from tvmbuild.tuning.runs import RunState, TaskEntry, read_run, run_path, write_run
 from tvmbuild.tuning.selection import best_trial
+from tvmbuild.tuning.store import BOARD as BOARD_FILE
 from tvmbuild.tuning.store import board_folder, read_board, read_target, usable, write_board
 from tvmbuild.tuning.trial import Trial
 
@@ -28,19 +35,20 @@ def trial(rows: int = 1, seconds: tuple[float, ...] = (1.0,), **values: object) 
 
 
 texts = st.text(max_size=20)
+whole = st.integers(-(2**63), 2**63 - 1)
 trials = st.builds(
     Trial,
     task=texts,
     workload=texts,
-    choice=st.dictionaries(texts, st.integers(), max_size=3),
+    choice=st.dictionaries(texts, whole, max_size=3),
     plan=texts,
-    seconds=st.lists(st.floats(1e-9, 1e3), max_size=4).map(tuple),
+    seconds=st.lists(st.floats(1e-9, 1e3), min_size=1, max_size=4).map(tuple),
     cause=texts,
     message=texts,
     readings=st.dictionaries(texts, st.floats(-1e9, 1e9), max_size=2),
     kind=texts,
     shape=texts,
-    operator=st.lists(st.integers(), max_size=4).map(tuple),
+    operator=st.lists(whole, max_size=4).map(tuple),
     dtype=texts,
     is_default=st.booleans(),
     time=st.floats(0, 2e9),
@@ -66,6 +74,156 @@ def test_a_damaged_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(trial_line(trial()) + b'{"task": 3}\n' + trial_line(trial(2)))
     with pytest.raises(RecordsError, match="line 2"):
         read_journal(path)
+
+
+def test_a_failed_trial_needs_no_seconds(tmp_path: Path) -> None:
+    failed = trial(1, (), cause="crash")
+    (tmp_path / JOURNAL).write_bytes(trial_line(failed))
+    assert read_journal(tmp_path / JOURNAL) == (failed,)
+
+
+LINE = json.loads(trial_line(trial()))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("", "3", "null", "[]", '"text"', "[" * 100_000, "NaN", "\0"),
+        *(
+            json.dumps({name: value for name, value in LINE.items() if name != left_out})
+            for left_out in ("task", "choice")
+        ),
+        *(
+            json.dumps(LINE | {"seconds": seconds})
+            for seconds in (
+                *([], [math.nan], [-1.0], [0.0], [math.inf], [1.0, -1e-9], ["1.5"], [True], [None], [[1.0]]),
+                *("123", 1.5, None, {"1": 2}, [10**400]),
+            )
+        ),
+        *(
+            json.dumps(LINE | {name: value})
+            for name, value in (
+                *(("task", 3), ("workload", None), ("kind", []), ("plan", 1), ("message", {}), ("shape", "\ud800")),
+                *(("choice", []), ("choice", {"rows": 2.5}), ("choice", {"rows": True}), ("choice", {"rows": 2**64})),
+                *(
+                    ("operator", "12"),
+                    ("operator", [1.5]),
+                    ("operator", {}),
+                    ("readings", [1]),
+                    ("readings", {"a": "1"}),
+                ),
+                *(("is_default", 1), ("time", "now"), ("time", math.nan), ("cause", False)),
+            )
+        ),
+    ],
+)
+def test_a_line_of_another_type_or_without_a_possible_time_is_an_error(tmp_path: Path, line: str) -> None:
+    path = tmp_path / JOURNAL
+    path.write_bytes(trial_line(trial()) + line.encode() + b"\n")
+    with pytest.raises(RecordsError, match="line 2"):
+        read_journal(path)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from([item.name for item in dataclasses.fields(Trial)]), anything, max_size=3))
+def test_whatever_a_line_says_it_is_a_trial_with_a_time_or_an_error(values: dict[str, object]) -> None:
+    try:
+        read = parse_trial(json.dumps(LINE | values).encode())
+    except ValueError:
+        return
+    assert read.cause or 0 < read.best < math.inf
+    assert parse_trial(trial_line(read)) == read
+    distance((1, 2, 3), read.operator)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", "[" * 100_000, '{"core": 1, "predicted": true, "about": "", "facts": {}}'),
+        *('{"core": "c", "predicted": "false", "about": "", "facts": {}}', '{"core": "\\ud800"}'),
+        '{"core": "c", "predicted": true, "about": "", "facts": {"a": 1}}',
+    ],
+)
+def test_a_board_file_of_another_type_is_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / BOARD_FILE).write_text(text)
+    with pytest.raises(RecordsError, match="no readable"):
+        read_board(tmp_path)
+
+
+def test_a_pipe_instead_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    for name in (BOARD_FILE, JOURNAL):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(RecordsError, match="no file"):
+        read_board(tmp_path)
+    with pytest.raises(RecordsError, match="no file"):
+        read_journal(tmp_path / JOURNAL)
+
+
+RUN = RunState(
+    "m",
+    "rpi4",
+    {"trials": 1, "time": "", "task": "", "seed": 0, "min_gain": 0.01},
+    0,
+    1.5,
+    "",
+    (TaskEntry("a", "conv", "1x1", 1, 2),),
+)
+
+
+def test_a_run_comes_back_as_it_was_stored(tmp_path: Path) -> None:
+    write_run(tmp_path, RUN)
+    assert read_run(run_path(tmp_path, "m")) == RUN
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"options": {}}, {"options": 3}, {"options": {**RUN.options, "seed": 2.7}}, {"tasks": [{"task": "a"}]}),
+        *({"tasks": 3}, {"tasks": ["a"]}, {"first_trial": -1}, {"first_trial": "0"}, {"started": None}, {"stopped": 0}),
+    ],
+)
+def test_a_run_of_another_type_is_an_error(tmp_path: Path, values: dict[str, object]) -> None:
+    write_run(tmp_path, RUN)
+    path = run_path(tmp_path, "m")
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    with pytest.raises(RecordsError, match="cannot be used"):
+        read_run(path)
+
+
+def test_a_line_for_which_the_disk_has_no_room_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, write = tmp_path / JOURNAL, os.write
+    append_line(path, trial_line(trial()))
+    monkeypatch.setattr(os, "write", lambda handle, line: write(handle, line[:10]))
+    with pytest.raises(OutputError, match="the disk is full"):
+        append_line(path, trial_line(trial(2)))
+    monkeypatch.undo()
+    append_line(path, trial_line(trial(3)))
+    assert read_journal(path) == (trial(), trial(3))
+
+
+def test_who_writes_a_board_waits_for_another_one(tmp_path: Path) -> None:
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(tmp_path):
+            held.set()
+            done.wait(30)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert held.wait(30)
+    with pytest.raises(RecordsError, match="Another"), locked(tmp_path, 0.01):
+        pass
+    threading.Timer(0.05, done.set).start()
+    with locked(tmp_path, 30.0):
+        assert done.is_set()
+    other.join()
 
 
 def test_only_one_tuner_writes_a_folder(tmp_path: Path) -> None:
@@ -104,6 +262,26 @@ def test_records_come_back_as_they_were_stored(tmp_path: Path) -> None:
     found = read_board(where)
     assert found.board == BOARD
     assert found.winners() == {"a" * 16: trial(2, (0.5,))}
+
+
+def test_prune_keeps_what_came_in_after_it_was_asked(tmp_path: Path) -> None:
+    where = store(tmp_path, BOARD, trial(is_default=True), trial(2, (0.5,)), trial(3, (0.7,)))
+    (where / "run-m.json").write_text("{}")
+    (asked,) = read_target(tmp_path, "rpi4")
+    # Meanwhile a merge or a short run adds a winner.
+    append_line(where / JOURNAL, trial_line(trial(4, (0.1,))))
+    assert prune(asked, RPI4) == 2
+    assert read_journal(where / JOURNAL) == (trial(is_default=True), trial(4, (0.1,)))
+    assert sorted(path.name for path in where.iterdir()) == [".lock", BOARD_FILE, JOURNAL]
+
+
+def test_a_prune_that_a_kill_broke_off_is_ended_before_a_trial_is_added(tmp_path: Path) -> None:
+    where = store(tmp_path, BOARD, trial(is_default=True), trial(2, (0.5,)))
+    (where / READY).mkdir()
+    (where / READY / JOURNAL).write_bytes(trial_line(trial(is_default=True)))
+    with locked(where):
+        append_line(where / JOURNAL, trial_line(trial(3)))
+    assert read_journal(where / JOURNAL) == (trial(is_default=True), trial(3))
 
 
 def test_measured_records_outrank_predicted_ones(tmp_path: Path) -> None:

@@ -134,14 +134,14 @@ def _umask() -> int:
     return mask
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write one text file aside and rename it into place.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write one file aside and rename it into place; a text as UTF-8.
 
     Raises:
         OutputError: the file cannot be written.
     """
     with staged(path.parent) as aside:
-        (aside / path.name).write_text(text, encoding="utf-8")
+        (aside / path.name).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 _EXPLAINED = {

@@ -119,6 +119,9 @@ def distance(one: Sequence[int], other: Sequence[int]) -> float:
         return math.inf
     if any(a != b for position, (a, b) in enumerate(zip(one, other, strict=True)) if position not in _FREE):
         return math.inf
+    if any(size < 1 for numbers in (one, other) for size in numbers[: len(_FREE)]):
+        # A record may say anything.
+        return math.inf
     return sum(abs(math.log(one[position] / other[position])) for position in _FREE)
 
 

@@ -13,16 +13,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tvmbuild.artifact.staging import write_whole
 from tvmbuild.errors import RecordsError
 from tvmbuild.schedules.knob import Choice
 from tvmbuild.schedules.space import schedule_fn
 from tvmbuild.target import Target
-from tvmbuild.tuning.journal import append_line, drop_torn_line, write_whole
+from tvmbuild.tuning.journal import append_line, drop_torn_line
 from tvmbuild.tuning.trial import Trial
+from tvmbuild.tuning.values import read_small
 from tvmbuild.tuning.workload import private_copy, workload_key, workload_module
 
 WORKLOADS = "database_workload.json"
 RECORDS = "database_tuning_record.json"
+#: Bytes of each file, at most.
+_LARGEST = 1 << 30
+_ANEW = "Get it anew from where it came, or delete it: tuning writes it again."
 
 
 class DatabaseImage:
@@ -69,7 +74,7 @@ class DatabaseImage:
         successful = [trial for trial in trials if trial.ok and trial.workload in self._index]
         present = len(_lines(self._folder / RECORDS))
         if present > len(successful):
-            write_whole(self._folder / RECORDS, [self._record_line(trial) for trial in successful])
+            write_whole(self._folder / RECORDS, b"".join(self._record_line(trial) for trial in successful))
         for trial in successful[present:]:
             self.add_record(trial)
 
@@ -104,7 +109,12 @@ def scheduled(func: Any, target: Target, choice: Choice) -> Any:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    if not path.exists():
+        return []
+    try:
+        return read_small(path, _LARGEST).decode().splitlines()
+    except (OSError, ValueError) as error:
+        raise RecordsError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.", _ANEW) from error
 
 
 def _read_workload(line: str, path: Path) -> Any:
@@ -114,6 +124,5 @@ def _read_workload(line: str, path: Path) -> Any:
         return Workload.from_json(json.loads(line)).mod["main"]
     except Exception as error:  # TVM raises errors of any class.
         raise RecordsError(
-            f"{path} is damaged: {str(error).strip().splitlines()[-1][:200]}.",
-            "Get it anew from where it came, or delete it: tuning writes it again.",
+            f"{path} is damaged: {(str(error).strip() or type(error).__name__).splitlines()[-1][:200]}.", _ANEW
         ) from error

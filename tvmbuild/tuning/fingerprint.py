@@ -12,6 +12,7 @@ from typing import Any
 
 from tvmbuild.predict.core_model import CoreModel
 from tvmbuild.target import Target
+from tvmbuild.tuning.values import as_flag, as_object, as_text, needed
 from tvmbuild.versions import llvm_version, package_versions
 
 
@@ -47,10 +48,16 @@ class Board:
         """Read ``board.json``.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not one.
+            ValueError: it is not one.
         """
-        facts = {str(key): str(value) for key, value in dict(values["facts"]).items()}
-        return Board(str(values["core"]), bool(values["predicted"]), str(values["about"]), facts)
+        core, about = (as_text(needed(values, name), name) for name in ("core", "about"))
+        facts = as_object(needed(values, "facts"), "facts")
+        return Board(
+            core,
+            as_flag(needed(values, "predicted"), "predicted"),
+            about,
+            {name: as_text(value, "facts") for name, value in facts.items()},
+        )
 
 
 def predicted_board(target: Target, core: CoreModel, mca_version: str) -> Board:

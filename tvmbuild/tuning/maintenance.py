@@ -5,22 +5,24 @@ from __future__ import annotations
 import io
 import re
 import tarfile
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tvmbuild.artifact.members import Archive, Limits, members
+from tvmbuild.artifact.staging import staged, write_whole
 from tvmbuild.errors import OutputError, RecordsError
 from tvmbuild.target import Target
 from tvmbuild.tuning.database import RECORDS, WORKLOADS, DatabaseImage
-from tvmbuild.tuning.journal import JOURNAL, append_line, drop_torn_line, locked, trial_line, write_whole
+from tvmbuild.tuning.journal import JOURNAL, append_line, drop_torn_line, locked, trial_line
 from tvmbuild.tuning.selection import by_task
 from tvmbuild.tuning.store import BOARD, BoardRecords, read_board, write_board
 from tvmbuild.tuning.trial import Trial
 
 #: Files of a board's folder that travel.
 _FILES = (BOARD, JOURNAL, WORKLOADS, RECORDS)
+#: Seconds to wait for another one that writes to a board's folder.
+PATIENCE = 30.0
 _MAKE_ONE = "Make one with: tvmbuild records export."
 #: Where a file lies in an archive of records: a target's name, a board's name and its own.
 _PLACE = re.compile(r"[^./][^/]*/[^./][^/]*/([^/]+)")
@@ -48,7 +50,7 @@ def merge(source: BoardRecords, folder: Path, target: Target) -> Merged:
     Raises:
         RecordsError: the folder is of another board, damaged, or in use.
     """
-    with locked(folder):
+    with locked(folder, PATIENCE):
         write_board(folder, source.board)
         drop_torn_line(folder / JOURNAL)
         present = read_board(folder)
@@ -89,24 +91,26 @@ def prune(entry: BoardRecords, target: Target) -> int:
     Raises:
         RecordsError: it is damaged or in use.
     """
-    with locked(entry.folder):
-        kept = pruned(entry)
-        functions = DatabaseImage(entry.folder, target).functions()
-        with tempfile.TemporaryDirectory(dir=entry.folder, prefix=".prune-") as name:
-            image = DatabaseImage(Path(name), target)
+    folder = entry.folder
+    with locked(folder, PATIENCE):
+        # Others may have added trials since it was read.
+        present = read_board(folder)
+        kept = pruned(present)
+        functions = DatabaseImage(folder, target).functions()
+        with staged(folder, JOURNAL) as aside:
+            for file in (WORKLOADS, RECORDS):
+                if (folder / file).is_file():
+                    (aside / file).touch()
+            image = DatabaseImage(aside, target)
             for trial in kept:
                 if trial.ok and trial.workload in functions:
                     image.add_workload(functions[trial.workload])
                     image.add_record(trial)
-            # The journal is the truth: what a kill leaves of the old image is mended from it.
-            write_whole(entry.folder / JOURNAL, [trial_line(trial) for trial in kept])
-            for file in (WORKLOADS, RECORDS):
-                if (Path(name) / file).is_file():
-                    (Path(name) / file).replace(entry.folder / file)
+            (aside / JOURNAL).write_bytes(b"".join(map(trial_line, kept)))
         # Runs refer to trials that are gone.
-        for run in entry.folder.glob("run-*.json"):
+        for run in folder.glob("run-*.json"):
             run.unlink()
-    return len(entry.trials) - len(kept)
+    return len(present.trials) - len(kept)
 
 
 def export(entries: Sequence[BoardRecords], records: Path, output: Path) -> None:
@@ -125,7 +129,7 @@ def export(entries: Sequence[BoardRecords], records: Path, output: Path) -> None
                     member = tarfile.TarInfo(str(PurePosixPath(*path.relative_to(records).parts)))
                     member.size, member.mode = len(content), 0o644
                     archive.addfile(member, io.BytesIO(content))
-    write_whole(output, [packed.getvalue()])
+    write_whole(output, packed.getvalue())
 
 
 def unpack(archive: Path, folder: Path) -> None:

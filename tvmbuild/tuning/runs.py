@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tvmbuild.artifact.staging import write_whole
 from tvmbuild.errors import RecordsError
-from tvmbuild.tuning.journal import write_whole
 from tvmbuild.tuning.task import Task
+from tvmbuild.tuning.values import as_list, as_number, as_object, as_text, as_whole, needed, parse_object, read_small
+
+#: Options that a resumed run takes from the one that it goes on with, and what reads each.
+KEPT: Mapping[str, Callable[[Any, str], Any]] = {
+    "trials": as_whole,
+    "time": as_text,
+    "task": as_text,
+    "seed": as_whole,
+    "min_gain": as_number,
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ def run_path(folder: Path, model: str) -> Path:
 def write_run(folder: Path, state: RunState) -> None:
     """Write a run's state."""
     text = json.dumps(dataclasses.asdict(state), indent=1, default=str)
-    write_whole(run_path(folder, state.model), [text.encode() + b"\n"])
+    write_whole(run_path(folder, state.model), text + "\n")
 
 
 def read_run(path: Path) -> RunState:
@@ -71,10 +81,34 @@ def read_run(path: Path) -> RunState:
         RecordsError: there is none, or it is damaged.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values["tasks"] = tuple(TaskEntry(**entry) for entry in values["tasks"])
-        return RunState(**values)
+        return _parsed(parse_object(read_small(path)))
     except FileNotFoundError as error:
         raise RecordsError(f"There is no run {path}.", "Start one: tvmbuild tune MODEL, without --resume.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise RecordsError(f"{path} cannot be used: {error}.", "Delete it; the trials are not lost.") from error
+
+
+def _parsed(values: Mapping[str, Any]) -> RunState:
+    options = as_object(needed(values, "options"), "options")
+    model, target, stopped = (as_text(needed(values, name), name) for name in ("model", "target", "stopped"))
+    return RunState(
+        model=model,
+        target=target,
+        options={name: read(needed(options, name), name) for name, read in KEPT.items()},
+        first_trial=_count(values, "first_trial"),
+        started=as_number(needed(values, "started"), "started"),
+        stopped=stopped,
+        tasks=tuple(_task(as_object(entry, "a task")) for entry in as_list(needed(values, "tasks"), "tasks")),
+    )
+
+
+def _task(values: Mapping[str, Any]) -> TaskEntry:
+    task, name, shape = (as_text(needed(values, key), key) for key in ("task", "name", "shape"))
+    return TaskEntry(task, name, shape, _count(values, "calls"), _count(values, "macs"))
+
+
+def _count(values: Mapping[str, Any], name: str) -> int:
+    count = as_whole(needed(values, name), name)
+    if count < 0:
+        raise ValueError(f"{name} is less than nothing")
+    return count

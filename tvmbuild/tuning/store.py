@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tvmbuild.artifact.staging import write_whole
 from tvmbuild.errors import RecordsError
 from tvmbuild.schedules.conv2d_choices import PlanKey
 from tvmbuild.target import Target
 from tvmbuild.tuning.fingerprint import Board
-from tvmbuild.tuning.journal import JOURNAL, read_journal, write_whole
+from tvmbuild.tuning.journal import JOURNAL, read_journal
 from tvmbuild.tuning.selection import best_trial, by_task
 from tvmbuild.tuning.trial import Trial
+from tvmbuild.tuning.values import parse_object, read_small
 
 BOARD = "board.json"
 
@@ -61,7 +63,7 @@ class BoardRecords:
             default, winner = self.default(task), winners.get(task)
             if default is None or winner is None or not winner.operator:
                 continue
-            best: dict[str, float] = {"": min(t.best for t in trials if t.ok and not t.plan)}
+            best: dict[str, float] = {"": min((t.best for t in trials if t.ok and not t.plan), default=default.best)}
             if winner.plan:
                 for trial in trials:
                     best[trial.plan] = min(best.get(trial.plan, trial.best), trial.best)
@@ -89,7 +91,7 @@ def board_folder(records: Path, target: Target, board: Board) -> Path:
 def write_board(folder: Path, board: Board) -> None:
     """Write ``board.json`` if it is not there."""
     if not (folder / BOARD).is_file():
-        write_whole(folder / BOARD, [json.dumps(board.to_json(), indent=2).encode() + b"\n"])
+        write_whole(folder / BOARD, json.dumps(board.to_json(), indent=2) + "\n")
 
 
 def read_board(folder: Path) -> BoardRecords:
@@ -99,8 +101,8 @@ def read_board(folder: Path) -> BoardRecords:
         RecordsError: it has no ``board.json``, or a file is damaged.
     """
     try:
-        board = Board.from_json(json.loads((folder / BOARD).read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        board = Board.from_json(parse_object(read_small(folder / BOARD)))
+    except (OSError, ValueError) as error:
         raise RecordsError(
             f"{folder} holds no readable {BOARD}: {error}.", "Delete the folder, or get it anew from where it came."
         ) from error

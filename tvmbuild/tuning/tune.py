@@ -27,7 +27,7 @@ from tvmbuild.tuning.measure import Measurer
 from tvmbuild.tuning.measure_local import LocalMeasurer
 from tvmbuild.tuning.measure_predicted import PredictedMeasurer
 from tvmbuild.tuning.measure_rpc import RpcMeasurer
-from tvmbuild.tuning.runs import RunState, entries_of, read_run, run_path, write_run
+from tvmbuild.tuning.runs import KEPT, RunState, entries_of, read_run, run_path, write_run
 from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.stopping import Limits
 from tvmbuild.tuning.store import BoardRecords, board_folder, write_board
@@ -36,8 +36,8 @@ from tvmbuild.tuning.trial import Trial
 from tvmbuild.tuning.trials import Trier
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-#: Options that a resumed run takes from the one that it goes on with.
-_KEPT = ("trials", "time", "task", "seed", "min_gain")
+#: Seconds to wait for who merges into the records; who tunes into them takes longer than anyone waits.
+_PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,11 @@ def tune(
             measurer = open_measurer(target, options)
         stack.callback(measurer.close)
         folder = board_folder(options.records, target, measurer.board)
-        stack.enter_context(locked(folder))
+        stack.enter_context(locked(folder, _PATIENCE))
         before = read_run(run_path(folder, model.stem)) if options.resume else None
         if before is not None:
-            options = dataclasses.replace(options, **{name: before.options[name] for name in _KEPT})
+            options = dataclasses.replace(options, **{name: before.options[name] for name in KEPT})
+            _check_limits(options)
         build_options = BuildOptions(shape=options.shape, value=options.value, fp16=options.fp16)
         with progress.stage("find the kernels") as step:
             tasks = chosen_tasks(extract_tasks(model, target, build_options), options.task)
@@ -229,5 +230,5 @@ def _started(
 ) -> RunState:
     if before is not None:
         return dataclasses.replace(before, stopped="", tasks=entries_of(tasks))
-    kept = {name: getattr(options, name) for name in _KEPT}
+    kept = {name: getattr(options, name) for name in KEPT}
     return RunState(model.stem, target.name, kept, len(trials), time.time(), "", entries_of(tasks))
