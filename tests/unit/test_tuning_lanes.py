@@ -93,6 +93,46 @@ def test_what_is_dropped_is_neither_compiled_nor_measured() -> None:
     lanes.close()
 
 
+def test_what_fails_while_a_run_ends_is_not_kept() -> None:
+    """A signal to the group, or a folder that is gone, may have made it fail."""
+    kept: list[object] = []
+    for step in ("build", "measure"):
+        lanes = Lanes(workers=1, boards=1)
+        started, go = threading.Event(), threading.Event()
+
+        def fail(go: threading.Event = go, started: threading.Event = started) -> Failure:
+            started.set()
+            go.wait(PATIENCE)
+            return Failure("crash", "SIGINT")
+
+        build = fail if step == "build" else lambda: LIBRARY
+        answer = lanes.send(build, lambda library, fail=fail: fail(), kept.append)
+        assert started.wait(PATIENCE)
+        lanes.drop()
+        go.set()
+        assert answer.result(PATIENCE) is None
+        lanes.close()
+    assert kept == []
+
+
+def test_nothing_is_kept_once_the_run_is_over() -> None:
+    lanes = Lanes(workers=1, boards=1)
+    started, go = threading.Event(), threading.Event()
+    kept: list[object] = []
+
+    def measure(library: Path) -> Measured:
+        started.set()
+        go.wait(PATIENCE)
+        return Measured((1.0,))
+
+    answer = lanes.send(lambda: LIBRARY, measure, kept.append)
+    assert started.wait(PATIENCE)
+    lanes.close()
+    go.set()
+    assert answer.result(PATIENCE) is None
+    assert kept == []
+
+
 def test_an_outcome_is_kept_at_once_and_not_when_it_is_asked_for() -> None:
     lanes = Lanes(workers=1, boards=1)
     kept = threading.Event()

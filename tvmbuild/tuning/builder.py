@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import queue
+import signal
 import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -18,7 +20,7 @@ from tvmbuild.target import Target
 from tvmbuild.toolchain import Toolchain
 from tvmbuild.tuning.task import Variant
 from tvmbuild.tuning.trial import Failure
-from tvmbuild.tuning.worker import BuildJob, work
+from tvmbuild.tuning.worker import STOPS, BuildJob, work
 
 #: Longest that one candidate may compile, in seconds.
 COMPILE_SECONDS = 60.0
@@ -67,30 +69,48 @@ class Builder:
         self._lock = threading.Lock()
         self._number = 0
         self._idle: queue.Queue[_Worker] = queue.Queue()
+        self._all: list[_Worker] = []
+        self._closed = False
         self.workers = workers
-        for _ in range(workers):
-            self._idle.put(self._start())
+        try:
+            for _ in range(workers):
+                self._idle.put(self._start())
+        except BaseException:
+            self.close()
+            raise
 
     def build(self, variant: Variant, choice: Choice) -> Path | Failure:
         """Return the library of one choice, or why there is none."""
         job = BuildJob(variant.workload, self._source(variant), dict(choice), self._next_path())
+        failure = self._built(job)
+        if failure is not None and failure.cause == "crash":
+            # Who stopped the worker (no memory was left, somebody ended it) may not have meant the candidate.
+            failure = self._built(job)
+        if failure is None:
+            return job.output
+        return Failure("compile", failure.message) if failure.cause == "crash" else failure
+
+    def _built(self, job: BuildJob) -> Failure | None:
         worker = self._idle.get()
         try:
-            message = self._ask(worker, job)
-        except (EOFError, OSError):
-            worker = self._replace(worker)
-            return Failure("compile", "the compiling process crashed")
+            return self._ask(worker, job)
+        # Before OSError, which it is one of.
         except TimeoutError:
             worker = self._replace(worker)
             return Failure("compile", f"compiling took over {self._seconds:.0f} s")
+        except (EOFError, OSError):
+            worker = self._replace(worker)
+            return Failure("crash", "the compiling process crashed")
         finally:
             self._idle.put(worker)
-        return Failure("compile", message) if message else job.output
 
     def close(self) -> None:
-        """End the workers and delete the libraries."""
-        while not self._idle.empty():
-            self._stop(self._idle.get())
+        """End the workers, those that compile too, and delete the libraries."""
+        with self._lock:
+            self._closed = True
+            workers = list(self._all)
+        for worker in workers:
+            self._stop(worker)
         self._folder.cleanup()
 
     def __enter__(self) -> Builder:
@@ -101,29 +121,41 @@ class Builder:
         """Close it."""
         self.close()
 
-    def _ask(self, worker: _Worker, job: BuildJob) -> str:
+    def _ask(self, worker: _Worker, job: BuildJob) -> Failure | None:
         worker.connection.send(job)
         limit = self._seconds + (_START_SECONDS if worker.is_fresh else 0.0)
         if not worker.connection.poll(limit):
             raise TimeoutError
-        message: str = worker.connection.recv()
+        failure: Failure | None = worker.connection.recv()
         worker.is_fresh = False
-        return message
+        return failure
 
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=self._entry, args=(theirs, *self._arguments), daemon=True)
-        process.start()
+        # Its start would let blocked signals through.
+        resource_tracker.ensure_running()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
-        return _Worker(process, ours)
+        worker = _Worker(process, ours)
+        self._all.append(worker)
+        return worker
 
     def _replace(self, worker: _Worker) -> _Worker:
-        self._stop(worker)
-        return self._start()
+        with self._lock:
+            if self._closed:
+                return worker
+            self._all.remove(worker)
+            self._stop(worker)
+            worker.connection.close()
+            return self._start()
 
     @staticmethod
     def _stop(worker: _Worker) -> None:
-        worker.connection.close()
         worker.process.kill()
         worker.process.join()
 

@@ -28,6 +28,8 @@ class Lanes:
         self._builders = ThreadPoolExecutor(workers, "build")
         self._boards = ThreadPoolExecutor(boards, "measure")
         self._dropped = threading.Event()
+        self._keeping = threading.Lock()
+        self._closed = False
 
     def send(
         self,
@@ -38,12 +40,15 @@ class Lanes:
         """Compile, then measure, and let ``keep`` have the outcome as soon as it is there.
 
         Returns:
-            What ``keep`` gave; None when the candidate was dropped before it was measured.
+            What ``keep`` gave; None when the candidate was dropped before it was measured, or failed after that: what
+            ends a run may have made it fail.
         """
         answer: Future[T | None] = Future()
 
         def finish(outcome: Outcome | None) -> None:
-            answer.set_result(None if outcome is None else keep(outcome))
+            lost = outcome is None or (isinstance(outcome, Failure) and self._dropped.is_set())
+            with self._keeping:
+                answer.set_result(None if outcome is None or lost or self._closed else keep(outcome))
 
         def compiled() -> None:
             self.meter.change(to_build=-1, building=1)
@@ -74,8 +79,10 @@ class Lanes:
         self._dropped.set()
 
     def close(self) -> None:
-        """End the threads; what runs ends by itself."""
+        """End the threads; what runs ends by itself, and nothing is kept any more."""
         self.drop()
+        with self._keeping:
+            self._closed = True
         for pool in (self._builders, self._boards):
             pool.shutdown(wait=False, cancel_futures=True)
 

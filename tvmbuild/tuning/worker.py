@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tvmbuild.errors import TvmbuildError
+from tvmbuild.errors import OutputError, TvmbuildError
 from tvmbuild.target import Target
 from tvmbuild.toolchain import Toolchain
+from tvmbuild.tuning.trial import Failure
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,26 @@ class BuildJob:
     output: Path
 
 
-def work(connection: Connection, target: Target, toolchain: Toolchain) -> None:
-    """Answer each job with "" or a message of what failed, until the other end closes."""
-    # The terminal sends Ctrl-C to all processes; this one ends when its owner does.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+#: What a terminal or a supervisor sends to all processes of a group.
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def leave_group() -> None:
+    """Leave the group of the process that tunes, which decides what a signal to the group means.
+
+    A linker that is told to stop would fail a candidate that is good. The owner starts this process with those signals
+    blocked; what came meanwhile is forgotten.
+    """
+    os.setsid()
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+
+
+def work(connection: Connection, target: Target, toolchain: Toolchain) -> None:
+    """Answer each job with None or a failure, until the other end closes."""
+    leave_group()
     os.environ["TVM_NUM_THREADS"] = "1"
     import tvm
 
@@ -52,12 +68,15 @@ def work(connection: Connection, target: Target, toolchain: Toolchain) -> None:
                 sources[job.workload] = job.source.read_text(encoding="utf-8")
             # Each candidate gets a function of its own: a TVM schedule changes it in place.
             compile_candidate(tvm.ir.load_json(sources[job.workload]), target, job.choice, job.output, toolchain)
-            message = ""
+            failure = None
+        except (OutputError, OSError, MemoryError) as error:
+            # It is this machine that failed: the disk is full, say.
+            failure = Failure("lost", getattr(error, "message", "") or str(error))
         except TvmbuildError as error:
-            message = error.message
+            failure = Failure("compile", error.message)
         except Exception as error:  # TVM raises errors of any class; the candidate is lost, the worker is not.
-            message = f"{type(error).__name__}: {str(error).strip()[-600:]}"
+            failure = Failure("compile", f"{type(error).__name__}: {str(error).strip()[-600:]}")
         try:
-            connection.send(message)
+            connection.send(failure)
         except OSError:
             return
