@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from tvmbuild.errors import ModelError
+from tvmbuild.onnx_model.exact_sums import with_exact_sums
 from tvmbuild.onnx_model.shapes import forget_shapes, set_shape
 from tvmbuild.onnx_model.skeleton import weight_bytes, without_weights
 from tvmbuild.tensor import TensorSpec
@@ -49,7 +50,7 @@ def run_reference(
 ) -> dict[str, np.ndarray]:
     """Run a model in ONNX Runtime and return the outputs by name, in the model's order.
 
-    Graph optimizations are off, so that each operator computes just what ONNX says. The inputs may have other shapes
+    Each operator computes just what ONNX says, on every CPU (see ``reference_session``). The inputs may have other shapes
     than the model declares. What ONNX Runtime has no kernel for (opsets before 7) runs in onnx's own evaluator.
 
     Args:
@@ -69,7 +70,7 @@ def run_reference(
         names = [output.name for output in model.graph.output]
         given = {value.name: inputs[value.name] for value in model.graph.input if value.name in inputs}
         try:
-            results = _session(model, folder, threads).run(names, given)
+            results = reference_session(model, folder=folder, threads=threads).run(names, given)
         except Exception as error:
             if type(error).__name__ != "NotImplemented":
                 raise
@@ -132,19 +133,36 @@ def _reason(error: Exception) -> str:
     return f"ONNX Runtime refuses the model: {' '.join(str(error).split())[:400]}"
 
 
-def _session(model: onnx.ModelProto, folder: Path | None, threads: int) -> Any:
+def reference_session(
+    model: onnx.ModelProto, *, folder: Path | None = None, threads: int = 0, arena: bool = True
+) -> Any:
+    """Return the session of ONNX Runtime that every reference comes from.
+
+    Graph optimizations are off, so that each operator computes just what ONNX says, and integer products are summed
+    exactly whatever the CPU (see ``onnx_model.exact_sums``).
+
+    Args:
+        model: of any size.
+        folder: where its external data lies.
+        threads: number of threads; 0 lets ONNX Runtime choose.
+        arena: whether memory that a run needed is kept for the next one.
+
+    Raises:
+        Exception: of ONNX Runtime, which refuses the model.
+    """
     import onnxruntime
 
+    model = with_exact_sums(model)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
+    options.enable_cpu_mem_arena = arena
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    providers = ["CPUExecutionProvider"]
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
     # The arrays must outlive the session's construction, hence the name.
     message, arrays = (model, []) if weight_bytes(model) <= _INLINE_BYTES else _detached(model, options)
-    session = onnxruntime.InferenceSession(message.SerializeToString(), options, providers=providers)
+    session = onnxruntime.InferenceSession(message.SerializeToString(), options, providers=["CPUExecutionProvider"])
     del arrays
     return session
 

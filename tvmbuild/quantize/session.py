@@ -9,7 +9,7 @@ import onnx
 
 from tvmbuild.errors import CalibrationError
 from tvmbuild.onnx_model.skeleton import weight_bytes
-from tvmbuild.reference import with_shapes
+from tvmbuild.reference import reference_session, with_shapes
 
 #: A protobuf message ends at 2 GiB.
 _LARGEST_MESSAGE = 1 << 31
@@ -18,7 +18,7 @@ _LARGEST_MESSAGE = 1 << 31
 class Session:
     """Runs a model on one thread and returns the named tensors.
 
-    Graph optimizations are off, so that every tensor is what ONNX says.
+    Every tensor is what ONNX says, as in every reference.
     """
 
     def __init__(self, model: onnx.ModelProto, tensors: Sequence[str]) -> None:
@@ -31,20 +31,12 @@ class Session:
         Raises:
             CalibrationError: ONNX Runtime refuses the model.
         """
-        import onnxruntime
-
         self.names = list(tensors)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = 1
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        # An arena keeps the most that it ever needed; samples are alike, and what is returned is freed at once.
-        options.enable_cpu_mem_arena = False
         if weight_bytes(model) >= _LARGEST_MESSAGE:
             raise CalibrationError("Models with more than 2 GiB of weights cannot be calibrated.", "Split the model.")
-        message = with_shapes(model, {}, self.names).SerializeToString()
         try:
-            self._session = onnxruntime.InferenceSession(message, options, providers=["CPUExecutionProvider"])
+            # An arena keeps the most that it ever needed; samples are alike, and what is returned is freed at once.
+            self._session = reference_session(with_shapes(model, {}, self.names), threads=1, arena=False)
         except Exception as error:
             raise CalibrationError(_reason(error), "See `tvmbuild inspect MODEL.onnx`.") from error
         self._inputs = {value.name for value in model.graph.input}
