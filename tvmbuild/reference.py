@@ -50,8 +50,8 @@ def run_reference(
 ) -> dict[str, np.ndarray]:
     """Run a model in ONNX Runtime and return the outputs by name, in the model's order.
 
-    Each operator computes just what ONNX says, on every CPU (see ``reference_session``). The inputs may have other shapes
-    than the model declares. What ONNX Runtime has no kernel for (opsets before 7) runs in onnx's own evaluator.
+    Each operator computes just what ONNX says, on every CPU (see ``reference_session``). The inputs may have other
+    shapes than the model declares. What ONNX Runtime has no kernel for (opsets before 7) runs in onnx's own evaluator.
 
     Args:
         model: a file, or a model in memory of any size.
