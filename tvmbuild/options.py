@@ -144,7 +144,7 @@ class VerifyOptions:
         seed: seed of the random inputs.
         tolerance: largest difference allowed, relative to the largest reference value; 0 for the default of the
             output's dtype and the artifact's precision (``difference.DEFAULT_TOLERANCE``, ``verify.FP16_TOLERANCE``);
-            int8 models are judged by their root mean square then (``int8_rounding``).
+            models that round to codes are judged by their root mean square then (``int8_rounding``).
         threads: threads of the runtime; 0 for one a core.
         timeout: seconds that one run may take.
     """

@@ -171,6 +171,7 @@ def _describe(prepared: PreparedModel) -> dict[str, Any]:
         "sha256": prepared.sha256,
         "external": [dataclasses.asdict(file) for file in prepared.external],
         "opset": prepared.opset,
+        "precision": dataclasses.asdict(prepared.precision),
         "frozen": {
             name: {"dtype": str(value.dtype), "value": value.tolist()} for name, value in prepared.frozen.items()
         },

@@ -16,20 +16,23 @@ from tvmbuild.artifact.open import Artifact
 from tvmbuild.device.protocol import Device
 from tvmbuild.difference import DEFAULT_TOLERANCE, EXACT, NEARLY_ZERO, OutputDifference, difference, rms_ratio
 from tvmbuild.errors import ArtifactError, DeviceError, InputDataError, VerificationError
+from tvmbuild.onnx_model.precision import Precision
 from tvmbuild.options import VerifyOptions
 from tvmbuild.reference import run_reference
 from tvmbuild.samples import load_samples
 from tvmbuild.target import Target
 from tvmbuild.tensor import TensorSpec
 
-#: Largest difference allowed by default for outputs of an artifact built with --fp16. A value rounded to float16 is off
-#: by up to 2**-11 (5e-4) and a layer by some 1e-3 of its largest value. SqueezeNet and ResNet-50 (random weights)
-#: measure 1e-3 and 2e-3, two trained classifiers of the MobileNet kind up to 7e-3 and 8e-3 on random inputs; a wrong
-#: kernel is off by 1e-1 or more.
+#: Largest difference allowed by default for outputs of an artifact with half precision inside (--fp16, or its model). A
+#: value rounded to float16 is off by up to 2**-11 (5e-4) and a layer by some 1e-3 of its largest value. SqueezeNet and
+#: ResNet-50 (random weights) measure 1e-3 and 2e-3, two trained classifiers of the MobileNet kind up to 7e-3 and 8e-3
+#: on random inputs; a wrong kernel is off by 1e-1 or more.
 FP16_TOLERANCE = 1e-2
-#: The same for an artifact with integer kernels where single values are compared: one layer, or the same kernels again.
-#: Whole models are judged as ``int8_rounding`` says.
+#: The same for a model that rounds to codes of 8 bits where single values are compared: one layer, or the same kernels
+#: again; codes of other bits are allowed as many steps. Whole models are judged as ``int8_rounding`` says.
 INT8_TOLERANCE = 0.1
+#: Outputs of these types are codes where a model rounds to codes.
+_CODES = ("int8", "uint8", "int16", "uint16")
 #: Outputs named in the error of a failed comparison.
 WORST_SHOWN = 3
 
@@ -116,6 +119,8 @@ def verify(artifact: Artifact, model: Path, device: Device, options: VerifyOptio
     _check_same_model(artifact, model)
     frozen = frozen_values(artifact)
     allowed = [options.tolerance or own_tolerance(artifact, spec) for spec in manifest.outputs]
+    precision = precision_in(artifact)
+    least = max(int8_rounding.LEAST * precision.step, FP16_TOLERANCE if _is_half(artifact) else 0.0)
     samples = load_samples(manifest.inputs, options.inputs, count=options.samples, seed=options.seed)
     worst: dict[str, OutputDifference] = {}
     seconds: list[float] = []
@@ -132,10 +137,10 @@ def verify(artifact: Artifact, model: Path, device: Device, options: VerifyOptio
             seconds += result.seconds
             peak = max(peak, result.peak_bytes)
             found = _differences(manifest.outputs, reference, result.outputs, allowed)
-            if is_int8(artifact) and not options.tolerance:
+            if precision.code_bits and not options.tolerance:
                 again = _nudged_reference(model, sample, frozen, options.seed)
                 found = [
-                    _by_rms(each, reference[each.spec.name], actual, again[each.spec.name])
+                    _by_rms(each, reference[each.spec.name], actual, again[each.spec.name], least)
                     for each, actual in zip(found, result.outputs, strict=True)
                 ]
             for each in found:
@@ -156,26 +161,48 @@ def _nudged_reference(
 
 
 def _by_rms(
-    found: OutputDifference, reference: np.ndarray, actual: np.ndarray, nudged_reference: np.ndarray
+    found: OutputDifference,
+    reference: np.ndarray,
+    actual: np.ndarray,
+    nudged_reference: np.ndarray,
+    least: float,
 ) -> OutputDifference:
     """Judge an output of an int8 model by its root mean square; integers other than codes stay exact."""
     if found.tolerance == EXACT:
         return found
-    tolerance = int8_rounding.allowed(reference, nudged_reference)
+    tolerance = int8_rounding.allowed(reference, nudged_reference, least)
     return replace(found, rms=rms_ratio(reference, actual), tolerance=tolerance)
 
 
 def own_tolerance(artifact: Artifact, spec: TensorSpec) -> float:
     """Return the default tolerance of an artifact's output, by its dtype and the precision it is computed in."""
-    tolerance = DEFAULT_TOLERANCE.get(spec.dtype, EXACT)
-    if is_int8(artifact) and (tolerance or spec.dtype in ("int8", "uint8")):
-        return INT8_TOLERANCE
-    return max(tolerance, FP16_TOLERANCE) if tolerance and artifact.manifest.options.get("fp16") else tolerance
+    tolerance, precision = DEFAULT_TOLERANCE.get(spec.dtype, EXACT), precision_in(artifact)
+    if tolerance and _is_half(artifact):
+        tolerance = max(tolerance, FP16_TOLERANCE)
+    if tolerance or (precision.code_bits and spec.dtype in _CODES):
+        tolerance = max(tolerance, INT8_TOLERANCE * precision.step)
+    return tolerance
 
 
-def is_int8(artifact: Artifact) -> bool:
-    """Whether an artifact multiplies in int8."""
-    return bool(artifact.manifest.fusion.get("int8", {}).get("int8"))
+def _is_half(artifact: Artifact) -> bool:
+    """Whether an artifact computes in half precision anywhere, by its model or by its build."""
+    return precision_in(artifact).half or bool(artifact.manifest.options.get("fp16"))
+
+
+def precision_in(artifact: Artifact) -> Precision:
+    """Return what the values of an artifact's model are rounded to.
+
+    Manifests of before it was kept there tell it of integer kernels alone.
+    """
+    told = artifact.manifest.model.get("precision")
+    if told is None:
+        return Precision(code_bits=8 if artifact.manifest.fusion.get("int8", {}).get("int8") else 0)
+    try:
+        return Precision(int(told["code_bits"]), bool(told["half"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"The manifest of {artifact.manifest.name} has no usable precision ({error}).", _REBUILD
+        ) from error
 
 
 def _differences(

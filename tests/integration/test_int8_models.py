@@ -10,11 +10,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tvmbuild.artifact.open import open_artifact
 from tvmbuild.device import open_device
-from tvmbuild.options import BuildOptions
+from tvmbuild.options import BuildOptions, VerifyOptions
 from tvmbuild.pipeline import build
 from tvmbuild.reference import run_reference
 from tvmbuild.target import load_target
+from tvmbuild.verify import verify
 
 rng = np.random.default_rng(11)
 SHAPE = (1, 3, 24, 24)
@@ -109,3 +111,41 @@ def test_what_onnx_runtime_quantizes_runs_in_int8(
     # product with weights of about 1/4, they move an output by less than two steps of some 1/100 of its range.
     step = float(np.diff(np.unique(np.concatenate([given, wanted]))).min(initial=1.0))
     assert np.abs(given - wanted).max() <= 2.01 * max(step, np.abs(wanted).max() / 127)
+
+
+def resized(zero: Any) -> onnx.ModelProto:
+    """Codes of zero's type around a Resize whose scales are constants, with no product in integers."""
+    node = helper.make_node
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        node("Conv", ["d", "w"], ["c"]),
+        node("QuantizeLinear", ["c", "s", "z"], ["cq"]),
+        node("DequantizeLinear", ["cq", "s", "z"], ["cd"]),
+        node("Resize", ["cd", "", "factors"], ["r"], mode="nearest"),
+        node("Relu", ["r"], ["y"]),
+    ]
+    # Steps of a power of two and weights of half a step: sums lie on the borders of two codes.
+    step = np.float32(2.0**-5 if zero.dtype.itemsize == 1 else 2.0**-12)
+    weights = {"s": step, "z": zero, "w": rng.choice([-1.5, 0.5, 2.5], (4, 3, 3, 3)).astype(np.float32)}
+    weights["factors"] = np.array([1, 1, 2, 2], np.float32)
+    graph = helper.make_graph(
+        nodes,
+        "resized",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 5, 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 6, 6])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+@pytest.mark.parametrize("zero", [np.uint8(128), np.int16(0)], ids=["8 bits", "16 bits"])
+def test_right_models_verify_whatever_their_codes_and_kernels(zero: Any, tmp_path: Path) -> None:
+    onnx.save(resized(np.asarray(zero)), tmp_path / "m.onnx")
+    board = load_target("host")
+    result = build(tmp_path / "m.onnx", board, BuildOptions(output=tmp_path, name="net"))
+    assert result.graph.macs.share == 0.0
+    artifact = open_artifact(tmp_path / "net.json")
+    found = verify(artifact, tmp_path / "m.onnx", open_device("local", board), VerifyOptions(samples=3))
+    assert found.passed
+    assert found.outputs[0].rms is not None

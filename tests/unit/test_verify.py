@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from onnx import helper, numpy_helper
+from onnx_models import model
 
 from tvmbuild import int8_rounding
 from tvmbuild.artifact.manifest import Manifest
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.difference import difference, rms_ratio
-from tvmbuild.errors import VerificationError
+from tvmbuild.errors import ArtifactError, VerificationError
 from tvmbuild.tensor import TensorSpec
 from tvmbuild.verify import Verification, own_tolerance, require_passed
 
@@ -49,8 +53,36 @@ def test_an_artifact_in_half_precision_has_a_tolerance_of_its_own(fp16: bool, dt
     assert own_tolerance(Artifact(Path(), manifest), spec) == allowed
 
 
+@pytest.mark.parametrize(
+    ("precision", "dtype", "allowed"),
+    [
+        ({"code_bits": 8, "half": False}, "float32", 0.1),
+        ({"code_bits": 8, "half": False}, "int8", 0.1),
+        ({"code_bits": 16, "half": False}, "float32", 0.1 / 256),
+        ({"code_bits": 16, "half": False}, "uint16", 0.1 / 256),
+        ({"code_bits": 16, "half": True}, "float32", 1e-2),
+        ({"code_bits": 8, "half": False}, "int64", 0),
+        ({"code_bits": 0, "half": True}, "float32", 1e-2),
+        ({"code_bits": 0, "half": False}, "float32", 1e-4),
+        ({"code_bits": 0, "half": False}, "uint8", 0),
+    ],
+)
+def test_the_model_says_what_its_outputs_are_rounded_to(precision: dict[str, Any], dtype: str, allowed: float) -> None:
+    """Whatever kernels it got: here none computes in integers."""
+    spec = TensorSpec("y", dtype, (2,))
+    manifest = Manifest("m", {"precision": precision}, (), (spec,), {}, {}, {})
+    assert own_tolerance(Artifact(Path(), manifest), spec) == allowed
+
+
+def test_a_manifest_with_an_odd_precision_is_damaged() -> None:
+    for odd in ({}, 8, {"code_bits": "many", "half": False}):
+        manifest = Manifest("m", {"precision": odd}, (), (SPEC,), {}, {}, {})
+        with pytest.raises(ArtifactError, match="no usable precision"):
+            own_tolerance(Artifact(Path(), manifest), SPEC)
+
+
 @pytest.mark.parametrize(("dtype", "allowed"), [("float32", 0.1), ("uint8", 0.1), ("int64", 0)])
-def test_an_artifact_with_integer_kernels_may_differ_by_steps(dtype: str, allowed: float) -> None:
+def test_an_older_artifact_with_integer_kernels_may_differ_by_steps(dtype: str, allowed: float) -> None:
     spec = TensorSpec("y", dtype, (2,))
     manifest = Manifest("m", {}, (), (spec,), {}, {}, {}, fusion={"int8": {"int8": 10, "total": 20}})
     assert own_tolerance(Artifact(Path(), manifest), spec) == allowed
@@ -117,3 +149,35 @@ def test_a_nudge_changes_floats_by_a_millionth_and_leaves_integers() -> None:
     assert changed["x"].dtype == np.float32
     assert 0 < np.abs(changed["x"] - 1).max() <= 1.2e-6
     assert np.array_equal(changed["n"], inputs["n"])
+
+
+def test_a_nudge_changes_data_and_no_structure() -> None:
+    """Scales of codes and weights are data; what Resize, Pow, Pad, Range and size arithmetic read is structure."""
+    node = helper.make_node
+    nodes = [
+        node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        node("Constant", [], ["kernel"], value=numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32))),
+        node("Conv", ["d", "kernel", "shift"], ["c"]),
+        node("Resize", ["c", "", "factors"], ["r"]),
+        node("Pow", ["r", "exponent"], ["p"]),
+        node("Mul", ["p", "shared"], ["m"]),
+        node("Resize", ["m", "", "shared"], ["y"]),
+        node("DequantizeLinear", ["q", "shared", "zero"], ["z"]),
+    ]
+    weights = {"scale": np.float32(0.1), "zero": np.int8(0), "shift": np.ones(2, np.float32)}
+    weights |= {name: np.full(4, 2, np.float32) for name in ("factors", "exponent", "shared")}
+    proto = model(nodes, {"x": [1, 2, 3, 3]}, ["y", "z"], weights)
+    nudged = int8_rounding.nudged_model(proto, 0)
+
+    def constants(of: onnx.ModelProto) -> dict[str, bytes]:
+        found = {tensor.name: tensor.SerializeToString() for tensor in of.graph.initializer}
+        return found | {
+            each.output[0]: each.SerializeToString() for each in of.graph.node if each.op_type == "Constant"
+        }
+
+    before, after = constants(proto), constants(nudged)
+    assert {name for name in before if before[name] != after[name]} == {"scale", "shift", "kernel"}
+    assert [each.SerializeToString() for each in nudged.graph.node if each.op_type != "Constant"] == [
+        each.SerializeToString() for each in nodes if each.op_type != "Constant"
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +12,51 @@ from onnx import NodeProto
 
 from tvmbuild.errors import ModelError, PreparationError
 from tvmbuild.onnx_model import walk
+from tvmbuild.onnx_model.precision import Precision, precision_of
 from tvmbuild.reference import run_reference
 
 #: Largest difference allowed, as a share of the largest value. Preparing reorders no arithmetic but what is folded
 #: (a few roundings of 6e-8 each), so anything larger is another meaning.
 _TOLERANCE = 1e-5
-#: The same for tensors of half precision, which round at 5e-4.
+#: The same for models with half precision inside, which rounds at 5e-4; their outputs may be float32.
 _HALF_TOLERANCE = 4e-3
 #: Allowed once integer operators were rewritten to QDQ: they round sums of integers where QDQ rounds real numbers, so
 #: that a tie becomes the next code and later layers round that again. Some 1e-2 in a classifier of 54 layers.
-REWRITTEN_TOLERANCE = 0.1
+_REWRITTEN_TOLERANCE = 0.1
 #: Allowed once convolutions scale their data and not their weights: every layer's sums round elsewhere.
-REORDERED_TOLERANCE = 1e-4
+_REORDERED_TOLERANCE = 1e-4
 #: Tensors computed in one run while searching: bounds the memory.
 _CHUNK = 32
+#: The opset from which on nothing is rewritten for its age.
+_MODERN = 13
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Largest differences allowed, as shares of the largest value.
+
+    Attributes:
+        reals: for outputs of floats.
+        integers: for outputs of integers and booleans.
+    """
+
+    reals: float = _TOLERANCE
+    integers: float = 0.0
+
+
+def allowed(precision: Precision, *, rewritten: bool = False, reordered: bool = False) -> Allowed:
+    """Return how far preparing may move a model's outputs: the loosest of all that applies.
+
+    Args:
+        precision: of the original model.
+        rewritten: whether integer operators became QDQ.
+        reordered: whether sums are computed in another order.
+    """
+    # In another order a sum may round to the next code, as it may in QDQ.
+    if rewritten or (reordered and precision.code_bits):
+        return Allowed(_REWRITTEN_TOLERANCE, _REWRITTEN_TOLERANCE)
+    reals = [_TOLERANCE, _REORDERED_TOLERANCE if reordered else 0.0, _HALF_TOLERANCE if precision.half else 0.0]
+    return Allowed(max(reals))
 
 
 def check_same(
@@ -33,7 +65,7 @@ def check_same(
     folder: Path,
     prepared: onnx.ModelProto,
     inputs: Mapping[str, np.ndarray],
-    tolerance: float | None = None,
+    tolerance: Allowed | None = None,
 ) -> dict[str, np.ndarray]:
     """Run both models on the same inputs and return the original's outputs.
 
@@ -43,12 +75,13 @@ def check_same(
         folder: where its external data lies.
         prepared: as it will be compiled.
         inputs: by name.
-        tolerance: largest difference as a share of the largest value; None for that of rounding alone.
+        tolerance: largest differences; None for those of rounding alone, by what the original contains.
 
     Raises:
         PreparationError: ONNX Runtime cannot run the original, so that nothing can be compared; or the prepared model
             does not run, or an output differs: then the message names the first operator that differs.
     """
+    tolerance = tolerance or allowed(precision_of(original))
     wanted, inputs = _run_original(path, original, folder, inputs)
     try:
         got = run_reference(prepared, inputs)
@@ -56,13 +89,20 @@ def check_same(
         raise PreparationError(f"{path} no longer runs after it was prepared. {error.message}") from error
     wrong = [name for name in wanted if not same(wanted[name], got[name], tolerance)]
     if wrong:
-        where = _first_difference(original, folder, prepared, inputs)
+        where = _first_difference(original, folder, prepared, inputs, tolerance)
         raise PreparationError(
             f"Preparing {path} would change what it computes: output '{wrong[0]}' differs by"
             f" {difference(wanted[wrong[0]], got[wrong[0]]):.2g} of its largest value. {where}",
-            "Please report it with the model; until then export it with opset 13 or newer, which needs less rewriting.",
+            "Please report it with the model" + _workaround(original),
         )
     return wanted
+
+
+def _workaround(original: onnx.ModelProto) -> str:
+    opset = next((each.version for each in original.opset_import if each.domain in ("", "ai.onnx")), _MODERN)
+    if opset >= _MODERN:
+        return "."
+    return f"; until then export it with opset {_MODERN} or newer, which needs less rewriting."
 
 
 def _run_original(
@@ -88,15 +128,15 @@ def _run_original(
     raise AssertionError("there is always one try")
 
 
-def same(wanted: np.ndarray, got: np.ndarray, tolerance: float | None = None) -> bool:
+def same(wanted: np.ndarray, got: np.ndarray, tolerance: Allowed | None = None) -> bool:
     """Whether two results of the same computation are equal up to rounding, or to a tolerance; NaN equals NaN."""
     if wanted.shape != got.shape or wanted.dtype != got.dtype:
         return False
-    if tolerance is not None:
-        return difference(wanted, got) <= tolerance
+    tolerance = tolerance or Allowed()
     if wanted.dtype.kind not in "fc":
-        return bool(np.array_equal(wanted, got))
-    return difference(wanted, got) <= (_HALF_TOLERANCE if wanted.dtype.itemsize == 2 else _TOLERANCE)
+        # Exact where nothing is allowed: the difference is taken in float64.
+        return bool(np.array_equal(wanted, got)) or 0.0 < difference(wanted, got) <= tolerance.integers
+    return difference(wanted, got) <= tolerance.reals
 
 
 def difference(wanted: np.ndarray, got: np.ndarray) -> float:
@@ -117,7 +157,11 @@ def difference(wanted: np.ndarray, got: np.ndarray) -> float:
 
 
 def _first_difference(
-    original: onnx.ModelProto, folder: Path, prepared: onnx.ModelProto, inputs: Mapping[str, np.ndarray]
+    original: onnx.ModelProto,
+    folder: Path,
+    prepared: onnx.ModelProto,
+    inputs: Mapping[str, np.ndarray],
+    tolerance: Allowed,
 ) -> str:
     """Name the first operator whose output, a tensor that both models have, differs."""
     writers = {name: node for node in original.graph.node for name in node.output if name}
@@ -129,7 +173,7 @@ def _first_difference(
         except ModelError:
             continue
         for name in names:
-            if not same(wanted[name], got[name]):
+            if not same(wanted[name], got[name], tolerance):
                 return f"The first operator that differs is {_describe(writers[name])}, in tensor '{name}'."
     return "No operator inside the graph could be told apart."
 

@@ -1,9 +1,9 @@
 """Write integer products so that ONNX Runtime sums them exactly on every CPU.
 
 On x86 without VNNI (Zen 2 and 3, Intel before Ice Lake) its kernels for uint8 times int8 add pairs of products in 16
-bits, with saturation (``vpmaddubsw``). Its kernels for uint8 times uint8 widen first and are exact on every CPU. So int8
-operands become uint8 with a zero point 128 higher, which is the same number, and int8 results are brought back. On a
-CPU whose kernels are exact nothing changes, to the bit.
+bits, with saturation (``vpmaddubsw``). Its kernels for uint8 times uint8 widen first and are exact on every CPU. So
+int8 operands become uint8 with a zero point 128 higher, which is the same number, and int8 results are brought back.
+On a CPU whose kernels are exact nothing changes, to the bit.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from tvmbuild.onnx_model.compare import REORDERED_TOLERANCE, REWRITTEN_TOLERANCE, check_same
+from tvmbuild.onnx_model.compare import allowed, check_same
 from tvmbuild.onnx_model.convolution_input import straighten_convolutions
 from tvmbuild.onnx_model.external import ExternalFile
 from tvmbuild.onnx_model.facts import gather_facts, opset_of
@@ -19,6 +19,7 @@ from tvmbuild.onnx_model.modulation import constant_weights
 from tvmbuild.onnx_model.open import load_external_data, open_model
 from tvmbuild.onnx_model.opset import update_opset
 from tvmbuild.onnx_model.outputs import output_specs
+from tvmbuild.onnx_model.precision import Precision, precision_of
 from tvmbuild.onnx_model.qoperators import to_qdq
 from tvmbuild.onnx_model.quantization import check_quantization
 from tvmbuild.onnx_model.rewrite import rewrite_operators
@@ -44,6 +45,7 @@ class PreparedModel:
         outputs: in the model's order, with their original names.
         frozen: inputs that became constants, with their values.
         opset: version of the standard operator set that ``proto`` uses.
+        precision: what the original's values are rounded to as it runs.
         notes: what was changed, for people.
     """
 
@@ -56,6 +58,7 @@ class PreparedModel:
     outputs: tuple[TensorSpec, ...]
     frozen: Mapping[str, np.ndarray]
     opset: int
+    precision: Precision
     notes: tuple[str, ...]
 
 
@@ -89,6 +92,7 @@ def prepare(
         frozen = [tensor for tensor in original.graph.initializer if tensor.name in (values or {})]
         check_support(path, original)
         check_inferred_sizes(path, gather_facts(original).shapes)
+        precision = precision_of(original)
         step.detail = f"{len(original.graph.node)} nodes, opset {opset_of(original)}"
     with stage("prepare model") as step:
         proto = onnx.ModelProto()
@@ -110,7 +114,7 @@ def prepare(
     inputs, outputs = input_specs(proto), output_specs(path, proto, facts)
     if compare:
         with stage("compare with the original"):
-            tolerance = REWRITTEN_TOLERANCE if rewritten else REORDERED_TOLERANCE if reordered else None
+            tolerance = allowed(precision, rewritten=bool(rewritten), reordered=bool(reordered))
             check_same(path, original, opened.folder, proto, random_inputs(inputs, seed), tolerance)
     return PreparedModel(
         path=path,
@@ -122,5 +126,6 @@ def prepare(
         outputs=outputs,
         frozen={tensor.name: numpy_helper.to_array(tensor) for tensor in frozen},
         opset=opset_of(proto),
+        precision=precision,
         notes=notes + changes + straightened,
     )

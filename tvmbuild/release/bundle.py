@@ -26,7 +26,7 @@ from tvmbuild.release.signing import Signer
 from tvmbuild.release.templates import check_name, fill
 from tvmbuild.runtime_libs import pinned_versions, runtime_libraries
 from tvmbuild.target import Target
-from tvmbuild.verify import is_int8, target_of
+from tvmbuild.verify import precision_in, target_of
 
 #: First line of bundle.conf; native/check/bundle_facts.cc has the same.
 _CONF_VERSION = "tvmbuild-bundle 1"
@@ -105,7 +105,7 @@ def _default_name(artifacts: Sequence[Artifact]) -> str:
 
 def _check_one_model(artifacts: Sequence[Artifact]) -> None:
     # Boards leave other layers in float where int8 does not pay there: their int8 models have one name, and may differ.
-    key = "file" if any(map(is_int8, artifacts)) else "sha256"
+    key = "file" if any(precision_in(artifact).code_bits for artifact in artifacts) else "sha256"
 
     def interface(artifact: Artifact) -> tuple[object, ...]:
         manifest = artifact.manifest
