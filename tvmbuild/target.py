@@ -6,6 +6,7 @@ import dataclasses
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,18 @@ else:
 
 #: Values with which a target's file defers to the machine that builds.
 NATIVE = "native"
+#: Names of cores that mean any core of an architecture.
+_ANY_CORE = ("generic", "x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4")
+#: Linux's names (/proc/cpuinfo) of the extensions that LLVM calls otherwise, on aarch64.
+_LINUX_NAMES = {
+    "neon": "asimd",
+    "dotprod": "asimddp",
+    "fullfp16": "asimdhp",
+    "lse": "atomics",
+    "rdm": "asimdrdm",
+    "rcpc": "lrcpc",
+    "crc": "crc32",
+}
 
 
 @dataclass(frozen=True)
@@ -62,8 +75,21 @@ class Target:
 
     @property
     def is_native(self) -> bool:
-        """Whether the code runs on this machine as it is."""
+        """Whether this machine is of the code's architecture, so that its own compiler makes such code."""
         return self.arch == platform.machine()
+
+    @property
+    def misfit(self) -> str:
+        """Why this machine cannot run the code, for people; "" when it can. What it does not tell is not compared."""
+        if not self.is_native:
+            return f"it is {platform.machine()}, and the code is {self.arch}"
+        missing = missing_features(self.features)
+        return f"it is a {host_core()} without {' and '.join(missing)}" if missing else ""
+
+    @property
+    def is_this_core(self) -> bool:
+        """Whether this machine runs the code and is the very core, so that times taken here are the target's."""
+        return not self.misfit and (self.cpu in _ANY_CORE or self.cpu == host_core())
 
     @property
     def vector_bits(self) -> int:
@@ -204,20 +230,18 @@ def _checked(path: Path, key: str, value: Any) -> Any:
 @lru_cache(maxsize=1)
 def _host_values() -> dict[str, Any]:
     """Describe this machine in the terms of a target's file."""
-    flags = _cpu_flags()
     arch = platform.machine()
-    known = ("avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512_vnni") if arch == "x86_64" else ()
-    features = [flag for flag in known if flag in flags]
-    if arch == "aarch64":
-        features = [
-            "neon",
-            *(llvm for linux, llvm in (("asimddp", "dotprod"), ("asimdhp", "fullfp16")) if linux in flags),
-        ]
+    known = {
+        "x86_64": ("avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512_vnni"),
+        "aarch64": ("neon", "dotprod", "fullfp16"),
+    }.get(arch, ())
+    missing = missing_features(known)
+    features = [feature for feature in known if feature not in missing]
     glibc = platform.libc_ver()[1] or "2.28"
     return {
         "description": "this machine",
         "triple": f"{arch}-linux-gnu",
-        "cpu": _host_cpu(),
+        "cpu": host_core(),
         "features": features,
         "cores": len(os.sched_getaffinity(0)),
         "l1d_kib": _cache_kib(1, 32),
@@ -226,21 +250,46 @@ def _host_values() -> dict[str, Any]:
     }
 
 
-def _host_cpu() -> str:
+@lru_cache(maxsize=1)
+def host_core() -> str:
     """Return LLVM's name of this machine's core; imports tvm, since only LLVM knows."""
     import tvm
 
     return str(tvm.get_global_func("tvm.codegen.llvm.GetHostCPUName")())
 
 
+def missing_features(features: Iterable[str]) -> list[str]:
+    """Return those of a target's ``features`` that this machine lacks; none when it does not tell what it has."""
+    flags = _cpu_flags()
+    return [name for name in features if flags and _linux_name(name) not in flags]
+
+
+def _linux_name(feature: str) -> str:
+    return _LINUX_NAMES.get(feature, feature) if platform.machine() == "aarch64" else _plain(feature)
+
+
+def _plain(feature: str) -> str:
+    """Return a name as Linux and LLVM both have it: "avx512_vnni" and "avx512vnni", "sse4_2" and "sse4.2"."""
+    return feature.replace("_", "").replace(".", "")
+
+
 def _cpu_flags() -> set[str]:
+    """Return what this machine has: Linux's names on aarch64, plain ones on x86; imports tvm there.
+
+    x86 cores are asked themselves, by LLVM: under qemu-x86_64 /proc/cpuinfo is that of the machine below.
+    """
+    if platform.machine() == "x86_64":
+        import tvm
+
+        found = tvm.get_global_func("tvm.codegen.llvm.GetHostCPUFeatures")()
+        return {_plain(str(name)) for name, has in found.items() if has}
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return set()
     for line in text.splitlines():
         key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
+        if key.strip() == "Features":
             return set(value.split())
     return set()
 

@@ -176,6 +176,11 @@ def test_full_temporary_space_is_an_output_error(fake: FakeRunner, monkeypatch: 
     assert "TMPDIR" in caught.value.hint
 
 
+def test_an_illegal_instruction_names_what_ran_it() -> None:
+    assert "that cortex-a72 does not have" in explain_exit(-signal.SIGILL, "", RPI4).message
+    assert "that this machine does not have" in explain_exit(-signal.SIGILL, "", RPI4, "this machine").message
+
+
 def test_a_long_message_is_cut() -> None:
     assert len(explain_exit(5, f"tvmbuild-runner: {'x' * 10_000}\n", RPI4).message) < 1000
 

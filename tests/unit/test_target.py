@@ -81,6 +81,8 @@ def test_missing_key_and_broken_file(tmp_path: Path) -> None:
 def test_host_is_described_from_this_machine() -> None:
     target = load_target("host")
     assert target.is_native
+    assert target.misfit == ""
+    assert target.is_this_core
     assert target.cores >= 1
     assert target.cpu not in ("", "native")
     assert target.vector_bits >= 128

@@ -33,7 +33,8 @@ def open_device(kind: str, target: Target, *, tracker: str = "", key: str = "") 
     if kind not in KINDS:
         raise OptionError(f"There is no device '{kind}'.", did_you_mean(kind, KINDS))
     if kind == "auto":
-        kind = "local" if target.is_native else "emulated"
+        is_only_local = target.is_native and not target.qemu_cpu
+        kind = "local" if is_only_local or not target.misfit else "emulated"
     if kind == "local":
         return LocalDevice(target)
     if kind == "emulated":

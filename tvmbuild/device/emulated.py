@@ -35,7 +35,7 @@ class EmulatedDevice:
         if not target.qemu_cpu or target.arch != "aarch64":
             raise DeviceError(
                 f"{target.name} is not emulated: its target file names no qemu_cpu of an aarch64 core.",
-                "Use --on local." if target.is_native else "Set qemu_cpu in the target file (see targets/rpi4.toml).",
+                "Use --on local." if not target.misfit else "Set qemu_cpu in the target file (see targets/rpi4.toml).",
             )
         # QEMU's "max" has extensions that no board has; code that needs them would pass here and fail there.
         if target.qemu_cpu == "max":

@@ -12,7 +12,7 @@ from tvmbuild.device.protocol import DEFAULT_TIMEOUT, DeviceInfo, RunResult
 from tvmbuild.device.runner import RunRequest, run_with
 from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
 from tvmbuild.errors import DeviceError
-from tvmbuild.target import Target
+from tvmbuild.target import Target, host_core
 
 
 class LocalDevice:
@@ -26,16 +26,19 @@ class LocalDevice:
         Raises:
             DeviceError: this machine cannot run code for ``target``.
         """
-        if not target.is_native:
+        if target.misfit:
             raise DeviceError(
-                f"This machine cannot run code for {target.name} ({target.arch}).", "Use --on emulated instead."
+                f"This machine cannot run code for {target.name} ({target.cpu}): {target.misfit}.",
+                "Use --on emulated instead." if target.qemu_cpu else "Build it for this machine: -t host.",
             )
         self._target = target
         self._runner = runner_folder(target) / RUNNER_NAME
 
     def describe(self) -> DeviceInfo:
         """Return what the device is."""
-        return DeviceInfo("local", f"this machine ({self._target.cpu})", self._target.cpu, timed=True)
+        core = host_core()
+        other = "" if self._target.is_this_core else f", with a library for {self._target.cpu}"
+        return DeviceInfo("local", f"this machine ({core}{other})", core, timed=True)
 
     def run(
         self,
@@ -49,4 +52,4 @@ class LocalDevice:
     ) -> RunResult:
         """Run a model; see ``Device.run``."""
         request = RunRequest(library, tuple(inputs), repeat, warmup, threads, timeout)
-        return run_with([str(self._runner)], request, self._target)
+        return run_with([str(self._runner)], request, self._target, core="this machine")

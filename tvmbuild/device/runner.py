@@ -61,15 +61,21 @@ class RunRequest:
 
 
 def run_with(
-    launcher: Sequence[str], request: RunRequest, target: Target, environment: Mapping[str, str] | None = None
+    launcher: Sequence[str],
+    request: RunRequest,
+    target: Target,
+    environment: Mapping[str, str] | None = None,
+    *,
+    core: str = "",
 ) -> RunResult:
     """Run a model with the runner.
 
     Args:
         launcher: the command up to and including the runner.
         request: what to run.
-        target: what the library is for; its core is named in errors.
+        target: what the library is for.
         environment: variables to set for the launcher.
+        core: what runs it, for errors; "" for the target's own.
 
     Raises:
         As ``Device.run``.
@@ -85,7 +91,7 @@ def run_with(
             command += ["--threads", str(request.threads)]
         if request.markers:
             command.append("--markers")
-        report = _parse(_run(command, folder, request.timeout, target, environment or {}))
+        report = _parse(_run(command, folder, request.timeout, target, environment or {}, core))
         outputs = tuple(
             np.load(folder / f"output_{index}.npy", allow_pickle=False) for index in range(len(report["outputs"]))
         )
@@ -109,7 +115,9 @@ def _save_inputs(inputs: Sequence[np.ndarray[Any, Any]], folder: Path) -> list[P
     return paths
 
 
-def _run(command: Sequence[str], folder: Path, timeout: float, target: Target, environment: Mapping[str, str]) -> str:
+def _run(
+    command: Sequence[str], folder: Path, timeout: float, target: Target, environment: Mapping[str, str], core: str
+) -> str:
     # Libraries and emulator settings preferred on this machine are none of the model's business.
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("LD_", "QEMU_"))}
     try:
@@ -130,7 +138,7 @@ def _run(command: Sequence[str], folder: Path, timeout: float, target: Target, e
     except OSError as error:
         raise DeviceError(f"{command[0]} cannot be started: {error.strerror}.", "Run tvmbuild doctor.") from error
     if done.returncode != 0:
-        raise explain_exit(done.returncode, done.stderr.decode("utf-8", "replace"), target)
+        raise explain_exit(done.returncode, done.stderr.decode("utf-8", "replace"), target, core)
     return done.stdout.decode("utf-8", "replace")
 
 
@@ -142,13 +150,14 @@ def _parse(text: str) -> dict[str, Any]:
     return report
 
 
-def explain_exit(code: int, stderr: str, target: Target) -> TvmbuildError:
+def explain_exit(code: int, stderr: str, target: Target, core: str = "") -> TvmbuildError:
     """Return the error for a runner that failed.
 
     Args:
         code: as in ``subprocess``: negative for a signal.
         stderr: what the runner and the emulator wrote.
         target: what the library is for.
+        core: what ran it; "" for the target's own.
     """
     # The emulator repeats which signal it was.
     lines = [line for line in stderr.splitlines() if line and not line.startswith("qemu: uncaught target signal")]
@@ -157,7 +166,7 @@ def explain_exit(code: int, stderr: str, target: Target) -> TvmbuildError:
     # Under a shell or a static emulator a signal arrives as 128 + its number.
     number = -code if code < 0 else code - 128 if code > 128 else 0
     if number:
-        return _explain_signal(number, said, target)
+        return _explain_signal(number, said, target, core or target.qemu_cpu or target.cpu)
     if "unable to find CPU model" in stderr:
         return DeviceError(
             f"This QEMU does not know the core {target.qemu_cpu}.",
@@ -168,10 +177,10 @@ def explain_exit(code: int, stderr: str, target: Target) -> TvmbuildError:
     return kind(message, _HINTS.get(code, "Run tvmbuild doctor."))
 
 
-def _explain_signal(number: int, said: str, target: Target) -> TvmbuildError:
+def _explain_signal(number: int, said: str, target: Target, core: str) -> TvmbuildError:
     if number == signal.SIGILL:
         return DeviceError(
-            f"The library uses an instruction that {target.qemu_cpu or target.cpu} does not have.",
+            f"The library uses an instruction that {core} does not have.",
             f"Build it for this board: -t {target.name}.",
         )
     # Not every number has a name.

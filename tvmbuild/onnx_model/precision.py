@@ -6,7 +6,7 @@ a value that QuantizeLinear rounds is a step off wherever float sums of another 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -20,7 +20,7 @@ _HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _ZERO = 2
 #: Bits of a code when nothing says how many.
 _BITS = 8
-_CODE_BITS = {TensorProto.INT16: 16, TensorProto.UINT16: 16}
+_CODE_BITS: Mapping[int, int] = {TensorProto.INT16: 16, TensorProto.UINT16: 16}
 
 
 @dataclass(frozen=True)

@@ -157,10 +157,10 @@ def open_measurer(target: Target, options: TuneOptions) -> Measurer:
         return RpcMeasurer(target, options.tracker, options.key or target.name)
     if options.emulate:
         return PredictedMeasurer(target)
-    if target.is_native:
+    if target.is_this_core:
         return LocalMeasurer(target)
     raise OptionError(
-        f"This machine is no {target.name}, so there is nothing to measure on.",
+        f"This machine is no {target.name} ({target.cpu}), so there is nothing to measure on.",
         "Give --tracker HOST:PORT for a board, or --emulate to predict.",
     )
 
