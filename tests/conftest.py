@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 from pathlib import Path
@@ -11,6 +12,19 @@ from hypothesis import settings
 
 settings.register_profile("tvmbuild", deadline=None)
 settings.load_profile("tvmbuild")
+
+
+@pytest.fixture(autouse=True)
+def _emulated_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under scripts/test_as.py, start libraries on the emulated CPU too: a child would escape to the real one."""
+    emulator = os.environ.get("TVMBUILD_TEST_EMULATOR", "").split()
+    if emulator:
+        from tvmbuild.device import local
+
+        run_with = local.run_with
+        monkeypatch.setattr(
+            local, "run_with", lambda launcher, *rest, **more: run_with([*emulator, *launcher], *rest, **more)
+        )
 
 
 @pytest.fixture(autouse=True)
