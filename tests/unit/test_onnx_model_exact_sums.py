@@ -159,17 +159,18 @@ def test_inside_a_branch_and_a_function() -> None:
         out = helper.make_tensor_value_info(f"{name}_y", TensorProto.INT32, [3, 5])
         node = helper.make_node(operator, ["a", "b"], [out.name], domain="" if name == "then_branch" else "local")
         branches[name] = helper.make_graph([node], name, [], [out])
-    nodes = [helper.make_node("If", ["c"], ["y"], **branches)]
-    kinds = {"c": TensorProto.BOOL, "a": TensorProto.UINT8, "y": TensorProto.INT32}
-    proto = model(nodes, {"c": [], "a": [3, DEEP]}, ["y"], {"b": b}, dtypes=kinds)
+    # The same weights outside: a branch may not define a name again.
+    nodes = [helper.make_node("MatMulInteger", ["a", "b"], ["z"]), helper.make_node("If", ["c"], ["y"], **branches)]
+    kinds = {"c": TensorProto.BOOL, "a": TensorProto.UINT8, "y": TensorProto.INT32, "z": TensorProto.INT32}
+    proto = model(nodes, {"c": [], "a": [3, DEEP]}, ["y", "z"], {"b": b}, dtypes=kinds)
     body = [helper.make_node("MatMulInteger", ["l", "r"], ["o"])]
     proto.functions.append(
         helper.make_function("local", "Mine", ["l", "r"], ["o"], body, [helper.make_opsetid("", 17)])
     )
     proto.opset_import.append(helper.make_opsetid("local", 1))
     for condition in (True, False):
-        found = run_reference(proto, {"c": np.array(condition), "a": a})["y"]
-        np.testing.assert_array_equal(found, product(a, 0, b, 0))
+        for found in run_reference(proto, {"c": np.array(condition), "a": a}).values():
+            np.testing.assert_array_equal(found, product(a, 0, b, 0))
 
 
 def test_external_weights_and_codes_of_an_inner_tensor(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ On a CPU whose kernels are exact nothing changes, to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -63,7 +64,7 @@ def with_exact_sums(model: onnx.ModelProto) -> onnx.ModelProto:
         changed = inliner.inline_local_functions(changed)
     if not any(each.domain in ("", "ai.onnx") for each in changed.opset_import):
         changed.opset_import.append(helper.make_opsetid("", _OPSET))
-    _rewrite(changed.graph, _with_types(changed), {})
+    _rewrite(changed.graph, _with_types(changed), {}, itertools.count())
     return changed
 
 
@@ -84,13 +85,13 @@ def _places(node: NodeProto) -> _Places | None:
     return _PLACES.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
 
 
-def _rewrite(graph: GraphProto, inferred: GraphProto, outer: Mapping[str, int]) -> None:
+def _rewrite(graph: GraphProto, inferred: GraphProto, outer: Mapping[str, int], numbers: Iterator[int]) -> None:
     """Rewrite a graph and the graphs inside it, in place; ``inferred`` is the same with types."""
-    shifter = _Shifter(graph, {**outer, **_types(graph), **_types(inferred)})
+    shifter = _Shifter(graph, {**outer, **_types(graph), **_types(inferred)}, f"__tvmbuild_{next(numbers)}")
     nodes = [NodeProto.FromString(node.SerializeToString()) for node in graph.node]
     for node, typed in zip(nodes, inferred.node, strict=True):
         for inner, typed_inner in zip(walk.subgraphs(node), walk.subgraphs(typed), strict=True):
-            _rewrite(inner, typed_inner, shifter.types)
+            _rewrite(inner, typed_inner, shifter.types, numbers)
         shifter.take(node)
     del graph.node[:]
     graph.node.extend(shifter.nodes)
@@ -111,10 +112,11 @@ def _types(graph: GraphProto) -> dict[str, int]:
 
 @dataclass
 class _Shifter:
-    """One graph on its way to uint8."""
+    """One graph on its way to uint8; ``ending`` marks the names made in it, which an inner graph may not make again."""
 
     graph: GraphProto
     types: dict[str, int]
+    ending: str
     nodes: list[NodeProto] = field(default_factory=list)
     shifted: dict[str, str] = field(default_factory=dict)
 
@@ -124,7 +126,7 @@ class _Shifter:
         result = node.output[0] if places is not None else ""
         is_shifted = places is not None and self._operands(node, places) and self._has_codes(node, places)
         if is_shifted:
-            node.output[0] = f"{result}__as_uint8"
+            node.output[0] = f"{result}{self.ending}"
         self.nodes.append(node)
         if is_shifted:
             self._move(node.output[0], -_SHIFT, TensorProto.INT8, result)
@@ -158,18 +160,18 @@ class _Shifter:
 
     def _as_uint8(self, name: str) -> str:
         if name not in self.shifted:
-            self.shifted[name] = self._move(name, _SHIFT, TensorProto.UINT8, f"{name}__as_uint8")
+            self.shifted[name] = self._move(name, _SHIFT, TensorProto.UINT8, f"{name}{self.ending}")
         return self.shifted[name]
 
     def _move(self, name: str, by: int, to: int, output: str) -> str:
-        wide, moved = f"{output}__wide", f"{output}__moved"
+        wide, moved = f"{output}{self.ending}_wide", f"{output}{self.ending}_moved"
         self.nodes.append(helper.make_node("Cast", [name], [wide], to=TensorProto.INT32))
         self.nodes.append(helper.make_node("Add", [wide, self._constant(np.int32(by))], [moved]))
         self.nodes.append(helper.make_node("Cast", [moved], [output], to=to))
         return output
 
     def _constant(self, value: np.generic) -> str:
-        name = f"tvmbuild__{value.dtype}_{value}"
+        name = f"{value.dtype}_{value}{self.ending}"
         if all(tensor.name != name for tensor in self.graph.initializer):
             self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
         return name
