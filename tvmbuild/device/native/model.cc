@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "failure.h"
+#include "machine.h"
 
 namespace tvmbuild {
 namespace {
@@ -96,6 +97,7 @@ void Collect(const TVMFFIAny& any, std::vector<Output>* outputs) {
 }  // namespace
 
 Model::Model(const std::string& path) {
+  RequireThisMachine(path);
   module_ = Call(Global("ffi.ModuleLoadFromFile"), {Text(path.c_str())}, ExitCode::kLibrary, "cannot load " + path);
   machine_ = Call(Method(module_, "vm_load_executable", path), {}, ExitCode::kLibrary, "cannot load the model in " + path);
   constexpr int64_t kPooledAllocator = 2;

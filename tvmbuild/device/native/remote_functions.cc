@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 
+#include "machine.h"
 #include "memory.h"
 #include "value.h"
 
@@ -131,6 +132,7 @@ void RegisterRemoteFunctions(const std::string& folder, const BoardSource& sourc
   Register("tvm.rpc.server.listdir", [=](const Arguments& arguments) { return TextValue(List(path(arguments))); });
   Register("tvm.rpc.server.load_module", [=](const Arguments& arguments) {
     const std::string file = linked(arguments);
+    RequireThisMachine(file);
     return Call(Global("ffi.ModuleLoadFromFile"), {Text(file.c_str())}, ExitCode::kLibrary, "cannot load the library");
   });
   Register("tvm.rpc.server.download_linked_module", [=](const Arguments& arguments) { return ReadBytes(linked(arguments)); });

@@ -6,12 +6,12 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <ctime>
 #include <string>
 
 #include "board.h"
 #include "failure.h"
+#include "greeting.h"
 #include "json.h"
 #include "serve_options.h"
 #include "session.h"
@@ -22,10 +22,6 @@
 namespace tvmbuild {
 namespace {
 
-constexpr int32_t kMagic = 0xFF271;
-constexpr int32_t kMismatch = kMagic + 2;
-constexpr int32_t kMaxKey = 4096;
-constexpr int kHandshakeMs = 5000;
 constexpr int kPingMs = 2000;
 // Pings after which a match key that was given to a client, but never shown, is replaced.
 constexpr int kUnclaimedPings = 4;
@@ -47,10 +43,11 @@ class Server {
       : options_(std::move(options)),
         listener_(Listen(options_.host, options_.first_port, options_.last_port, &port_)),
         tracker_(options_.tracker, options_.key, port_),
+        greetings_(listener_.number(), options_.key, Log),
         fingerprint_(FingerprintJson(options_.source)) {}
 
   void Run() {
-    Log("listening on " + options_.host + ":" + std::to_string(port_) + " as " + options_.key);
+    Log("listening on " + AddressText(options_.host, std::to_string(port_)) + " as " + options_.key);
     while (stop == 0) {
       SessionRequest request;
       if (!WaitForClient(&request)) continue;
@@ -58,6 +55,7 @@ class Server {
       Log("session of " + request.peer + (request.user.empty() ? "" : " (" + request.user + ")"));
       const std::string peer = request.peer;
       Log("session of " + peer + ": " + ServeOne(std::move(request)));
+      greetings_.Restart();
       Tell(nullptr);
     }
   }
@@ -66,10 +64,17 @@ class Server {
   // A full disk or process table is no reason to end: it may pass.
   std::string ServeOne(SessionRequest request) {
     try {
-      return ServeSession(std::move(request), options_.source, &stop);
+      return ServeSession(std::move(request), options_.source, &stop, [this] { LeaveOthers(); });
     } catch (const Failure& failure) {
       return failure.what();
     }
+  }
+
+  // What a client runs must hold none of our connections: it could outlive us on the port, or speak for us.
+  void LeaveOthers() {
+    listener_.Close();
+    tracker_.Drop();
+    greetings_.Close();
   }
 
   bool has_tracker() const { return options_.tracker.port != 0; }
@@ -99,8 +104,9 @@ class Server {
       std::string why;
       if (!tracker_.Connect(Facts(nullptr), &why)) {
         if (!complained_) {
-          Log("the tracker " + options_.tracker.host + ":" + std::to_string(options_.tracker.port) +
-              " does not answer (" + why + "); trying again");
+          const Address& tracker = options_.tracker;
+          Log("the tracker " + AddressText(tracker.host, std::to_string(tracker.port)) + " does not answer (" + why +
+              "); trying again");
         }
         complained_ = true;
         return false;
@@ -121,11 +127,7 @@ class Server {
     }
     int unclaimed = 0;
     for (int pings = 1; stop == 0; ++pings) {
-      pollfd waited{listener_.number(), POLLIN, 0};
-      if (poll(&waited, 1, kPingMs) > 0) {
-        if (Greet(request)) return true;
-        continue;
-      }
+      if (greetings_.Wait(match_key_, kPingMs, request)) return true;
       if (!has_tracker()) continue;
       unclaimed = tracker_.IsWaiting(match_key_) ? 0 : unclaimed + 1;
       if (pings % kHealthPings == 0) Tell(nullptr);
@@ -138,51 +140,11 @@ class Server {
     return false;
   }
 
-  // Reads what the client shows: "client:KEY -timeout=SECONDS -user=NAME".
-  bool Greet(SessionRequest* request) {
-    request->connection = Accept(listener_.number(), &request->peer);
-    const int socket = request->connection.number();
-    if (!request->connection.open()) return false;
-    SetTimeLimit(socket, kHandshakeMs);
-    int32_t magic = 0, size = 0;
-    if (!ReceiveAll(socket, &magic, sizeof(magic)) || magic != kMagic || !ReceiveAll(socket, &size, sizeof(size)) ||
-        size <= 0 || size > kMaxKey) {
-      return false;
-    }
-    std::string shown(static_cast<size_t>(size), '\0');
-    if (!ReceiveAll(socket, &shown[0], shown.size())) return false;
-    const size_t end = shown.find(' ');
-    if (shown.substr(0, end) != "client:" + match_key_) {
-      SendAll(socket, &kMismatch, sizeof(kMismatch));
-      Log(request->peer + " showed a wrong key");
-      return false;
-    }
-    if (end != std::string::npos) ReadClientOptions(shown.substr(end), request);
-    const std::string own = "server:" + options_.key;
-    const auto length = static_cast<int32_t>(own.size());
-    SetTimeLimit(socket, 0);
-    KeepAlive(socket);
-    return SendAll(socket, &kMagic, sizeof(kMagic)) && SendAll(socket, &length, sizeof(length)) &&
-           SendAll(socket, own.data(), own.size());
-  }
-
-  static std::string ClientOption(const std::string& text, const std::string& name) {
-    const size_t at = text.find(" -" + name + "=");
-    if (at == std::string::npos) return "";
-    const size_t start = at + name.size() + 3;
-    return text.substr(start, text.find(' ', start) - start);
-  }
-
-  static void ReadClientOptions(const std::string& text, SessionRequest* request) {
-    request->user = ClientOption(text, "user");
-    const std::string seconds = ClientOption(text, "timeout");
-    if (!seconds.empty()) request->timeout_ms = static_cast<int>(1000 * std::atof(seconds.c_str()));
-  }
-
   ServeOptions options_;
   int port_ = 0;
   Descriptor listener_;
   Tracker tracker_;
+  Greetings greetings_;
   std::string fingerprint_;
   std::string match_key_;
   bool complained_ = false;

@@ -22,12 +22,12 @@ const char kServeUsage[] =
 
 namespace {
 
-Address ParseAddress(const std::string& text) {
-  const size_t colon = text.rfind(':');
-  if (colon == std::string::npos || colon == 0) {
-    throw Failure(ExitCode::kUsage, "--tracker takes HOST:PORT, not '" + text + "'");
+Address TrackerAddress(const std::string& text) {
+  Address address;
+  if (!ParseAddress(text, &address)) {
+    throw Failure(ExitCode::kUsage, "--tracker takes HOST:PORT or [IPV6]:PORT, not '" + text + "'");
   }
-  return {text.substr(0, colon), ParseNumber("--tracker", text.substr(colon + 1), 1)};
+  return address;
 }
 
 }  // namespace
@@ -41,7 +41,7 @@ ServeOptions ParseServeOptions(int argc, char** argv) {
       return argv[++i];
     };
     if (flag == "--tracker") {
-      options.tracker = ParseAddress(value());
+      options.tracker = TrackerAddress(value());
     } else if (flag == "--key") {
       options.key = value();
     } else if (flag == "--host") {
@@ -62,7 +62,7 @@ ServeOptions ParseServeOptions(int argc, char** argv) {
       throw Failure(ExitCode::kUsage, "serve has no option " + flag);
     }
   }
-  if (options.last_port > 65535 || options.tracker.port > 65535) throw Failure(ExitCode::kUsage, "a port is at most 65535");
+  if (options.last_port > 65535) throw Failure(ExitCode::kUsage, "a port is at most 65535");
   const bool valid = !options.key.empty() && options.key.find_first_of(" :\"\\") == std::string::npos;
   if (!valid && !options.help) throw Failure(ExitCode::kUsage, "--key takes a word without spaces and colons");
   return options;

@@ -144,7 +144,8 @@ void TellClient(int connection, const std::string& reason) {
 
 }  // namespace
 
-std::string ServeSession(SessionRequest request, const BoardSource& source, const volatile sig_atomic_t* stop) {
+std::string ServeSession(SessionRequest request, const BoardSource& source, const volatile sig_atomic_t* stop,
+                         const std::function<void()>& leave_others) {
   const SessionFolder folder;
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) throw Failure(ExitCode::kServe, std::string("cannot make a pipe: ") + std::strerror(errno));
@@ -152,7 +153,10 @@ std::string ServeSession(SessionRequest request, const BoardSource& source, cons
   Descriptor writing(ends[1]);
   const pid_t child = fork();
   if (child < 0) throw Failure(ExitCode::kServe, std::string("cannot start a process: ") + std::strerror(errno));
-  if (child == 0) RunChild(request.connection.number(), folder.path(), source);
+  if (child == 0) {
+    leave_others();
+    RunChild(request.connection.number(), folder.path(), source);
+  }
   writing.Close();
   const std::string end = Supervise(request, child, reading.number(), stop);
   if (end != "done" && end != "client left") TellClient(request.connection.number(), end);

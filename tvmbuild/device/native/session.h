@@ -4,6 +4,7 @@
 
 #include <signal.h>
 
+#include <functional>
 #include <string>
 
 #include "board.h"
@@ -19,8 +20,10 @@ struct SessionRequest {
 };
 
 // Serves one client until it leaves, its time is over, its process dies or `stop` becomes true. A client that still
-// waits is told the reason of an early end. Returns one line about how it ended.
-std::string ServeSession(SessionRequest request, const BoardSource& source, const volatile sig_atomic_t* stop);
+// waits is told the reason of an early end. The client's process calls `leave_others` first, to close what only the
+// server needs. Returns one line about how it ended.
+std::string ServeSession(SessionRequest request, const BoardSource& source, const volatile sig_atomic_t* stop,
+                         const std::function<void()>& leave_others);
 
 // Removes session folders that killed servers have left behind.
 void RemoveAbandonedFolders();

@@ -10,6 +10,7 @@ namespace tvmbuild {
 namespace {
 
 constexpr int32_t kMagic = 0x2F271;
+// For one question and its whole answer.
 constexpr int kTimeoutMs = 10000;
 // The tracker's own limit of a message, in bytes.
 constexpr int32_t kMaxMessage = 1 << 20;
@@ -21,11 +22,11 @@ constexpr const char kPut[] = "3", kUpdateInfo[] = "5", kPendingMatchKeys[] = "7
 bool Tracker::Connect(const std::string& facts, std::string* why) {
   socket_ = tvmbuild::Connect(address_, kTimeoutMs, why);
   if (!socket_.open()) return false;
-  SetTimeLimit(socket_.number(), kTimeoutMs);
   KeepAlive(socket_.number());
   int32_t magic = 0;
-  const bool greeted = SendAll(socket_.number(), &kMagic, sizeof(kMagic)) &&
-                       ReceiveAll(socket_.number(), &magic, sizeof(magic)) && magic == kMagic;
+  const Deadline deadline = After(kTimeoutMs);
+  const bool greeted = SendAll(socket_.number(), &kMagic, sizeof(kMagic), deadline) &&
+                       ReceiveAll(socket_.number(), &magic, sizeof(magic), deadline) && magic == kMagic;
   if (!greeted || !Update(facts)) {
     *why = "what answers there is no tracker of TVM";
     Drop();
@@ -62,11 +63,12 @@ bool Tracker::Ask(const std::string& message, std::string* answer) {
   const auto size = static_cast<int32_t>(message.size());
   const std::string packet = std::string(reinterpret_cast<const char*>(&size), sizeof(size)) + message;
   int32_t length = 0;
-  bool done = connected() && SendAll(socket_.number(), packet.data(), packet.size()) &&
-              ReceiveAll(socket_.number(), &length, sizeof(length)) && length > 0 && length <= kMaxMessage;
+  const Deadline deadline = After(kTimeoutMs);
+  bool done = connected() && SendAll(socket_.number(), packet.data(), packet.size(), deadline) &&
+              ReceiveAll(socket_.number(), &length, sizeof(length), deadline) && length > 0 && length <= kMaxMessage;
   if (done) {
     answer->resize(static_cast<size_t>(length));
-    done = ReceiveAll(socket_.number(), &(*answer)[0], answer->size());
+    done = ReceiveAll(socket_.number(), &(*answer)[0], answer->size(), deadline);
   }
   if (!done) Drop();
   return done;
