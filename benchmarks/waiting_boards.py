@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 
 from tvmbuild.device.boards import BoardQueue
-from tvmbuild.device.tracker import parse_address
+from tvmbuild.device.address import parse_address
 from tvmbuild.errors import TvmbuildError
 from tvmbuild.target import Target
 from tvmbuild.tuning.fingerprint import Board

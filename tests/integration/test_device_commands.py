@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from tvmbuild.commands.app import run
+from tvmbuild.device.address import parse_address
 from tvmbuild.device.boards import BoardQueue
 from tvmbuild.device.emulated_boards import EmulatedBoards
-from tvmbuild.device.tracker import TrackerClient, parse_address
+from tvmbuild.device.tracker import TrackerClient
 from tvmbuild.errors import CheckFailedError, OptionError, ProvisionError, TrackerError
 from tvmbuild.target import load_target
 
@@ -61,7 +62,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 def known_keys(boards: EmulatedBoards) -> set[str]:
     with TrackerClient(parse_address(boards.tracker)) as client:
-        return {entry.key for entry in client.summary() if entry.boards}
+        return {entry.key for entry in client.summary().keys if entry.boards}
 
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:

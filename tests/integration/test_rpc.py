@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -22,11 +25,19 @@ from tvm import rpc
 from tests.rpc_libraries import expected, inputs, make_library
 from tvmbuild.device import boards as boards_module
 from tvmbuild.device import open_device, relay
+from tvmbuild.device.address import Address, parse_address
 from tvmbuild.device.boards import Board, BoardQueue, open_boards
 from tvmbuild.device.emulated_boards import EmulatedBoards
-from tvmbuild.device.processes import native_server_command, python_server_command, start, stop
+from tvmbuild.device.processes import (
+    native_server_command,
+    python_server_command,
+    start,
+    stop,
+    tracker_command,
+    wait_for_tracker,
+)
 from tvmbuild.device.session import BoardSession
-from tvmbuild.device.tracker import Address, Offer, TrackerClient, parse_address
+from tvmbuild.device.tracker import Offer, TrackerClient
 from tvmbuild.errors import (
     BoardBusyError,
     BoardKeyError,
@@ -90,7 +101,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
 def registered(boards: EmulatedBoards) -> int:
     try:
         with TrackerClient(parse_address(boards.tracker)) as client:
-            return sum(len(entry.boards) for entry in client.summary())
+            return sum(len(entry.boards) for entry in client.summary().keys)
     except TrackerError:
         return 0
 
@@ -231,6 +242,164 @@ def test_a_board_that_hangs_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> N
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(MeasureError) as caught:
         BoardSession(Offer(Address("127.0.0.1", silent.getsockname()[1]), "key"), 60)
     assert caught.value.cause == "lost"
+
+
+@pytest.mark.parametrize("greeting", [b"\x71\xf2\x0f\x00", b"\x71\xf2\x0f\x00\xff\xff\xff\x7f"])
+def test_a_board_that_greets_by_halves_is_passed_over(greeting: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "GREETING_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as board:
+
+        def greet() -> None:
+            connection, _ = board.accept()
+            with connection:
+                connection.sendall(greeting)
+                while connection.recv(1024):
+                    pass
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        with pytest.raises(MeasureError) as caught:
+            BoardSession(Offer(Address("127.0.0.1", board.getsockname()[1]), "key"), 60)
+        thread.join()
+    assert caught.value.cause == "lost"
+
+
+def test_a_tracker_that_sends_a_byte_now_and_then_is_given_up_after_one_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = Address("127.0.0.1", listener.getsockname()[1])
+        end = threading.Event()
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                while not end.wait(0.05):
+                    connection.sendall(b"\x71")
+
+        server = threading.Thread(target=drip)
+        server.start()
+        with pytest.raises(TrackerError, match="does not answer"):
+            TrackerClient(address, 0.12)
+        end.set()
+        server.join()
+
+
+def greeting_of(key: str) -> bytes:
+    shown = f"client:{key}".encode()
+    return struct.pack("<ii", 0xFF271, len(shown)) + shown
+
+
+def test_clients_that_never_finish_greeting_make_no_other_wait(folder: Path) -> None:
+    """Each of the slow ones sends a byte now and then, the others connect at the same time."""
+    server, port = direct_server(folder / "direct.log")
+    slow: list[socket.socket] = []
+    try:
+        slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+        for index, client in enumerate(slow):
+            client.sendall(greeting_of("direct")[: index % 12])
+        wrong = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
+        for client in wrong:
+            client.sendall(greeting_of("other"))
+        for client in wrong:
+            client.settimeout(30)
+            assert client.recv(4) == struct.pack("<i", 0xFF271 + 2)
+            client.close()
+        for client in slow[: len(slow) // 2]:
+            client.sendall(b"x")
+        session = rpc.connect("127.0.0.1", port, "direct", session_timeout=30)
+        assert json.loads(session.get_function("tvmbuild.fingerprint")())["machine"] == HOST.arch
+        # The session's process holds the server's own connections no more than those of others.
+        (child,) = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        sockets = [str(path.readlink()) for path in Path(f"/proc/{child}/fd").iterdir()]
+        assert sum(name.startswith("socket:") for name in sockets) == 1
+        del session
+        # Who never finishes is dropped, whatever he sends meanwhile.
+        slow[-1].settimeout(30)
+        assert slow[-1].recv(1) == b""
+    finally:
+        for client in slow:
+            client.close()
+        stop(server)
+
+
+def direct_server(log: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a server without a tracker and wait until it listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = native_server_command(HOST, Address("127.0.0.1", 1), "direct", emulated=False, port=port)
+    at = command.index("--tracker")
+    server = start(command[:at] + command[at + 2 :], log)
+    wait_until(lambda: "listening on" in log.read_text())
+    return server, port
+
+
+def test_one_odd_entry_leaves_the_list_usable(folder: Path) -> None:
+    """As anybody can register it with TVM's tracker, which fails over a key that is no text."""
+    with EmulatedBoards(HOST, native=True, log=folder / "odd.log") as boards:
+        address = parse_address(boards.tracker)
+        for entry in (
+            [5, {"key": 7, "addr": ["x", 1]}],
+            [5, {"key": "server:odd", "addr": "x"}],
+            [5, {"key": "server:odd", "addr": ["10.0.0.9", 1], "fingerprint": "x", "session": {"since": "noon"}}],
+            [3, ["odd"], [1, "odd:1"], None],
+            [3, "odd", ["port", {}], 5],
+        ):
+            client = TrackerClient(address)
+            with contextlib.suppress(TrackerError):
+                client._ask(entry, 5)
+            with TrackerClient(address) as other:
+                keys = {entry.key: entry for entry in other.summary().keys}
+            assert len(keys[boards.key].boards) == 1
+            client._socket.close()
+
+
+def test_everything_works_over_ipv6(folder: Path, library: Path) -> None:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as probe:
+            port = probe.getsockname()[1]
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    address = Address("::1", port)
+    tracker = start(tracker_command(address), folder / "six.log")
+    server = None
+    try:
+        wait_for_tracker(address, tracker)
+        command = native_server_command(HOST, address, "six", emulated=False)
+        server = start([*command, "--host", "::1"], folder / "six.log")
+        queue = BoardQueue(parse_address(f"[::1]:{port}"), "six", HOST, patience=30)
+        measured = Board(queue).time(library, inputs())
+        assert str(measured.readings["board"]).startswith("[::1]:")
+        np.testing.assert_allclose(measured.output, expected(), rtol=TOLERANCE, atol=TOLERANCE)
+    finally:
+        if server is not None:
+            stop(server)
+        stop(tracker)
+
+
+def test_boards_wait_for_a_tracker_that_is_starting(folder: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = Address("127.0.0.1", probe.getsockname()[1])
+    started: list[subprocess.Popen[bytes]] = []
+    later = threading.Timer(1.0, lambda: started.append(start(tracker_command(address), folder / "late.log")))
+    later.start()
+    try:
+        with EmulatedBoards(HOST, native=True, tracker=str(address), log=folder / "late.log") as boards:
+            assert registered(boards) == 1
+    finally:
+        later.join()
+        for process in started:
+            stop(process)
+
+
+def test_a_library_for_another_machine_is_named_as_such(
+    here: EmulatedBoards, emulated_library: Path, library: Path, folder: Path
+) -> None:
+    wrong, other = (emulated_library, "aarch64") if HOST.arch == "x86_64" else (library, "x86_64")
+    with BoardQueue(parse_address(here.tracker), here.key, HOST).lease(30) as session:
+        with pytest.raises(MeasureError, match=f"the library is for {other}, but this is {HOST.arch}") as caught:
+            session.load(wrong)
+        assert caught.value.cause == "load"
 
 
 def test_a_throttled_measurement_is_done_again_and_still_marked(

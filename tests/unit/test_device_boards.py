@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tvmbuild.device import check
+from tvmbuild.device import check, tracker_server
+from tvmbuild.device.address import Address, parse_address
 from tvmbuild.device.fit import require_fit
 from tvmbuild.device.provision import Provision, provision
 from tvmbuild.device.session import BoardSession
-from tvmbuild.device.tracker import Address, holders, parse_address, parse_summary
+from tvmbuild.device.tracker import holders, parse_summary
 from tvmbuild.errors import BoardMismatchError, OptionError
 from tvmbuild.target import load_target
 
@@ -44,7 +48,7 @@ def test_a_summary_keeps_what_our_servers_tell_and_leaves_out_keys_without_board
         "queue_info": {"rpi4": {"free": 1, "pending": 2}, "gone": {"free": 0, "pending": 0}},
         "server_info": [{**ours, "session": session}, {"key": "server:rpi4", "addr": ["10.0.0.3", 9090]}],
     }
-    (entry,) = parse_summary(value)
+    (entry,) = parse_summary(value).keys
     assert (entry.key, entry.free, entry.busy, entry.waiting) == ("rpi4", 1, 1, 2)
     assert entry.boards[0].fingerprint == A72
     assert entry.boards[1].fingerprint == {}
@@ -126,3 +130,97 @@ def test_what_ssh_or_systemd_would_misread_is_refused(change: dict[str, Any]) ->
     request = Provision("pi@board", RPI4, "rpi4", Address("10.0.0.1", 9190))
     with pytest.raises(OptionError):
         provision(dataclasses.replace(request, **change))
+
+
+@pytest.mark.parametrize("text", ["::1", "::1:9190", "[::1", "[::1]x", "[host]:9190", "[]:9190", "a b:1", "a\nb:1"])
+def test_an_ipv6_address_needs_its_brackets_and_nothing_else_passes_for_one(text: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        parse_address(text)
+    assert (text.count(":") > 1) == ("[::1]:9190" in caught.value.hint)
+
+
+@given(st.ip_addresses().map(str), st.integers(1, 65535))
+def test_an_address_is_read_as_it_is_written(host: str, port: int) -> None:
+    address = Address(host, port)
+    assert parse_address(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"), [("::1", True), ("127.0.0.2", True), ("localhost", True), ("::", False), ("pi.local", False)]
+)
+def test_what_this_machine_alone_can_reach(host: str, alone: bool) -> None:
+    assert Address(host, 1).is_loopback is alone
+
+
+GOOD = {"key": "server:rpi4", "addr": ["10.0.0.2", 9091], "fingerprint": A72}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        5,
+        {},
+        {"key": 7, "addr": ["10.0.0.3", 1]},
+        {"key": "server:rpi4"},
+        {"key": "server:rpi4", "addr": "10.0.0.3"},
+        {"key": "server:rpi4", "addr": ["10.0.0.3", "9091"]},
+        {"key": "server:rpi4", "addr": ["10.0.0.3 9 9\n", 9091]},
+    ],
+)
+def test_an_entry_that_names_no_board_is_counted_and_hides_no_other(entry: object) -> None:
+    summary = parse_summary({"queue_info": {"rpi4": {"free": 1, "pending": 0}}, "server_info": [entry, GOOD]})
+    (key,) = summary.keys
+    assert [board.address for board in key.boards] == ["10.0.0.2:9091"]
+    assert summary.unreadable == 1
+
+
+def test_facts_of_a_wrong_type_count_as_not_told() -> None:
+    told = {
+        "fingerprint": {"core": ["a72"], "machine": "aarch64\x1b[31m", "emulated": "no", "more": 1},
+        "health": {"mhz": "fast", "throttled": 5, "temperature_c": float("nan"), "load": 10**400, "free_bytes": True},
+        "session": {"user": {}, "since": "noon"},
+    }
+    summary = parse_summary({"queue_info": {"rpi4": 3}, "server_info": [{**GOOD, **told}]})
+    (key,), (board,) = summary.keys, summary.keys[0].boards
+    assert board.fingerprint == {"machine": "aarch64?[31m"}
+    assert board.health == {}
+    assert (board.session, key.free, key.waiting, summary.unreadable) == (None, 0, 0, 0)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(("key", "addr", "health", "session", "since", "throttled", "free")), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.lists(_JSON | st.fixed_dictionaries({"key": st.just("server:k"), "addr": _JSON, "session": _JSON})), _JSON)
+def test_nothing_that_a_tracker_sends_breaks_the_list(entries: list[Any], queues: Any) -> None:
+    from tvmbuild.commands import device
+
+    for entry in parse_summary({"server_info": entries, "queue_info": queues}).keys:
+        assert json.loads(json.dumps(device._key_json(entry)))["key"] == entry.key
+        assert all(device._row(entry, board) for board in entry.boards)
+        assert isinstance(holders(entry), str)
+
+
+@given(st.lists(_JSON, max_size=5))
+def test_the_tracker_takes_no_message_of_another_form(values: list[Any]) -> None:
+    for code in (3, 4, 5, "3", None, 5.0):
+        assert tracker_server._checked([code, *values]) is None
+
+
+def test_what_tvms_own_clients_send_passes_to_the_tracker() -> None:
+    for message in (
+        [1],
+        [3, "rpi4", [9091, "rpi4:0.25"], None],
+        [3, "rpi4", [9091, "rpi4:0.25"], "10.0.0.2"],
+        [4, "rpi4", "", 1],
+        [5, {"key": "server:rpi4", "addr": [None, 9091]}],
+        [6],
+        [7],
+    ):
+        assert tracker_server._checked(message) == message

@@ -39,15 +39,20 @@ def list_boards(
       tvmbuild device list
       tvmbuild device list --tracker 192.168.1.7:9190 --json
     """
-    from tvmbuild.device.tracker import TrackerClient, parse_address
+    from tvmbuild.device.address import parse_address
+    from tvmbuild.device.tracker import TrackerClient
     from tvmbuild.options import DeviceOptions
     from tvmbuild.resolve import read_project_file, resolve
 
     console = Console(as_json, verbose, quiet)
     options = resolve(DeviceOptions, {"tracker": tracker}, project=read_project_file("device")).options
     with TrackerClient(parse_address(options.tracker)) as client:
-        known = client.summary()
-    console.result({"tracker": options.tracker, "keys": [_key_json(entry) for entry in known]})
+        summary = client.summary()
+    known, unreadable = summary.keys, summary.unreadable
+    keys = [_key_json(entry) for entry in known]
+    console.result({"tracker": options.tracker, "keys": keys, "unreadable": unreadable})
+    if unreadable:
+        console.say(f"{unreadable} entries at the tracker name no key or no address; nobody can use them.")
     if not known:
         console.text(
             f"The tracker {options.tracker} knows no boards; add one with 'tvmbuild device serve' or 'provision'."

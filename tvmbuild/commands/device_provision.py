@@ -40,9 +40,9 @@ def provision(
       tvmbuild device provision pi@raspberrypi.local -t rpi4
       tvmbuild device provision pi@10.0.0.5 -t rpi5 --port 9092 --once
     """
+    from tvmbuild.device.address import parse_address
     from tvmbuild.device.provision import Provision
     from tvmbuild.device.provision import provision as set_up
-    from tvmbuild.device.tracker import parse_address
     from tvmbuild.options import DeviceOptions
     from tvmbuild.resolve import read_project_file, resolve
     from tvmbuild.target import load_target

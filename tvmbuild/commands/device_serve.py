@@ -13,8 +13,6 @@ import typer
 
 from tvmbuild.commands.console import Console, Json, Key, Quiet, Tracker, Verbose
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
 
 def serve(
     tracker: Tracker = None,
@@ -39,8 +37,8 @@ def serve(
       tvmbuild device serve --tracker 192.168.1.7:9190 --key rpi4 --host 192.168.1.20
       tvmbuild device serve --key host
     """
+    from tvmbuild.device.address import is_loopback, parse_address
     from tvmbuild.device.processes import native_server_command, python_server_command
-    from tvmbuild.device.tracker import parse_address
     from tvmbuild.errors import OptionError
     from tvmbuild.options import DeviceOptions
     from tvmbuild.resolve import read_project_file, resolve
@@ -57,7 +55,7 @@ def serve(
         with console.stages():
             command = native_server_command(load_target("host"), address, options.key, emulated=False, port=port)
         command += ["--host", host]
-    if host not in _LOOPBACK:
+    if not is_loopback(host):
         console.say(f"Whoever can reach {host} runs any code on this board, without a password; see docs/devices.md.")
     console.result({"tracker": str(address), "key": options.key, "host": host, "native": not python})
     _run(command)

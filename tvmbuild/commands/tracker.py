@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tvmbuild.commands.console import Console, Json, Quiet, Verbose
+
+if TYPE_CHECKING:
+    from tvmbuild.device.address import Address
 
 
 def tracker(
@@ -28,8 +31,9 @@ def tracker(
       tvmbuild tracker
       tvmbuild tracker --host 192.168.1.7 --port 9191
     """
+    from tvmbuild.device.address import Address
     from tvmbuild.device.processes import start, stop, tracker_command, wait_for_tracker
-    from tvmbuild.device.tracker import Address, TrackerClient
+    from tvmbuild.device.tracker import TrackerClient
     from tvmbuild.errors import OptionError, TrackerError
 
     console = Console(as_json, verbose, quiet)
@@ -42,7 +46,7 @@ def tracker(
     try:
         wait_for_tracker(address, process)
         console.result({"tracker": str(address), "pid": process.pid})
-        for line in _advice(address.host, port):
+        for line in _advice(address):
             console.text(line)
         process.wait()
     finally:
@@ -50,14 +54,14 @@ def tracker(
     raise TrackerError(f"The tracker at {address} ended by itself.", "Start it again.")
 
 
-def _advice(host: str, port: int) -> list[str]:
-    lines = [f"TVM's tracker listens on {host}:{port}. Add a board:"]
+def _advice(address: Address) -> list[str]:
+    lines = [f"TVM's tracker listens on {address}. Add a board:"]
     lines += [
         "  a Pi that you reach by SSH:   tvmbuild device provision pi@raspberrypi.local -t rpi4",
-        f"  emulated boards:              tvmbuild device emulate -t rpi4 --tracker {host}:{port}",
-        f"  what is there:                tvmbuild device list --tracker {host}:{port}",
+        f"  emulated boards:              tvmbuild device emulate -t rpi4 --tracker {address}",
+        f"  what is there:                tvmbuild device list --tracker {address}",
     ]
-    if host not in ("127.0.0.1", "::1", "localhost"):
-        lines.insert(1, f"  on a Pi with Python:          tvmbuild device serve --tracker {host}:{port} --key rpi4")
-        lines.append(f"Whoever can reach {host}:{port} can register boards and ask for them; see docs/devices.md.")
+    if not address.is_loopback:
+        lines.insert(1, f"  on a Pi with Python:          tvmbuild device serve --tracker {address} --key rpi4")
+        lines.append(f"Whoever can reach {address} can register boards and ask for them; see docs/devices.md.")
     return lines

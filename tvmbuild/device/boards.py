@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tvmbuild.device.address import Address, parse_address
 from tvmbuild.device.fit import require_fit
 from tvmbuild.device.health import is_slowed
 from tvmbuild.device.protocol import DeviceInfo
-from tvmbuild.device.tracker import Address, KeySummary, NoOfferError, TrackerClient, holders, parse_address
+from tvmbuild.device.tracker import KeySummary, NoOfferError, TrackerClient, holders
 from tvmbuild.errors import BoardBusyError, BoardKeyError, MeasureError, TrackerError
 from tvmbuild.suggest import did_you_mean
 from tvmbuild.target import Target
@@ -98,7 +99,7 @@ class BoardQueue:
             BoardKeyError: it has no board of the key; the hint lists the keys that it has.
         """
         with TrackerClient(self.tracker) as client:
-            known = client.summary()
+            known = client.summary().keys
         found = next((entry for entry in known if entry.key == self.key and entry.boards), None)
         if found is None:
             keys = [entry.key for entry in known if entry.boards]

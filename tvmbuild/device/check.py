@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tvmbuild.device.address import parse_address
 from tvmbuild.device.boards import BoardQueue
-from tvmbuild.device.tracker import parse_address
 from tvmbuild.errors import BoardMismatchError
 from tvmbuild.progress import stage
 from tvmbuild.target import Target
@@ -21,7 +21,6 @@ from tvmbuild.target import Target
 if TYPE_CHECKING:
     from tvmbuild.device.session import BoardSession
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SESSION_SECONDS = 120.0
 _UPLOAD_BYTES = 4_000_000
 #: Side of the square matrices that are multiplied, and how that is timed.
@@ -156,8 +155,7 @@ def _power_fix(word: str) -> str:
 
 
 def _port(board: str) -> Finding:
-    host = board.rpartition(":")[0]
-    if host in _LOOPBACK:
+    if parse_address(board).is_loopback:
         return Finding("ok", f"its port {board} is open to this machine alone (or through a tunnel)")
     return Finding(
         "note",

@@ -10,13 +10,16 @@ from pathlib import Path
 from types import TracebackType
 
 from tvmbuild import progress
+from tvmbuild.device.address import Address, parse_address
 from tvmbuild.device.processes import native_server_command, start, stop, tracker_command, wait_for_tracker
-from tvmbuild.device.tracker import Address, TrackerClient, parse_address
-from tvmbuild.errors import DeviceError
+from tvmbuild.device.tracker import Summary, TrackerClient
+from tvmbuild.errors import DeviceError, TrackerError
 from tvmbuild.target import Target
 
 _POLL_SECONDS = 0.2
 _REGISTER_SECONDS = 60.0
+#: How long a tracker that somebody else started may take to answer.
+_FOREIGN_SECONDS = 20.0
 #: A server that ends sooner than this after its start will not do better the next time at once.
 _HASTY_SECONDS = 2.0
 
@@ -91,8 +94,11 @@ class EmulatedBoards:
             with progress.stage(f"start {self._count} emulated {self.key}") as step:
                 if self._own_tracker:
                     self._add(tracker_command(self._address))
-                    wait_for_tracker(self._address, self._processes[0])
-                before = self._registered()
+                    told = wait_for_tracker(self._address, self._processes[0])
+                else:
+                    # It may be starting too.
+                    told = wait_for_tracker(self._address, seconds=_FOREIGN_SECONDS)
+                before = self._count_in(told)
                 for _ in range(self._count):
                     self._add(server)
                 self._wait_for(before + self._count)
@@ -120,9 +126,16 @@ class EmulatedBoards:
         for process in reversed(self._processes):
             stop(process)
 
+    def _count_in(self, told: Summary) -> int:
+        return sum(len(entry.boards) for entry in told.keys if entry.key == self.key)
+
     def _registered(self) -> int:
-        with TrackerClient(self._address) as client:
-            return sum(len(entry.boards) for entry in client.summary() if entry.key == self.key)
+        """Return how many boards of the key the tracker tells of: none while it is too busy to answer."""
+        try:
+            with TrackerClient(self._address) as client:
+                return self._count_in(client.summary())
+        except TrackerError:
+            return 0
 
     def _wait_for(self, count: int) -> None:
         deadline = time.monotonic() + _REGISTER_SECONDS

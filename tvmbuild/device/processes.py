@@ -10,9 +10,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tvmbuild.device.address import Address
 from tvmbuild.device.emulated import EmulatedDevice
 from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
-from tvmbuild.device.tracker import Address, TrackerClient
+from tvmbuild.device.tracker import Summary, TrackerClient
 from tvmbuild.errors import DeviceError, TrackerError
 from tvmbuild.target import Target
 
@@ -78,17 +79,21 @@ def stop(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def wait_for_tracker(address: Address, process: subprocess.Popen[bytes] | None = None) -> None:
-    """Wait until a tracker answers.
+def wait_for_tracker(
+    address: Address, process: subprocess.Popen[bytes] | None = None, *, seconds: float = _START_SECONDS
+) -> Summary:
+    """Wait until a tracker answers, and return what it knows.
+
+    It accepts connections before it answers questions: on a busy machine by seconds.
 
     Raises:
-        TrackerError: it did not within a minute, or its process ended.
+        TrackerError: it did not within ``seconds``, or its process ended.
     """
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + seconds
     while True:
         try:
-            with TrackerClient(address):
-                return
+            with TrackerClient(address) as client:
+                return client.summary()
         except TrackerError:
             if process is not None and process.poll() is not None:
                 raise TrackerError(

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tvmbuild.device.address import Address
 from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
-from tvmbuild.device.tracker import Address
 from tvmbuild.elf import version_key
 from tvmbuild.errors import OptionError, ProvisionError
 from tvmbuild.progress import stage
@@ -23,7 +23,6 @@ from tvmbuild.target import Target
 UNIT = "tvmbuild-board.service"
 _FOLDER = ".local/share/tvmbuild-board"
 _UNITS = ".config/systemd/user"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SECONDS = 300
 #: Free space that the files and some candidates need, in KiB.
 _NEEDED_KIB = 100_000
@@ -121,7 +120,7 @@ def _check_options(request: Provision) -> None:
         raise OptionError(f"'{request.board}' is no board for ssh.", "Write it as for ssh: pi@raspberrypi.local.")
     if not request.key or shlex.quote(request.key) != request.key or ":" in request.key or "%" in request.key:
         raise OptionError(f"'{request.key}' is no key.", "Take a word such as rpi4.")
-    if not request.tunnel and request.tracker.host in _LOOPBACK:
+    if not request.tunnel and request.tracker.is_loopback:
         raise OptionError(
             f"Without a tunnel the board cannot reach the tracker {request.tracker}.",
             "Leave out --no-tunnel, or give --tracker the address that the board sees.",

@@ -13,7 +13,7 @@ import sys
 import threading
 from pathlib import Path
 
-from tvmbuild.device.tracker import Address
+from tvmbuild.device.address import Address
 
 _PROGRAM = Path(__file__).with_name("relay_process.py")
 #: The relay itself gives up connecting to a board after five seconds.

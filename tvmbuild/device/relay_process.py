@@ -2,8 +2,8 @@
 
 A client connects to its Unix socket, writes "HOST PORT SECONDS SILENCE", and reads "port N" or "error WORDS". The next
 TCP connection to port N of this machine is passed on to HOST:PORT. Everything is closed when the client closes its end,
-when the board has not said its first word after SILENCE seconds, or after SECONDS, which the client is told by
-"expired". The program ends with its standard input.
+when the board has not greeted after SILENCE seconds, or after SECONDS, which the client is told by "expired". The
+program ends with its standard input.
 """
 
 from __future__ import annotations
@@ -11,10 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 import sys
 
 CONNECT_SECONDS = 5.0
+#: A client says at once where it wants to go.
+LINE_SECONDS = 5.0
 _BLOCK = 1 << 18
+#: A server's greeting: this number, then the length of its key, then the key. Any other number is the whole of it.
+_MAGIC, _MAX_KEY = 0xFF271, 4096
 
 
 def acknowledge(source: socket.socket) -> None:
@@ -38,13 +43,25 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sourc
         writer.write_eof()
 
 
+async def read_greeting(reader: asyncio.StreamReader) -> bytes:
+    """Return a server's greeting, whole, or what it refuses with."""
+    greeting = await reader.readexactly(4)
+    if struct.unpack("<i", greeting)[0] != _MAGIC:
+        return greeting
+    length = await reader.readexactly(4)
+    size = struct.unpack("<i", length)[0]
+    if not 0 <= size <= _MAX_KEY:
+        raise OSError("no greeting")
+    return greeting + length + await reader.readexactly(size)
+
+
 async def pump_answers(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, source: socket.socket, silence: float
 ) -> None:
-    """Pass bytes on, unless the first is late: a board that hangs still lets the kernel accept connections."""
+    """Pass bytes on, unless the greeting is late: a board that hangs still lets the kernel accept connections."""
     try:
-        writer.write(await asyncio.wait_for(reader.read(_BLOCK), silence))
-    except (OSError, asyncio.TimeoutError):
+        writer.write(await asyncio.wait_for(read_greeting(reader), silence))
+    except (OSError, EOFError, asyncio.TimeoutError):
         writer.close()
         return
     await pump(reader, writer, source)
@@ -63,7 +80,8 @@ def tune(writer: asyncio.StreamWriter) -> None:
 async def serve(control: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
     """Serve one client, from its line to its end."""
     try:
-        host, port, seconds, silence = (await control.readline()).decode().split()
+        line = await asyncio.wait_for(control.readline(), LINE_SECONDS)
+        host, port, seconds, silence = line.decode().split()
         board = await asyncio.wait_for(asyncio.open_connection(host, int(port)), CONNECT_SECONDS)
     except (OSError, ValueError, asyncio.TimeoutError) as error:
         answers.write(f"error {getattr(error, 'strerror', None) or 'no answer in time'}\n".encode())

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from tvmbuild.device.address import parse_address
 from tvmbuild.device.boards import Board, BoardQueue
 from tvmbuild.device.protocol import DEFAULT_TIMEOUT, Device, DeviceInfo, RunResult
-from tvmbuild.device.tracker import parse_address
 from tvmbuild.elf import check_compatible, neighbours
 from tvmbuild.errors import InputDataError, MeasureError, OptionError
 from tvmbuild.target import Target

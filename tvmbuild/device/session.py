@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tvmbuild.device.facts import read_fingerprint, read_health
 from tvmbuild.device.relay import Relay
 from tvmbuild.device.tracker import Offer
 from tvmbuild.errors import MeasureError
@@ -23,6 +24,7 @@ from tvmbuild.errors import MeasureError
 _ENDED = re.compile(r"tvmbuild-session: (time-out|crash with signal (\d+)|exit with (\d+)|server stops)")
 #: Words in TVM's errors when the other end is gone. "kShutdown" is what its client reads into a closed connection.
 _GONE = ("kShutdown", "Socket", "connection", "Connection", "SockChannel", "code == RPCCode", "code=")
+_NO_LIBRARY = "cannot open shared object file"
 _REMOTE = "Error caught from RPC call"
 _HINTS = {
     "upload": "Check the free disk space of the board (tvmbuild device check) and the network.",
@@ -89,11 +91,11 @@ class BoardSession:
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what the board is; empty when its server does not tell."""
-        return self._facts("tvmbuild.fingerprint")
+        return read_fingerprint(self._facts("tvmbuild.fingerprint"))
 
     def health(self) -> dict[str, Any]:
         """Return how the board is doing; empty when its server does not tell."""
-        return self._facts("tvmbuild.health")
+        return read_health(self._facts("tvmbuild.health"))
 
     def peak_bytes(self) -> int:
         """Return the largest resident set of the session's process; 0 when the server does not tell."""
@@ -144,13 +146,12 @@ class BoardSession:
                 return None
             raise
 
-    def _facts(self, name: str) -> dict[str, Any]:
+    def _facts(self, name: str) -> Any:
         function = self._optional(name)
         if not function:
-            return {}
+            return None
         with self._step("wrong", f"call {name}"):
-            facts: dict[str, Any] = json.loads(function())
-        return facts
+            return json.loads(function())
 
     @contextmanager
     def _step(self, cause: str, what: str) -> Iterator[None]:
@@ -173,6 +174,9 @@ class BoardSession:
         else:
             lines = [line.strip() for line in said.splitlines() if line.strip() and _REMOTE not in line]
             reason = lines[-1][:300].rstrip(".") if lines else "no reason given"
+            if cause == "load" and _NO_LIBRARY in reason:
+                # What the loader says of a library for another machine. Our own server says which.
+                reason = "its loader takes no such library; it may be for another kind of machine"
         return MeasureError(
             cause, f"The board {self.board} could not {what}: {reason}.", _HINTS.get(cause, ""), self.board
         )

@@ -16,17 +16,6 @@ _FIRST_PORT, _LAST_PORT = 9091, 9199
 _PR_SET_PDEATHSIG = 1
 
 
-def run_tracker(host: str, port: int) -> None:
-    """Run TVM's tracker until the process ends.
-
-    Raises:
-        OSError, ValueError: it cannot listen there.
-    """
-    from tvm.rpc import tracker
-
-    tracker.PopenTrackerServerState(host, port, port + 1).thread.join()
-
-
 def run_server(host: str, port: int, tracker: tuple[str, int], key: str) -> None:
     """Run TVM's RPC server until the process ends, again and again.
 
@@ -54,6 +43,8 @@ def main(arguments: list[str]) -> None:
         signal.signal(number, signal.SIG_DFL)
     kind, host, port, *rest = arguments
     if kind == "tracker":
+        from tvmbuild.device.tracker_server import run_tracker
+
         run_tracker(host, int(port))
     else:
         run_server(host, int(port), (rest[0], int(rest[1])), rest[2])

@@ -15,27 +15,15 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from tvmbuild.errors import OptionError, TrackerError
+from tvmbuild.device.address import Address, is_host
+from tvmbuild.device.facts import clean_text, read_fingerprint, read_health, read_session, whole_number
+from tvmbuild.errors import TrackerError
 
 _MAGIC = struct.pack("<i", 0x2F271)
 _REQUEST, _SUMMARY = 4, 6
 _SUCCESS = 0
 _ANSWER_SECONDS = 5.0
 _MAX_MESSAGE = 1 << 24
-#: The port that TVM's tracker takes by default.
-DEFAULT_PORT = 9190
-
-
-@dataclass(frozen=True)
-class Address:
-    """A host and a port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        """Return "host:port"."""
-        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -80,22 +68,21 @@ class Offer:
     match_key: str
 
 
+@dataclass(frozen=True)
+class Summary:
+    """What the tracker knows.
+
+    Attributes:
+        keys: sorted by name.
+        unreadable: entries that name no key or no address that a client could use.
+    """
+
+    keys: tuple[KeySummary, ...]
+    unreadable: int = 0
+
+
 class NoOfferError(Exception):
     """No board became free in time."""
-
-
-def parse_address(text: str, default_port: int = DEFAULT_PORT) -> Address:
-    """Return the address in "HOST:PORT" or "HOST".
-
-    Raises:
-        OptionError: it is none.
-    """
-    host, colon, port = text.rpartition(":")
-    if not colon:
-        host, port = text, str(default_port)
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise OptionError(f"'{text}' is no address of a tracker.", "Write HOST:PORT, for example 192.168.1.7:9190.")
-    return Address(host.strip("[]"), int(port))
 
 
 class TrackerClient:
@@ -114,7 +101,7 @@ class TrackerClient:
             raise self._silent(error) from error
         try:
             self._socket.sendall(_MAGIC)
-            if self._receive(4) != _MAGIC:
+            if self._receive(4, time.monotonic() + timeout) != _MAGIC:
                 raise OSError("what answers is no tracker of TVM")
         except OSError as error:
             self._socket.close()
@@ -130,49 +117,70 @@ class TrackerClient:
         """Close the connection; a request that waits is withdrawn by that."""
         self._socket.close()
 
-    def summary(self) -> list[KeySummary]:
-        """Return what the tracker knows, sorted by key.
+    def summary(self) -> Summary:
+        """Return what the tracker knows.
 
         Raises:
-            TrackerError: it does not answer.
+            TrackerError: it does not answer, or not with a summary.
         """
-        return parse_summary(self._ask([_SUMMARY], _ANSWER_SECONDS))
+        value = self._ask([_SUMMARY], _ANSWER_SECONDS)
+        if not isinstance(value, dict):
+            raise self._silent(OSError("it sent something else than a summary"))
+        return parse_summary(value)
 
     def request(self, key: str, timeout: float) -> Offer:
         """Wait for a free board of a key.
 
         Raises:
             NoOfferError: none became free within ``timeout`` seconds.
-            TrackerError: the tracker went away.
+            TrackerError: the tracker went away, or offers what is no board.
         """
         try:
-            host, port, match_key = self._ask([_REQUEST, key, "", 1], timeout)
+            offer = self._ask([_REQUEST, key, "", 1], timeout)
         except TimeoutError as error:
             raise NoOfferError(key) from error
-        return Offer(Address(str(host), int(port)), str(match_key))
+        host, port, match_key = offer if isinstance(offer, list) and len(offer) == 3 else (None, None, None)
+        address = _read_address([host, port])
+        if address is None or not isinstance(match_key, str) or not match_key.isprintable():
+            raise self._silent(OSError("it offered a board without an address"))
+        return Offer(address, match_key)
 
     def _ask(self, message: list[Any], timeout: float) -> Any:
+        """Return the value that answers a message; ``timeout`` is for all of it.
+
+        Raises:
+            TimeoutError: no answer to a request for a board.
+            TrackerError: no answer to anything else, or one that is none.
+        """
         data = json.dumps(message).encode()
+        deadline = time.monotonic() + max(timeout, 0.001)
         try:
             self._socket.settimeout(max(timeout, 0.001))
             self._socket.sendall(struct.pack("<i", len(data)) + data)
-            (size,) = struct.unpack("<i", self._receive(4))
+            (size,) = struct.unpack("<i", self._receive(4, deadline))
             if not 0 < size <= _MAX_MESSAGE:
                 raise OSError("it sent a message of an impossible size")
-            code, value = json.loads(self._receive(size))
+            code, value = json.loads(self._receive(size, deadline))
         except TimeoutError:
             if message[0] == _REQUEST:
                 raise
             raise self._silent(OSError("no answer")) from None
-        except (OSError, ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._silent(OSError("it sent something else than expected")) from error
+        except OSError as error:
             raise self._silent(error) from error
         if code != _SUCCESS:
-            raise self._silent(OSError(f"it refused with code {code}"))
+            raise self._silent(OSError("it refused"))
         return value
 
-    def _receive(self, size: int) -> bytes:
-        received = b""
+    def _receive(self, size: int, deadline: float) -> bytes:
+        """Return so many bytes; a peer that sends one now and then does not move the deadline."""
+        received = bytearray()
         while len(received) < size:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("no answer in time")
+            self._socket.settimeout(left)
             # The tracker sends length and text apart, and the second waits for our acknowledgement of the first, which
             # the kernel would delay by 40 ms; it forgets this option after a while.
             if hasattr(socket, "TCP_QUICKACK"):
@@ -181,7 +189,7 @@ class TrackerClient:
             if not block:
                 raise OSError("it closed the connection")
             received += block
-        return received
+        return bytes(received)
 
     def _silent(self, error: Exception) -> TrackerError:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -191,29 +199,55 @@ class TrackerClient:
         )
 
 
-def parse_summary(value: Mapping[str, Any]) -> list[KeySummary]:
+def parse_summary(value: Mapping[str, Any]) -> Summary:
     """Return the summary that a tracker sends in our own terms.
 
     Args:
         value: ``{"queue_info": {key: {"free": n, "pending": n}}, "server_info": [{"key": "server:...", ...}]}``.
+            Whatever has another type counts as not told; entries without a key or an address are counted and left out.
     """
     boards: dict[str, list[BoardEntry]] = {}
-    for info in value.get("server_info", []):
-        key = str(info.get("key", "")).partition(":")[2]
-        host, port = info.get("addr", ["?", 0])
-        entry = BoardEntry(
-            key, f"{host}:{port}", info.get("fingerprint") or {}, info.get("health") or {}, info.get("session")
-        )
-        boards.setdefault(key, []).append(entry)
-    queues = value.get("queue_info", {})
+    infos = _list(value.get("server_info"))
+    for entry in filter(None, map(_read_board, infos)):
+        boards.setdefault(entry.key, []).append(entry)
+    queues = {_text(key): _dict(queue) for key, queue in _dict(value.get("queue_info")).items()}
     found = []
     for key in sorted({*boards, *queues}):
         queue = queues.get(key, {})
+        free, waiting = (whole_number(queue.get(name)) or 0 for name in ("free", "pending"))
         ours = tuple(sorted(boards.get(key, []), key=lambda board: board.address))
         # Keys that somebody once asked for, or had, stay in the tracker's list.
-        if ours or queue.get("pending"):
-            found.append(KeySummary(key, ours, int(queue.get("free", 0)), int(queue.get("pending", 0))))
-    return found
+        if ours or waiting:
+            found.append(KeySummary(key, ours, free, waiting))
+    return Summary(tuple(found), len(infos) - sum(map(len, boards.values())))
+
+
+def _read_board(info: object) -> BoardEntry | None:
+    entry = _dict(info)
+    key, address = _text(entry.get("key")).partition(":")[2], _read_address(entry.get("addr"))
+    if not key or address is None:
+        return None
+    told = (read_fingerprint(entry.get("fingerprint")), read_health(entry.get("health")))
+    return BoardEntry(key, str(address), *told, read_session(entry.get("session")))
+
+
+def _read_address(value: object) -> Address | None:
+    """Return the address in ``[host, port]``; None when it is none."""
+    host, port = value if isinstance(value, list) and len(value) == 2 else (None, None)
+    number = whole_number(port, 65535)
+    return Address(host, number) if isinstance(host, str) and is_host(host) and number else None
+
+
+def _text(value: object) -> str:
+    return clean_text(value) or ""
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def holders(summary: KeySummary) -> str:
@@ -221,7 +255,7 @@ def holders(summary: KeySummary) -> str:
     said = []
     for board in summary.boards:
         if board.session:
-            who = board.session.get("user") or board.session.get("peer", "somebody")
+            who = board.session.get("user") or board.session.get("peer") or "somebody"
             since = time.strftime("%H:%M", time.localtime(board.session.get("since", 0)))
             said.append(f"{who} since {since} on {board.address}")
     return ", ".join(said)

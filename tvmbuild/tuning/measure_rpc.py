@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tvmbuild.device.address import parse_address
 from tvmbuild.device.boards import Board as RemoteBoard
 from tvmbuild.device.boards import BoardQueue, Timed
 from tvmbuild.device.health import readings_of
-from tvmbuild.device.tracker import parse_address
 from tvmbuild.errors import BoardMismatchError, DeviceError, MeasureError
 from tvmbuild.target import Target
 from tvmbuild.tuning.fingerprint import Board
