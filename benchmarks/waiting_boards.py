@@ -6,8 +6,8 @@ import time
 import zlib
 from collections.abc import Sequence
 
-from tvmbuild.device.boards import BoardQueue
 from tvmbuild.device.address import parse_address
+from tvmbuild.device.boards import BoardQueue
 from tvmbuild.errors import TvmbuildError
 from tvmbuild.target import Target
 from tvmbuild.tuning.fingerprint import Board

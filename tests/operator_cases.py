@@ -165,6 +165,27 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, list[int]], dict[str, np.n
     "gather_matrix": ("Gather", {"axis": 1}, V, {"i": ints(0, 1, 4, 2).reshape(2, 2)}, {}),
     "gather_runtime": ("Gather", {"axis": 0}, {"x": [4, 3], "i": [2, 2]}, {}, {"dtypes": {"i": I64}}),
     "gather_elements": ("GatherElements", {"axis": 1}, V, {"i": ints(0, -1, 2).reshape(3, 1)}, {}),
+    "scatter_elements": (
+        "ScatterElements",
+        {"axis": 1},
+        V,
+        {"i": ints(-1, 0, -3).reshape(3, 1), "u": floats(3, 1)},
+        {},
+    ),
+    "scatter_elements_part": (
+        "ScatterElements",
+        {"axis": -2},
+        {"x": [4, 3, 3]},
+        {"i": ints(-1, 0, 1, 2, -3, 1).reshape(2, 3, 1), "u": floats(2, 3, 1)},
+        {},
+    ),
+    "scatter_elements_part_max": (
+        "ScatterElements",
+        {"axis": 0, "reduction": "max"},
+        {"x": [4, 3]},
+        {"i": ints(-1, 0).reshape(1, 2), "u": floats(1, 2)},
+        {"opset": 18},
+    ),
     "gather_nd": ("GatherND", {"batch_dims": 1}, {"x": [2, 3, 4]}, {"i": ints(1, -1).reshape(2, 1)}, {}),
     "slice_negative_step": (
         "Slice",

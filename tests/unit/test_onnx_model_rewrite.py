@@ -153,6 +153,10 @@ def test_resizes_that_tvm_gets_wrong(reason: str, arguments: dict[str, Any]) -> 
         ("training", "BatchNormalization", {"x": [1, 2, 3, 3]}, _CHANNELS, {"training_mode": 1}),
         ("one sign", "IsInf", {"x": [4]}, {}, {"detect_negative": 0, "dtypes": {"y": 9}}),
         ("integers", "Pow", {"x": [4]}, {"e": np.array(2, np.int32)}, {"dtypes": {"x": 6, "y": 6}}),
+        ("the index 3, where -3 to 2 are", "Gather", {"x": [3]}, {"i": np.array(3)}, {}),
+        ("the index -4, where", "ScatterElements", {"x": [3]}, {"i": np.array([-4]), "u": np.ones(1, np.float32)}, {}),
+        ("the index 4, where -4 to 3 are", "GatherND", {"x": [2, 4]}, {"i": np.array([[1, 3], [0, 4]])}, {}),
+        ("the index -1, where 0 to 1 are", "RoiAlign", {"x": [2, 1, 4, 4], "r": [1, 4]}, {"i": np.array([-1])}, {}),
         ("booleans", "ReduceMax", {"x": [4]}, {}, {"dtypes": {"x": 9, "y": 9}}),
     ],
 )

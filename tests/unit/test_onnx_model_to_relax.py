@@ -11,7 +11,7 @@ import pytest
 from onnx import NodeProto, helper
 from onnx_models import model, saved
 
-from tvmbuild.errors import CompileError
+from tvmbuild.errors import CompileError, UnsupportedOperatorError
 from tvmbuild.onnx_model.prepare import prepare
 from tvmbuild.onnx_model.to_relax import to_relax
 
@@ -79,10 +79,23 @@ def test_constant_index_becomes_a_slice(tmp_path: Path) -> None:
     assert _calls(tmp_path, node, {"x": [2, 3]}, {"i": np.array(-1)}) == ["relax.strided_slice", "relax.squeeze"]
 
 
+@pytest.mark.parametrize("table", [True, False])
+def test_indices_of_the_inputs_are_checked_before_they_are_used(tmp_path: Path, table: bool) -> None:
+    node = helper.make_node("Gather", ["x", "i"], ["y"])
+    inputs, weights = ({}, {"x": np.ones((2, 3), F)}) if table else ({"x": [2, 3]}, {})
+    calls = _calls(tmp_path, node, {**inputs, "i": [4]}, weights, dtypes={"i": 7})
+    assert calls == ["relax.call_tir", "relax.take"]
+
+
+def test_constant_indices_cost_no_check(tmp_path: Path) -> None:
+    node = helper.make_node("GatherND", ["x", "i"], ["y"])
+    assert "relax.call_tir" not in _calls(tmp_path, node, {"x": [2, 3]}, {"i": np.array([[1], [-2]])})
+
+
 def test_index_outside_the_data_is_refused(tmp_path: Path) -> None:
     node = helper.make_node("Gather", ["x", "i"], ["y"], axis=1)
     proto = model([node], {"x": [2, 3]}, ["y"], {"i": np.array(3)})
-    with pytest.raises(CompileError, match="index outside"):
+    with pytest.raises(UnsupportedOperatorError, match="Gather with the index 3, where -3 to 2 are"):
         to_relax(prepare(saved(proto, tmp_path), compare=False))
 
 

@@ -68,18 +68,17 @@ def pad(builder: relax.BlockBuilder, inputs: Sequence[Any], attributes: Mapping[
 def gather(builder: relax.BlockBuilder, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     """Gather that never reads outside its data, where TVM's converter trusts the indices.
 
-    A constant index becomes a slice, which fuses; other indices are clipped to the axis (ONNX leaves them undefined).
+    A constant index becomes a slice, which fuses; others come checked. They are clipped all the same, for a kernel that
+    is measured by itself gets numbers that nobody has checked.
     """
     data, indices = inputs[:2]
-    if not isinstance(data.ty, relax.TensorType) or _constant(data) is not None:
+    array = _constant(indices)
+    if not isinstance(data.ty, relax.TensorType) or (_constant(data) is not None and array is not None):
         return None
     axis = attributes.get("axis", 0) % data.ty.ndim
     size = int(data.ty.shape[axis])
-    array = _constant(indices)
     if array is None:
-        zero, end = (relax.const(number, indices.ty.dtype.dtype) for number in (0, size))
-        wrapped = relax.op.where(relax.op.less(indices, zero), relax.op.add(indices, end), indices)
-        return relax.op.take(data, wrapped, axis, mode="clip")
+        return relax.op.take(data, indices, axis, mode="clip")
     array = np.where(array < 0, array + size, array)
     if array.size and (array.min() < 0 or array.max() >= size):
         raise ValueError(f"Gather with an index outside 0 to {size - 1}")
@@ -87,6 +86,23 @@ def gather(builder: relax.BlockBuilder, inputs: Sequence[Any], attributes: Mappi
         index = int(array)
         return relax.op.squeeze(relax.op.strided_slice(data, [axis], [index], [index + 1], assume_inbound=True), axis)
     return relax.op.take(data, relax.const(array, str(array.dtype)), axis, mode="clip")
+
+
+def scatter_elements(builder: relax.BlockBuilder, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+    """ScatterElements with fewer indices than data beside its axis, which TVM's kernel puts into wrong places."""
+    data, indices, updates = inputs[:3]
+    shape = tuple(int(size) for size in indices.ty.shape)
+    whole = tuple(int(size) for size in data.ty.shape)
+    axis = attributes.get("axis", 0) % len(whole)
+    if all(size == other for i, (size, other) in enumerate(zip(shape, whole, strict=True)) if i != axis):
+        return None
+    array, dtype = _constant(indices), indices.ty.dtype.dtype
+    if array is not None:
+        indices = relax.const(np.where(array < 0, array + whole[axis], array), dtype)
+    places: list[Any] = [relax.const(places[..., None].astype(dtype), dtype) for places in np.indices(shape)]
+    places[axis] = builder.emit(relax.op.reshape(indices, (*shape, 1)))
+    reduction = attributes.get("reduction", b"none").decode().replace("none", "update")
+    return relax.op.scatter_nd(data, builder.emit(relax.op.concat(places, -1)), updates, reduction)
 
 
 def one_hot(builder: relax.BlockBuilder, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
@@ -102,4 +118,10 @@ def one_hot(builder: relax.BlockBuilder, inputs: Sequence[Any], attributes: Mapp
 
 
 #: By operator of the standard set, what is used before TVM's own converter.
-CONVERTERS: Mapping[str, Converter] = {"Clip": clip, "Gather": gather, "OneHot": one_hot, "Pad": pad}
+CONVERTERS: Mapping[str, Converter] = {
+    "Clip": clip,
+    "Gather": gather,
+    "OneHot": one_hot,
+    "Pad": pad,
+    "ScatterElements": scatter_elements,
+}

@@ -9,12 +9,14 @@ from typing import Any
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
 from tvmbuild.onnx_model.converters import CONVERTERS
+from tvmbuild.onnx_model.indices import check_indices
 
 
 class Importer(ONNXGraphImporter):  # type: ignore[misc]  # tvm is not typed
     """The importer; nothing of TVM's module is changed."""
 
     def _convert_operator(self, op_name: str, inputs: Sequence[Any], attrs: Mapping[str, Any], opset: int) -> Any:
+        inputs = check_indices(self.bb, op_name, inputs, attrs)
         converter = CONVERTERS.get(op_name)
         converted = converter(self.bb, inputs, attrs) if converter else None
         if converted is None:

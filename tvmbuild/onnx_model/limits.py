@@ -8,6 +8,7 @@ from onnx import NodeProto
 
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.facts import Facts
+from tvmbuild.onnx_model.indexed import INDEXED
 from tvmbuild.onnx_model.recurrent import recurrent_limit
 from tvmbuild.onnx_model.resize import resizes_by_ratio
 
@@ -49,7 +50,24 @@ def limit(node: NodeProto, facts: Facts) -> str:
     if node.op_type == "If" and _branches_differ(node, facts):
         return "whose branches give different shapes"
     check = _CHECKS.get(node.op_type)
-    return check(node, facts) if check else ""
+    return (check(node, facts) if check else "") or _index_outside(node, facts)
+
+
+def _index_outside(node: NodeProto, facts: Facts) -> str:
+    """Return which constant index lies outside its data; others are looked at while the model runs."""
+    shapes = [facts.shapes.get(name, ()) for name in node.input]
+    numbers = {name: int(found.i) for name, found in walk.attributes(node).items()}
+    for each in INDEXED.get(node.op_type, ()):
+        array = facts.array(node.input[each.position]) if each.position < len(node.input) else None
+        if array is None or not array.size or node.input[0] not in facts.shapes:
+            continue
+        rows = array.reshape(-1, len(sizes := each.sizes(shapes, numbers)))
+        for column, size in enumerate(sizes):
+            low, high = each.range(size)
+            outside = rows[:, column][(rows[:, column] < low) | (rows[:, column] > high)]
+            if outside.size:
+                return f"with the index {outside[0]}, where {low} to {high} are"
+    return ""
 
 
 def _branches_differ(node: NodeProto, facts: Facts) -> bool:
