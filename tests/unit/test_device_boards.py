@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tvmbuild.device import check, tracker_server
@@ -197,6 +197,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(st.lists(_JSON | st.fixed_dictionaries({"key": st.just("server:k"), "addr": _JSON, "session": _JSON})), _JSON)
 def test_nothing_that_a_tracker_sends_breaks_the_list(entries: list[Any], queues: Any) -> None:
     from tvmbuild.commands import device
@@ -207,6 +208,7 @@ def test_nothing_that_a_tracker_sends_breaks_the_list(entries: list[Any], queues
         assert isinstance(holders(entry), str)
 
 
+@settings(max_examples=50)
 @given(st.lists(_JSON, max_size=5))
 def test_the_tracker_takes_no_message_of_another_form(values: list[Any]) -> None:
     for code in (3, 4, 5, "3", None, 5.0):
