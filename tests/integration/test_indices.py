@@ -127,6 +127,25 @@ def test_indices_mean_what_they_do_in_onnxruntime(
             run(fed)
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_what_max_pool_took_goes_back_where_it_was(tmp_path: Path, told: bool) -> None:
+    node = helper.make_node(
+        "MaxUnpool", ["x", "i", *(["s"] if told else [])], ["y"], kernel_shape=[2, 3], strides=[2, 2], pads=[0, 1, 0, 0]
+    )
+    weights = {"s": np.array([2, 1, 5, 6])} if told else {}
+    proto = model([node], {"x": [2, 1, 2, 2], "i": [2, 1, 2, 2]}, ["y"], weights, dtypes={"i": TensorProto.INT64})
+    run = runner(proto, tmp_path)
+    shape = (2, 1, 5, 6) if told else (2, 1, 4, 4)
+    places = np.random.default_rng(0).permutation(np.prod(shape))[:8].reshape(2, 1, 2, 2)
+    feed = {"x": np.arange(1, 9, dtype="float32").reshape(2, 1, 2, 2), "i": places}
+    np.testing.assert_array_equal(run(feed), run_reference(proto, feed)["y"])
+    for outside in (-1, np.prod(shape)):
+        bad = places.copy()
+        bad[1, 0, 1, 1] = outside
+        with pytest.raises(ValueError, match=f"^MaxUnpool takes indices from 0 to {np.prod(shape) - 1}"):
+            run({**feed, "i": bad})
+
+
 @pytest.mark.parametrize("axis", [0, -1])
 def test_one_hot_of_what_is_outside_is_off(tmp_path: Path, axis: int) -> None:
     node = helper.make_node("OneHot", ["i", "d", "v"], ["y"], axis=axis)

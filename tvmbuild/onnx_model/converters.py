@@ -6,12 +6,16 @@ node to TVM's own converter.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from tvm import relax, tirx
 from tvm.ir import GenericConst
+
+from tvmbuild.onnx_model.indexed import unpooled_shape
+from tvmbuild.onnx_model.indices import check_places
 
 Converter = Callable[[relax.BlockBuilder, Sequence[Any], Mapping[str, Any]], Any]
 
@@ -105,6 +109,23 @@ def scatter_elements(builder: relax.BlockBuilder, inputs: Sequence[Any], attribu
     return relax.op.scatter_nd(data, builder.emit(relax.op.concat(places, -1)), updates, reduction)
 
 
+def max_unpool(builder: relax.BlockBuilder, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+    """MaxUnpool, where TVM's converter adds up the wrong pads and reads no output shape."""
+    data, indices = inputs[:2]
+    given = _constant(inputs[2]) if len(inputs) > 2 and inputs[2] is not None else None
+    pooled = tuple(int(size) for size in data.ty.shape)
+    shape = tuple(map(int, unpooled_shape(pooled, attributes) if given is None else given))
+    places = relax.op.reshape(indices, [math.prod(pooled)])
+    array = _constant(indices)
+    if array is None:
+        places = check_places(builder, "MaxUnpool", builder.emit(places), math.prod(shape), attributes)
+    elif array.size and (array.min() < 0 or array.max() >= math.prod(shape)):
+        raise ValueError(f"MaxUnpool with an index outside 0 to {math.prod(shape) - 1}")
+    empty = builder.emit(relax.op.zeros([math.prod(shape)], data.ty.dtype.dtype))
+    filled = relax.op.scatter_elements(empty, places, relax.op.reshape(data, [math.prod(pooled)]), axis=0)
+    return relax.op.reshape(builder.emit(filled), shape)
+
+
 def one_hot(builder: relax.BlockBuilder, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     """OneHot in the dtype of its values, where TVM's converter makes float64 of every float."""
     indices, depth, values = inputs[0], _constant(inputs[1]), _constant(inputs[2])
@@ -121,6 +142,7 @@ def one_hot(builder: relax.BlockBuilder, inputs: Sequence[Any], attributes: Mapp
 CONVERTERS: Mapping[str, Converter] = {
     "Clip": clip,
     "Gather": gather,
+    "MaxUnpool": max_unpool,
     "OneHot": one_hot,
     "Pad": pad,
     "ScatterElements": scatter_elements,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 Shape = Sequence[int]
 
@@ -41,7 +42,17 @@ def _rows_of(position: int) -> Callable[[Sequence[Shape], Mapping[str, int]], Sh
     return lambda shapes, _: (shapes[position][0],)
 
 
-#: By operator, its inputs that hold indices. OneHot has none: it compares them, and what is outside equals nothing.
+def unpooled_shape(shape: Shape, attributes: Mapping[str, Any]) -> Shape:
+    """Return the shape that MaxUnpool makes of one when it is not told."""
+    kernel = attributes["kernel_shape"]
+    strides, pads = attributes.get("strides", [1] * len(kernel)), attributes.get("pads", [0] * 2 * len(kernel))
+    axes = zip(shape[2:], strides, kernel, pads[: len(kernel)], pads[len(kernel) :], strict=True)
+    spatial = [(size - 1) * stride + width - before - after for size, stride, width, before, after in axes]
+    return (*shape[:2], *spatial)
+
+
+#: By operator, its inputs that hold indices. MaxUnpool's converter checks its own, which count all that it writes.
+#: OneHot has none: it compares them, and what is outside equals nothing.
 INDEXED: Mapping[str, tuple[Indices, ...]] = {
     "Gather": (Indices(1, _one_axis),),
     "GatherElements": (Indices(1, _one_axis),),

@@ -33,7 +33,7 @@ def check_indices(
         inputs: Relax expressions, None where the operator has none.
         attributes: of the node, with TVM's "tvm_custom".
     """
-    label = _label(operator, str(attributes.get("tvm_custom", {}).get("name", "")))
+    label = _label(operator, attributes)
     # TVM's converters want their own kind of list.
     checked: Any = copy(inputs)
     for each in INDEXED.get(operator, ()):
@@ -54,7 +54,16 @@ def _sizes(indices: Indices, inputs: Sequence[Any], attributes: Mapping[str, Any
     return list(indices.sizes(shapes, numbers))
 
 
-def _label(operator: str, name: str) -> str:
+def check_places(
+    builder: relax.BlockBuilder, operator: str, given: Any, size: int, attributes: Mapping[str, Any]
+) -> Any:
+    """Return indices, computed while the model runs, that lie from 0 to ``size - 1``."""
+    anywhere = Indices(1, lambda *_: (size,), negative=False)
+    return _checked(builder, given, anywhere, [size], _label(operator, attributes))
+
+
+def _label(operator: str, attributes: Mapping[str, Any]) -> str:
+    name = str(attributes.get("tvm_custom", {}).get("name", ""))
     plain = "".join(letter if letter.isprintable() else "?" for letter in name[:_MAX_NAME])
     return f"{operator} '{plain}'" if plain else operator
 
