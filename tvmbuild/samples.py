@@ -1,20 +1,19 @@
-"""Sample inputs: seeded random ones, .npy and .npz files, images, or a folder of any of these."""
+"""Sample inputs: seeded random ones, .npy and .npz files, pictures, or a folder of any of these."""
 
 from __future__ import annotations
 
-import zipfile
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from tvmbuild.arrays import ARRAY_ENDINGS, read_npy, read_npz
 from tvmbuild.errors import InputDataError
+from tvmbuild.paths import missing
+from tvmbuild.pictures import PICTURE_ENDINGS, picture_input, read_pixels
 from tvmbuild.reference import random_inputs
 from tvmbuild.tensor import TensorSpec
-
-#: Endings read as pictures, by Pillow.
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-ARRAY_ENDINGS = (".npy", ".npz")
 
 Sample = dict[str, np.ndarray]
 
@@ -34,17 +33,22 @@ def load_samples(specs: Sequence[TensorSpec], source: Path | None, *, count: int
     """
     if source is None:
         return [random_inputs(specs, seed + k) for k in range(max(1, count))]
-    if not source.exists():
-        raise InputDataError(f"The input {source} does not exist.", _ACCEPTED)
-    if source.is_file():
+    why = missing(source)
+    if why:
+        raise InputDataError(f"The input {source} {why}.", _ACCEPTED)
+    if not source.is_dir():
         return [read_sample(specs, source)]
-    files = sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGE_ENDINGS + ARRAY_ENDINGS)
+    try:
+        files = sorted(path for path in source.iterdir() if path.suffix.lower() in SAMPLE_ENDINGS)
+    except OSError as error:
+        raise InputDataError(f"The folder {source} cannot be read: {error.strerror}.", _ACCEPTED) from error
     if not files:
         raise InputDataError(f"The folder {source} has no sample inputs.", _ACCEPTED)
     return [read_sample(specs, path) for path in files[: max(1, count)]]
 
 
-_ACCEPTED = f"Give a {', '.join(ARRAY_ENDINGS + IMAGE_ENDINGS)} file, or a folder of them."
+SAMPLE_ENDINGS = ARRAY_ENDINGS + PICTURE_ENDINGS
+_ACCEPTED = f"Give a {', '.join(SAMPLE_ENDINGS)} file, or a folder of them."
 
 
 def read_sample(specs: Sequence[TensorSpec], path: Path) -> Sample:
@@ -55,8 +59,8 @@ def read_sample(specs: Sequence[TensorSpec], path: Path) -> Sample:
     """
     ending = path.suffix.lower()
     if ending == ".npz":
-        return _from_archive(specs, path)
-    if ending not in IMAGE_ENDINGS + ARRAY_ENDINGS:
+        return read_archive(specs, path)
+    if ending not in SAMPLE_ENDINGS:
         raise InputDataError(f"{path} is no sample input.", _ACCEPTED)
     if len(specs) != 1:
         names = ", ".join(spec.name for spec in specs)
@@ -65,63 +69,49 @@ def read_sample(specs: Sequence[TensorSpec], path: Path) -> Sample:
             "Put them into one .npz, one array an input, under these names.",
         )
     spec = specs[0]
-    array = _load_array(path) if ending == ".npy" else _load_image(path, spec)
-    return {spec.name: _fitted(spec, array, path)}
+    return {spec.name: fitted(str(path), read_npy(path) if ending == ".npy" else _picture(spec, path), spec)}
 
 
-def _load_array(path: Path) -> np.ndarray:
-    try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise InputDataError(f"{path} cannot be read: {error}.", "Write it with numpy.save.") from error
+def read_archive(specs: Sequence[TensorSpec], path: Path) -> Sample:
+    """Read one sample from a .npz file, by input name.
+
+    Raises:
+        InputDataError: as ``read_sample``.
+    """
+    largest = max((math.prod(spec.shape) for spec in specs), default=0)
+    arrays = read_npz(path, [spec.name for spec in specs], largest)
+    return {spec.name: fitted(str(path), arrays[spec.name], spec) for spec in specs}
 
 
-def _from_archive(specs: Sequence[TensorSpec], path: Path) -> Sample:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputDataError(f"{path} cannot be read: {error}.", "Write it with numpy.savez.") from error
-    missing = [spec.name for spec in specs if spec.name not in arrays]
-    if missing:
-        raise InputDataError(
-            f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(arrays)) or 'nothing'}.",
-            "Name each array after the model's input: numpy.savez(file, **{'input name': array}).",
-        )
-    return {spec.name: _fitted(spec, arrays[spec.name], path) for spec in specs}
+def _picture(spec: TensorSpec, path: Path) -> np.ndarray:
+    """Read a picture as RGB or luminance in [0, 1], resized to the input's height and width, in its layout."""
+    wanted = picture_input(path, spec)
+    return wanted.arrange(read_pixels(path, wanted) / np.float32(255.0))
 
 
-def _load_image(path: Path, spec: TensorSpec) -> np.ndarray:
-    """Read a picture as RGB in [0, 1], resized to the input's height and width, in its layout (NCHW or NHWC)."""
-    from PIL import Image, UnidentifiedImageError
+def fitted(name: str, array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """Return a copy of an array in an input's dtype.
 
-    channels_first = len(spec.shape) == 4 and spec.shape[1] in (1, 3)
-    channels_last = len(spec.shape) == 4 and spec.shape[3] in (1, 3)
-    if not (channels_first or channels_last) or spec.shape[0] != 1:
-        raise InputDataError(
-            f"{path} is a picture; the input {spec} does not take one.", "Give a .npy or .npz file of that shape."
-        )
-    height, width = spec.shape[2:] if channels_first else spec.shape[1:3]
-    depth = spec.shape[1] if channels_first else spec.shape[3]
-    try:
-        with Image.open(path) as image:
-            resized = image.convert("RGB" if depth == 3 else "L").resize((width, height), Image.Resampling.BILINEAR)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
-        raise InputDataError(f"The picture {path} cannot be read: {error}.", "Remove it, or save it again.") from error
-    pixels = np.asarray(resized, dtype=np.float32).reshape(height, width, depth) / 255.0
-    return (pixels.transpose(2, 0, 1) if channels_first else pixels)[np.newaxis]
+    Args:
+        name: of the file or sample, for errors.
+        array: as it was read.
+        spec: the input.
 
-
-def _fitted(spec: TensorSpec, array: np.ndarray, path: Path) -> np.ndarray:
+    Raises:
+        InputDataError: another shape, or a dtype that cannot become the input's.
+    """
     if tuple(array.shape) != spec.shape:
         raise InputDataError(
-            f"{path}: '{spec.name}' has shape {list(array.shape)}; the model takes {list(spec.shape)}.",
+            f"{name}: '{spec.name}' has shape {list(array.shape)}; the model takes {list(spec.shape)}.",
             "Give an array of that shape, or build the model with another --shape.",
         )
     wanted = np.dtype(spec.dtype)
-    if array.dtype != wanted and not np.can_cast(array.dtype, wanted, casting="same_kind"):
+    if array.dtype != wanted and not (
+        array.dtype.kind in "biuf" and np.can_cast(array.dtype, wanted, casting="same_kind")
+    ):
         raise InputDataError(
-            f"{path}: '{spec.name}' is {array.dtype}; the model takes {spec.dtype}.",
+            f"{name}: '{spec.name}' is {array.dtype}; the model takes {spec.dtype}.",
             f"Convert it with array.astype('{spec.dtype}').",
         )
-    return np.ascontiguousarray(array, dtype=wanted).reshape(spec.shape)
+    with np.errstate(over="ignore"):
+        return np.array(array, dtype=wanted, order="C")

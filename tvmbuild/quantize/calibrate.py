@@ -18,7 +18,7 @@ from tvmbuild.quantize.thresholds import RangeRule
 from tvmbuild.versions import package_versions
 
 #: Another number whenever the same samples would give other histograms.
-_FORM = 1
+_FORM = 2
 _FILE = "histograms.npz"
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tvmbuild.errors import CalibrationError, OptionError
+from tvmbuild.errors import OptionError
+from tvmbuild.pictures import RESIZES, picture_input, read_pixels
+from tvmbuild.quantize.sample_set import as_calibration
 from tvmbuild.suggest import did_you_mean
 from tvmbuild.tensor import TensorSpec
 
@@ -18,8 +20,6 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-RESIZES = ("stretch", "crop", "pad")
 
 
 @dataclass(frozen=True)
@@ -99,60 +99,15 @@ def _recipe(name: str, table: dict[str, Any]) -> ImageRecipe:
 
 
 def read_image(path: Path, spec: TensorSpec, recipe: ImageRecipe) -> np.ndarray:
-    """Return a picture as an input of the model, float32 in the input's shape.
+    """Return a picture as an input of the model, in its dtype and shape.
 
     Raises:
         CalibrationError: the file is truncated or no picture, or the input does not take one.
     """
-    height, width, depth, channels_first = _geometry(path, spec, recipe)
-    pixels = _pixels(path, (width, height), depth, recipe) * np.float32(recipe.scale)
-    mean, std = (np.asarray(each, np.float32)[:depth] for each in (recipe.mean, recipe.std))
-    pixels = (pixels - mean) / std
-    return np.ascontiguousarray((pixels.transpose(2, 0, 1) if channels_first else pixels)[np.newaxis], np.float32)
-
-
-def _geometry(path: Path, spec: TensorSpec, recipe: ImageRecipe) -> tuple[int, int, int, bool]:
-    shape = spec.shape
-    first = len(shape) == 4 and shape[1] in (1, 3) and recipe.layout != "NHWC"
-    last = len(shape) == 4 and shape[3] in (1, 3) and recipe.layout != "NCHW"
-    if not (first or last) or shape[0] != 1 or spec.dtype != "float32":
-        raise CalibrationError(
-            f"{path} is a picture; the model's input {spec} does not take one.",
-            "Give .npy or .npz files of that shape, or build with batch 1.",
-        )
-    return (shape[2], shape[3], shape[1], True) if first else (shape[1], shape[2], shape[3], False)
-
-
-def _pixels(path: Path, size: tuple[int, int], depth: int, recipe: ImageRecipe) -> np.ndarray:
-    """Return pixels 0..255, float32[height, width, depth]."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            fitted = _fitted(image.convert("RGB" if depth == 3 else "L"), size, recipe)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-        raise CalibrationError(
-            f"The picture {path} cannot be read: {error}.", "Remove it from the folder, or save it again."
-        ) from error
-    pixels = np.asarray(fitted, np.float32).reshape(size[1], size[0], depth)
-    return pixels[:, :, ::-1] if recipe.channels == "BGR" else pixels
-
-
-def _fitted(image: Any, size: tuple[int, int], recipe: ImageRecipe) -> Any:
-    from PIL import Image, ImageOps
-
-    width, height = size
-    if recipe.resize == "stretch":
-        return image.resize(size, Image.Resampling.BILINEAR)
-    if recipe.resize == "crop":
-        enlarged = (max(round(width / recipe.crop), width), max(round(height / recipe.crop), height))
-        whole = ImageOps.fit(image, enlarged, Image.Resampling.BILINEAR)
-        left, top = (enlarged[0] - width) // 2, (enlarged[1] - height) // 2
-        return whole.crop((left, top, left + width, top + height))
-    share = min(width / image.width, height / image.height)
-    scaled = image.resize(
-        (max(1, round(image.width * share)), max(1, round(image.height * share))), Image.Resampling.BILINEAR
-    )
-    canvas = Image.new(image.mode, size)
-    canvas.paste(scaled, (0, 0))
-    return canvas
+    with as_calibration():
+        wanted = picture_input(path, spec, recipe.layout)
+        pixels = read_pixels(path, wanted, recipe.resize, recipe.crop)
+    if recipe.channels == "BGR":
+        pixels = pixels[:, :, ::-1]
+    mean, std = (np.asarray(each, np.float32)[: wanted.depth] for each in (recipe.mean, recipe.std))
+    return wanted.arrange((pixels * np.float32(recipe.scale) - mean) / std).astype(spec.dtype, copy=False)

@@ -7,15 +7,17 @@ the files matter.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
-from tvmbuild.errors import CalibrationError
+from tvmbuild import samples
+from tvmbuild.errors import CalibrationError, InputDataError
 from tvmbuild.tensor import TensorSpec
 
-Sample = dict[str, np.ndarray]
+Sample = samples.Sample
 #: With fewer samples than this the tails of the activations are guesswork.
 FEWEST = 8
 
@@ -97,19 +99,17 @@ def fitted(name: str, sample: Sample, specs: tuple[TensorSpec, ...]) -> Sample:
                 f"{name} lacks the input '{spec.name}'; it has {', '.join(sorted(sample)) or 'nothing'}.",
                 "Name each array after the model's input.",
             )
-        array = sample[spec.name]
-        if tuple(array.shape) != spec.shape:
-            raise CalibrationError(
-                f"{name}: '{spec.name}' has shape {list(array.shape)}; the model takes {list(spec.shape)}.",
-                "Write arrays of that shape, or give another --shape.",
-            )
-        wanted = np.dtype(spec.dtype)
-        if array.dtype != wanted and not np.can_cast(array.dtype, wanted, casting="same_kind"):
-            raise CalibrationError(
-                f"{name}: '{spec.name}' is {array.dtype}; the model takes {spec.dtype}.",
-                f"Convert it with array.astype('{spec.dtype}').",
-            )
-        result[spec.name] = np.ascontiguousarray(array, wanted).reshape(spec.shape)
-        if wanted.kind == "f" and not np.isfinite(result[spec.name]).all():
+        with as_calibration():
+            result[spec.name] = samples.fitted(name, sample[spec.name], spec)
+        if result[spec.name].dtype.kind == "f" and not np.isfinite(result[spec.name]).all():
             raise CalibrationError(f"{name}: '{spec.name}' holds NaN or infinity.", "Remove this sample.")
     return result
+
+
+@contextmanager
+def as_calibration() -> Iterator[None]:
+    """Turn what the readers of samples raise into the error of calibration."""
+    try:
+        yield
+    except InputDataError as error:
+        raise CalibrationError(error.message, error.hint) from error

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tvmbuild.arrays import read_npy
+from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.errors import CalibrationError
+from tvmbuild.paths import missing
 from tvmbuild.quantize.image import ImageRecipe, read_image
-from tvmbuild.quantize.sample_set import Sample, SampleRef, fitted
+from tvmbuild.quantize.sample_set import Sample, SampleRef, as_calibration, fitted
+from tvmbuild.samples import SAMPLE_ENDINGS, read_archive
 from tvmbuild.tensor import TensorSpec
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-ARRAY_ENDINGS = (".npy", ".npz")
 _ACCEPTED = "Give a folder of pictures, .npy or .npz files, of test_data_set_* folders, or one .npy or .npz file."
 
 Specs = tuple[TensorSpec, ...]
@@ -31,16 +32,17 @@ def find_samples(source: Path, specs: Specs, recipe: ImageRecipe) -> list[Sample
     Raises:
         CalibrationError: there is nothing to read.
     """
-    if not source.exists():
-        raise CalibrationError(f"The calibration data {source} does not exist.", _ACCEPTED)
-    if source.is_file():
+    why = missing(source)
+    if why:
+        raise CalibrationError(f"The calibration data {source} {why}.", _ACCEPTED)
+    if not source.is_dir():
         return _from_file(source, specs, recipe)
     sets = sorted(path for path in source.rglob("test_data_set_*") if path.is_dir())
     if source.name.startswith("test_data_set_"):
         sets = [source]
     if sets:
         return [_test_data(path, specs) for path in sets]
-    files = sorted(p for p in source.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS + ARRAY_ENDINGS and p.is_file())
+    files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SAMPLE_ENDINGS and p.is_file())
     if not files:
         raise CalibrationError(f"The calibration folder {source} holds no samples.", _ACCEPTED)
     return [ref for path in files for ref in _from_file(path, specs, recipe)]
@@ -87,16 +89,19 @@ class _Spooled:
 
 def _digest(path: Path, extra: str) -> str:
     try:
-        return hashlib.sha256(path.read_bytes() + extra.encode()).hexdigest()
+        content = sha256_of(path)
     except OSError as error:
         raise CalibrationError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
+    return hashlib.sha256(f"{content}{extra}".encode()).hexdigest() if extra else content
 
 
 def _from_file(path: Path, specs: Specs, recipe: ImageRecipe) -> list[SampleRef]:
     ending = path.suffix.lower()
+    if not path.is_file():
+        raise CalibrationError(f"{path} is neither a file nor a folder.", _ACCEPTED)
     if ending == ".npz":
-        return [SampleRef(str(path), _digest(path, ""), lambda: fitted(str(path), _archive(path), specs))]
-    if ending not in IMAGE_ENDINGS + ARRAY_ENDINGS:
+        return [SampleRef(str(path), _digest(path, ""), lambda: _archive(path, specs))]
+    if ending not in SAMPLE_ENDINGS:
         raise CalibrationError(f"{path} is no sample.", _ACCEPTED)
     if len(specs) != 1:
         names = ", ".join(spec.name for spec in specs)
@@ -111,14 +116,14 @@ def _from_file(path: Path, specs: Specs, recipe: ImageRecipe) -> list[SampleRef]
 
 
 def _from_array(path: Path, spec: TensorSpec) -> list[SampleRef]:
-    array = _array(path, mapped=True)
+    array = _array(path)
     batch = spec.shape[0] if spec.shape else 1
     several = array.ndim == len(spec.shape) and array.shape[1:] == spec.shape[1:] and array.shape[0] % batch == 0
     count = array.shape[0] // batch if several and array.ndim else 1
     digest = _digest(path, "")
 
     def load(index: int) -> Sample:
-        whole = _array(path, mapped=True)
+        whole = _array(path)
         part = whole[index * batch : (index + 1) * batch] if count > 1 else whole
         return fitted(f"{path}[{index}]" if count > 1 else str(path), {spec.name: np.asarray(part)}, (spec,))
 
@@ -128,32 +133,23 @@ def _from_array(path: Path, spec: TensorSpec) -> list[SampleRef]:
     ]
 
 
-def _array(path: Path, *, mapped: bool) -> np.ndarray:
-    try:
-        return np.asarray(np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise CalibrationError(f"{path} cannot be read: {_reason(error)}.", "Write it with numpy.save.") from error
+def _array(path: Path) -> np.ndarray:
+    with as_calibration():
+        return read_npy(path)
 
 
-def _archive(path: Path) -> Sample:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise CalibrationError(f"{path} cannot be read: {_reason(error)}.", "Write it with numpy.savez.") from error
-
-
-def _reason(error: Exception) -> str:
-    """Return why NumPy cannot read a file, without its advice to allow pickles, which run code."""
-    return "it holds no plain array" if "pickle" in str(error) else str(error)
+def _archive(path: Path, specs: Specs) -> Sample:
+    with as_calibration():
+        arrays = read_archive(specs, path)
+    return fitted(str(path), arrays, specs)
 
 
 def _test_data(folder: Path, specs: Specs) -> SampleRef:
     """Return the sample in a folder of ONNX test data: input_0.pb, input_1.pb, ... in the model's order."""
     files = [folder / f"input_{index}.pb" for index in range(len(specs))]
-    missing = [path for path in files if not path.is_file()]
-    if missing:
-        raise CalibrationError(f"{missing[0]} does not exist; the model has {len(specs)} inputs.", _ACCEPTED)
+    absent = [path for path in files if not path.is_file()]
+    if absent:
+        raise CalibrationError(f"{absent[0]} does not exist; the model has {len(specs)} inputs.", _ACCEPTED)
 
     def load() -> Sample:
         arrays = {spec.name: _tensor(path) for spec, path in zip(specs, files, strict=True)}
@@ -164,9 +160,12 @@ def _test_data(folder: Path, specs: Specs) -> SampleRef:
 
 def _tensor(path: Path) -> np.ndarray:
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
-        return np.asarray(onnx.numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes())))
-    except (OSError, DecodeError, ValueError, TypeError) as error:
+        tensor = onnx.TensorProto.FromString(path.read_bytes())
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ValueError("its values are in another file")
+        return np.asarray(onnx.numpy_helper.to_array(tensor))
+    # onnx lets KeyError, AttributeError and others out for a type or a size that cannot be.
+    except Exception as error:
         raise CalibrationError(f"{path} cannot be read: {error}.", "It must hold one ONNX TensorProto.") from error
