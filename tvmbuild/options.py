@@ -1,9 +1,11 @@
-"""The frozen options of each command, with their defaults; ``resolve.py`` fills them in."""
+"""The frozen options of each command, with their defaults and bounds; ``resolve.py`` fills them in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from tvmbuild.border import Count, Finite, NotNegative, Positive, Seconds, Seed, Share, Threads
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class BuildOptions:
     name: str = ""
     toolchain: str = ""
     compare: bool = True
-    seed: int = 0
+    seed: Seed = 0
     fp16: bool = False
     int8: bool = False
     calibrate: Path | None = None
@@ -76,13 +78,13 @@ class TuneOptions:
     emulate: bool = False
     tracker: str = ""
     key: str = ""
-    trials: int = 0
+    trials: Count = 0
     time: str = ""
     task: str = ""
-    seed: int = 0
-    min_gain: float = 0.01
+    seed: Seed = 0
+    min_gain: Share = 0.01
     records: Path = Path("tuning_logs")
-    workers: int = 0
+    workers: Threads = 0
     resume: bool = False
 
 
@@ -115,7 +117,7 @@ class QuantizeOptions:
     value: tuple[str, ...] = ()
     calibrate_mode: str = "kl_divergence"
     weight_scale: str = "max"
-    percentile: float = 99.99
+    percentile: Finite = 99.99
     symmetric: bool = False
     power2: bool = False
     images: str = "plain"
@@ -125,9 +127,9 @@ class QuantizeOptions:
     budget: str = ""
     metric: str = ""
     bias_correction: bool = False
-    held_out: float = 0.2
-    seed: int = 0
-    min_samples: int = 8
+    held_out: Finite = 0.2
+    seed: Seed = 0
+    min_samples: Count = 8
     compare: bool = True
 
 
@@ -153,11 +155,11 @@ class VerifyOptions:
     tracker: str = ""
     key: str = ""
     inputs: Path | None = None
-    samples: int = 1
-    seed: int = 0
-    tolerance: float = 0.0
-    threads: int = 0
-    timeout: float = 600.0
+    samples: Positive = 1
+    seed: Seed = 0
+    tolerance: NotNegative = 0.0
+    threads: Threads = 0
+    timeout: Seconds = 600.0
 
 
 @dataclass(frozen=True)
@@ -179,12 +181,12 @@ class BenchOptions:
     on: str = "auto"
     tracker: str = ""
     key: str = ""
-    runs: int = 50
-    warmup: int = 2
+    runs: Positive = 50
+    warmup: Count = 2
     inputs: Path | None = None
-    seed: int = 0
-    threads: int = 0
-    timeout: float = 600.0
+    seed: Seed = 0
+    threads: Threads = 0
+    timeout: Seconds = 600.0
 
 
 @dataclass(frozen=True)
@@ -216,4 +218,4 @@ class CacheOptions:
     cache_trusted_key: tuple[str, ...] = ()
     cache_key: str = ""
     cache_unsigned: bool = False
-    cache_timeout: float = 10.0
+    cache_timeout: Seconds = 10.0

@@ -6,10 +6,9 @@ Later sources win: the defaults in ``options.py``, the project file (``tvmbuild.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import math
 import os
-import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -17,16 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from tvmbuild.border import Border, UnfitError, converted, shown
 from tvmbuild.errors import OptionError
+from tvmbuild.paths import is_file
 from tvmbuild.suggest import did_you_mean
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 #: Name of the project file, looked for in the working folder.
 PROJECT_FILE = "tvmbuild.toml"
+
+_BORDER = Border("The project file", OptionError, "Mend the file, or run in another folder.")
 
 OptionsT = TypeVar("OptionsT")
 
@@ -56,13 +54,9 @@ def read_project_file(table: str, folder: Path | None = None) -> dict[str, Any]:
         OptionError: the file is not valid TOML, or the table is not a table.
     """
     path = (folder or Path()) / PROJECT_FILE
-    if not path.is_file():
+    if not is_file(path):
         return {}
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise OptionError(f"{path} cannot be read: {error}.", "Mend the file, or run in another folder.") from error
-    values = content.get(table, {})
+    values = _BORDER.toml(path).get(table, {})
     if not isinstance(values, dict):
         raise OptionError(f"{path}: '{table}' must be a table.", f"Write [{table}] on a line of its own.")
     return values
@@ -89,7 +83,7 @@ def resolve(
         OptionError: an unknown name in the project file, or a value of the wrong type, with its origin.
     """
     environ = os.environ if environ is None else environ
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     names = [item.name for item in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for key in project or {}:
         if key not in names:
@@ -113,44 +107,48 @@ def resolve(
 
 
 def _convert(value: Any, hint: Any, origin: str, name: str) -> Any:
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    """Return a value from one of the sources as its option has it.
+
+    The environment and the command line may have texts for any type; a file has types of its own, and keeps to them.
+    """
+    kind = next(iter(typing.get_args(hint))) if isinstance(hint, types.UnionType) else hint
+    plain = typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
     try:
-        return _coerce(value, kinds[0])
-    except (TypeError, ValueError) as error:
-        wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kinds[0], "a text")
-        raise OptionError(
-            f"{origin}: {name} must be {wanted}, not {value!r}.", "See 'tvmbuild COMMAND --help' for its values."
-        ) from error
+        if plain is Path:
+            return _path(value)
+        if isinstance(value, str) and plain is not str and origin != PROJECT_FILE:
+            value = _parsed(value, plain)
+        if isinstance(value, str) and typing.get_origin(plain) is tuple:
+            value = value.split()
+        return converted(value, kind)
+    except UnfitError as error:
+        raise OptionError(f"{origin}: {name} {error}.", "See 'tvmbuild COMMAND --help' for its values.") from error
 
 
-def _coerce(value: Any, kind: Any) -> Any:
-    if kind is bool:
-        words = {
-            "1": True,
-            "true": True,
-            "yes": True,
-            "on": True,
-            "0": False,
-            "false": False,
-            "no": False,
-            "off": False,
-        }
-        if isinstance(value, bool):
-            return value
-        if str(value).lower() not in words:
-            raise ValueError(value)
-        return words[str(value).lower()]
-    if typing.get_origin(kind) is tuple:
-        return tuple(value.split()) if isinstance(value, str) else tuple(str(item) for item in value)
-    if isinstance(value, bool) or (kind is str and not isinstance(value, str)):
-        raise TypeError(value)
-    if kind is int and isinstance(value, float):
-        # 2.7 would become 2.
-        raise TypeError(value)
-    converted = kind(value)
-    if isinstance(converted, float) and not math.isfinite(converted):
-        raise ValueError(value)
-    return converted
+def _path(value: Any) -> Path:
+    path = value if isinstance(value, Path) else Path(converted(value, str))
+    try:
+        longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
+    except UnicodeEncodeError as error:
+        raise UnfitError(f"must be a path, not {shown(str(path))}") from error
+    if "\0" in str(path) or longest > _LONGEST_NAME:
+        raise UnfitError(f"must be a path, not {shown(str(path))}")
+    return path
+
+
+#: Bytes of a file's name on Linux.
+_LONGEST_NAME = 255
+_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def _parsed(text: str, plain: Any) -> Any:
+    """Read a text as a number or a boolean; one that is none stays what it is."""
+    if plain is bool:
+        return _BOOLEANS.get(text.lower(), text)
+    if plain in (int, float):
+        with contextlib.suppress(ValueError):
+            return plain(text)
+    return text
 
 
 def _text(value: Any) -> str:

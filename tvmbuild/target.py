@@ -5,20 +5,18 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta
+
+from tvmbuild.border import Border, Count, Positive, shown
 from tvmbuild.errors import OptionError, TargetError
+from tvmbuild.paths import missing
 from tvmbuild.suggest import did_you_mean
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 #: Values with which a target's file defers to the machine that builds.
 NATIVE = "native"
@@ -34,6 +32,10 @@ _LINUX_NAMES = {
     "rcpc": "lrcpc",
     "crc": "crc32",
 }
+#: "2.31"
+Version = Annotated[str, Meta(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){1,2}\Z")]
+#: "aarch64-linux-gnu"
+Triple = Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,32}(-[a-z0-9_]{1,32}){1,3}\Z")]
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,14 @@ class Target:
 
     name: str
     description: str
-    triple: str
+    triple: Triple
     cpu: str
     features: tuple[str, ...]
-    cores: int
-    l1d_kib: int
-    l2_kib: int
-    max_mhz: int
-    glibc: str
+    cores: Positive
+    l1d_kib: Positive
+    l2_kib: Positive
+    max_mhz: Count
+    glibc: Version
     toolchains: tuple[str, ...]
     qemu_cpu: str
 
@@ -136,10 +138,9 @@ def require_fp16(target: Target) -> None:
         )
 
 
-#: Closes every error about a file's form.
-_FORM = "See targets/rpi4.toml for the form."
+_BORDER = Border("The target file", TargetError, "See targets/rpi4.toml for the form.")
 
-_KEYS = {field.name: field for field in dataclasses.fields(Target) if field.name != "name"}
+_KEYS = tuple(field.name for field in dataclasses.fields(Target) if field.name != "name")
 _OPTIONAL: dict[str, Any] = {
     "description": "",
     "features": (),
@@ -147,8 +148,6 @@ _OPTIONAL: dict[str, Any] = {
     "qemu_cpu": "",
     "toolchains": ("gnu", "zig"),
 }
-_INTEGERS = ("cores", "l1d_kib", "l2_kib", "max_mhz")
-_LISTS = ("features", "toolchains")
 
 
 def targets_folder() -> Path:
@@ -179,27 +178,22 @@ def load_target(name_or_path: str) -> Target:
         TargetError: unknown name, unreadable file, unknown or missing key, or a value of the wrong type.
     """
     path = target_file(name_or_path)
-    if not path.is_file():
-        if _is_path(name_or_path):
-            raise TargetError(
-                f"The target file {path} does not exist.", f"Built-in targets: {', '.join(known_targets())}."
-            )
+    why = missing(path)
+    if why and _is_path(name_or_path):
+        raise TargetError(f"The target file {path} {why}.", f"Built-in targets: {', '.join(known_targets())}.")
+    if why:
         raise TargetError(
             f"There is no target '{name_or_path}'.",
             did_you_mean(name_or_path, known_targets())
             + " A TOML file of your own works by its path (./myboard.toml).",
         )
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise TargetError(f"The target file {path} cannot be read: {error}.", _FORM) from error
-    return _from_table(path, table)
+    return _from_table(path, _BORDER.toml(path))
 
 
 def _from_table(path: Path, table: dict[str, Any]) -> Target:
     for key in table:
         if key not in _KEYS:
-            raise TargetError(f"{path} has an unknown key '{key}'.", did_you_mean(key, _KEYS))
+            raise TargetError(f"{path} has an unknown key {shown(key)}.", did_you_mean(key, _KEYS))
     values = {**_OPTIONAL, **table}
     if values.get("triple") == NATIVE:
         values = {
@@ -207,24 +201,7 @@ def _from_table(path: Path, table: dict[str, Any]) -> Target:
             **_host_values(),
             **{key: value for key, value in table.items() if value and value != NATIVE},
         }
-    missing = [key for key in _KEYS if key not in values]
-    if missing:
-        raise TargetError(f"{path} lacks {', '.join(missing)}.", _FORM)
-    return Target(name=path.stem, **{key: _checked(path, key, values[key]) for key in _KEYS})
-
-
-def _checked(path: Path, key: str, value: Any) -> Any:
-    if key in _INTEGERS:
-        fits = isinstance(value, int) and not isinstance(value, bool) and value >= (0 if key == "max_mhz" else 1)
-        wanted = "a positive whole number"
-    elif key in _LISTS:
-        fits = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
-        wanted = "a list of strings"
-    else:
-        fits, wanted = isinstance(value, str), "a string"
-    if not fits:
-        raise TargetError(f"{path}: '{key}' must be {wanted}, not {value!r}.", _FORM)
-    return tuple(value) if key in _LISTS else value
+    return _BORDER.checked({**values, "name": path.stem}, Target, path)
 
 
 @lru_cache(maxsize=1)

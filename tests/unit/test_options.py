@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 from tvmbuild.errors import OptionError
-from tvmbuild.options import BuildOptions, VerifyOptions
+from tvmbuild.options import BenchOptions, BuildOptions, CacheOptions, QuantizeOptions, TuneOptions, VerifyOptions
 from tvmbuild.resolve import read_project_file, resolve
 
 
@@ -52,11 +53,50 @@ def test_booleans_from_the_environment(word: str, expected: bool) -> None:
         ({}, {"seed": float("inf")}, "tvmbuild.toml: seed must be a whole number"),
         ({}, {"target": 4}, "tvmbuild.toml: target must be a text"),
         ({}, {"targget": "rpi4"}, "unknown option 'targget'"),
+        ({}, {"seed": 2.7}, "tvmbuild.toml: seed must be a whole number, not 2.7"),
+        ({}, {"seed": 2.0}, "seed must be a whole number"),
+        ({}, {"seed": math.inf}, "seed must be a whole number, not inf"),
+        ({}, {"seed": -1}, "seed must be a whole number >= 0, not -1"),
+        ({}, {"seed": 16**5000}, "seed must be a whole number"),
+        ({}, {"seed": "4"}, "seed must be a whole number, not '4'"),
+        ({}, {"seed": {"a": 1}}, "seed must be a whole number"),
+        ({}, {"shape": ["x=1", 2]}, "shape must be a text"),
+        ({}, {"shape": 5}, "shape must be a list"),
+        ({}, {"output": "a" * 256}, "output must be a path"),
+        ({}, {"output": "a\0b"}, "output must be a path"),
+        ({}, {"output": ["dist"]}, "output must be a text"),
+        ({}, {"compare": "yes"}, "compare must be true or false"),
+        ({"TVMBUILD_SEED": "1e3"}, {}, "TVMBUILD_SEED: seed must be a whole number, not '1e3'"),
+        ({"TVMBUILD_SEED": "9" * 5000}, {}, "TVMBUILD_SEED: seed must be a whole number"),
     ],
 )
 def test_bad_values_name_their_origin(environ: dict[str, str], project: dict[str, object], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         resolve(BuildOptions, {}, project=project, environ=environ)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "wrong"),
+    [
+        (VerifyOptions, "timeout", (math.nan, math.inf, 0.0, -1.0, 10**400)),
+        (VerifyOptions, "tolerance", (math.nan, math.inf, -0.1)),
+        (VerifyOptions, "samples", (0, -1, 2**40)),
+        (BenchOptions, "runs", (0, -5)),
+        (BenchOptions, "threads", (-1, 10**6)),
+        (TuneOptions, "min_gain", (math.nan, -0.1, 1.5)),
+        (TuneOptions, "workers", (-1, 10**9)),
+        (QuantizeOptions, "percentile", (math.nan, math.inf)),
+        (QuantizeOptions, "held_out", (math.nan, -math.inf)),
+        (CacheOptions, "cache_timeout", (math.nan, 0.0)),
+    ],
+)
+def test_numbers_outside_their_bounds_are_refused_from_every_source(
+    kind: type, name: str, wrong: tuple[float, ...]
+) -> None:
+    for value in wrong:
+        for project, flags in (({name: value}, {}), ({}, {name: value})):
+            with pytest.raises(OptionError, match=f": {name} must be "):
+                resolve(kind, flags, project=project, environ={})
 
 
 def test_optional_path_and_float() -> None:

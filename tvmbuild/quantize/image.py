@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 
+from tvmbuild.border import Border, Finite
 from tvmbuild.errors import OptionError
 from tvmbuild.pictures import RESIZES, picture_input, read_pixels
 from tvmbuild.quantize.sample_set import as_calibration
 from tvmbuild.suggest import did_you_mean
 from tvmbuild.tensor import TensorSpec
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+_CHANNELS = Meta(min_length=1, max_length=3)
 
 
 @dataclass(frozen=True)
@@ -38,19 +35,19 @@ class ImageRecipe:
     """
 
     about: str = ""
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
-    scale: float = 1.0 / 255.0
+    mean: Annotated[tuple[Finite, ...], _CHANNELS] = (0.0, 0.0, 0.0)
+    std: Annotated[tuple[Annotated[float, Meta(ge=1e-30, le=1e30)], ...], _CHANNELS] = (1.0, 1.0, 1.0)
+    scale: Finite = 1.0 / 255.0
     channels: str = "RGB"
     resize: str = "stretch"
-    crop: float = 1.0
+    crop: Annotated[float, Meta(ge=0.01, le=1)] = 1.0
     layout: str = ""
 
 
 def load_presets() -> dict[str, ImageRecipe]:
     """Return the built-in recipes by name."""
-    text = Path(__file__).with_name("presets.toml").read_text(encoding="utf-8")
-    return {name: _recipe(name, table) for name, table in tomllib.loads(text).items()}
+    tables = _BORDER.toml(Path(__file__).with_name("presets.toml"))
+    return {name: _recipe(name, table) for name, table in tables.items()}
 
 
 def load_recipe(name: str) -> ImageRecipe:
@@ -65,36 +62,26 @@ def load_recipe(name: str) -> ImageRecipe:
     path = Path(name)
     if path.suffix != ".toml":
         raise OptionError(f"There is no image preset '{name}'.", did_you_mean(name, presets) + " Or give a .toml file.")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise OptionError(f"The image recipe {path} cannot be read: {error}.", "Mend the file.") from error
-    return _recipe(name, table)
+    return _recipe(name, _BORDER.toml(path))
+
+
+_BORDER = Border(
+    "The image recipe",
+    OptionError,
+    'Write mean = [0.5, 0.5, 0.5], std = [...], scale = 0.0039, channels = "RGB", resize = "crop".',
+)
 
 
 def _recipe(name: str, table: dict[str, Any]) -> ImageRecipe:
-    known = {item.name for item in dataclasses.fields(ImageRecipe)}
-    for key in table:
-        if key not in known:
-            raise OptionError(f"The image recipe '{name}' has an unknown key '{key}'.", did_you_mean(key, known))
-    hint = 'Write mean = [0.5, 0.5, 0.5], std = [...], scale = 0.0039, channels = "RGB", resize = "crop".'
-    try:
-        lists: dict[str, Any] = {key: tuple(float(v) for v in table[key]) for key in ("mean", "std") if key in table}
-        numbers: dict[str, Any] = {key: float(table[key]) for key in ("scale", "crop") if key in table}
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"The image recipe '{name}' has a value that is no number: {error}.", hint) from error
-    values: dict[str, Any] = {**table, **lists, **numbers}
-    recipe = ImageRecipe(**values)
+    recipe = _BORDER.checked(table, ImageRecipe, name)
     wrong = (
         (recipe.resize not in RESIZES and f"resize = {recipe.resize!r}")
         or (recipe.channels not in ("RGB", "BGR") and f"channels = {recipe.channels!r}")
         or (recipe.layout not in ("", "NCHW", "NHWC") and f"layout = {recipe.layout!r}")
-        or (not 0.0 < recipe.crop <= 1.0 and f"crop = {recipe.crop}")
-        or (any(value <= 0 for value in recipe.std) and f"std = {list(recipe.std)}")
-        or (any(len(each) not in (1, 3) for each in (recipe.mean, recipe.std)) and "a mean or std not of 3 numbers")
+        or (any(len(each) == 2 for each in (recipe.mean, recipe.std)) and "a mean or std not of 3 numbers")
     )
     if wrong:
-        raise OptionError(f"The image recipe '{name}' has {wrong}.", hint)
+        raise OptionError(f"The image recipe '{name}' has {wrong}.", _BORDER.hint)
     return recipe
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+from msgspec import Meta
+
+from tvmbuild.border import Border, NotNegative
 from tvmbuild.errors import OptionError
 from tvmbuild.options import BuildOptions, QuantizeOptions
+from tvmbuild.paths import is_file
 from tvmbuild.release.templates import check_name
 from tvmbuild.resolve import PROJECT_FILE, read_project_file, resolve
 from tvmbuild.suggest import did_you_mean
@@ -68,30 +71,39 @@ class Plan:
     bundles: tuple[PlannedBundle, ...]
 
 
-_RELEASE = {
-    "version": str,
-    "targets": list,
-    "precision": list,
-    "bundles": str,
-    "models": list,
-    "toolchain": str,
-    "predict": bool,
-}
-_MODEL = {
-    "path": str,
-    "name": str,
-    "shape": list,
-    "value": list,
-    "targets": list,
-    "precision": list,
-    "bundles": str,
-    "license": str,
-    "tolerance": float,
-    "calibrate": str,
-}
+Names = Annotated[tuple[str, ...], Meta(min_length=1)]
 
-#: Keys of lists that hold names and choose the cells.
-_NAMES = ("targets", "precision")
+
+@dataclass(frozen=True)
+class _ModelTable:
+    """A [[release.models]] table; None where that of the release holds."""
+
+    path: str
+    name: str = ""
+    shape: tuple[str, ...] = ()
+    value: tuple[str, ...] = ()
+    targets: Names | None = None
+    precision: Names | None = None
+    bundles: str | None = None
+    license: str | None = None
+    tolerance: NotNegative = 0.0
+    calibrate: str | None = None
+
+
+@dataclass(frozen=True)
+class _ReleaseTable:
+    """The [release] table."""
+
+    models: tuple[_ModelTable, ...] = ()
+    version: str = "0"
+    targets: Names = ("rpi4",)
+    precision: Names = ("fp32",)
+    bundles: str = PER_TARGET
+    toolchain: str = ""
+    predict: bool = False
+
+
+_BORDER = Border("The project file", OptionError, "Mend the file.")
 
 
 def read_plan(folder: Path, version: str | None = None, targets: Sequence[str] = ()) -> Plan:
@@ -112,18 +124,15 @@ def read_plan(folder: Path, version: str | None = None, targets: Sequence[str] =
         raise OptionError(
             f"{folder / PROJECT_FILE} has no [release] table.", "'tvmbuild init' writes one to start from."
         )
-    _check(table, _RELEASE, "[release]")
-    version = version or table.get("version", "0")
+    told = _BORDER.checked(table, _ReleaseTable, f"{folder / PROJECT_FILE}, [release]")
+    version = version or told.version
     check_name(version, "version")
-    models = table.get("models", [])
-    if not models:
+    if not told.models:
         raise OptionError("[release] lists no models.", "Add a [[release.models]] table with its path.")
-    for model in models:
-        _check(model, _MODEL, "[[release.models]]")
     if targets:
-        own = {"targets": list(targets), "bundles": COMBINED}
-        table, models = {**table, **own}, [{**model, **own} for model in models]
-    bundles = tuple(bundle for model in models for bundle in _bundles(folder, table, model))
+        models = [dataclasses.replace(model, targets=tuple(targets), bundles=COMBINED) for model in told.models]
+        told = dataclasses.replace(told, models=tuple(models))
+    bundles = tuple(bundle for model in told.models for bundle in _bundles(folder, told, model))
     cells = tuple(cell for bundle in bundles for cell in bundle.cells)
     _check_distinct("cells", (cell.options.name for cell in cells))
     _check_distinct("bundles", (bundle.name for bundle in bundles))
@@ -138,100 +147,74 @@ def _check_distinct(what: str, names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _bundles(folder: Path, table: Mapping[str, Any], model: Mapping[str, Any]) -> list[PlannedBundle]:
+def _bundles(folder: Path, table: _ReleaseTable, model: _ModelTable) -> list[PlannedBundle]:
     cells = _cells(folder, table, model)
-    how = model.get("bundles", table.get("bundles", PER_TARGET))
+    how = table.bundles if model.bundles is None else model.bundles
     if how not in (PER_TARGET, COMBINED):
         raise OptionError(f"There are no bundles '{how}'.", did_you_mean(how, (PER_TARGET, COMBINED)))
     if how == PER_TARGET:
         return [PlannedBundle(cell.options.name, (cell,)) for cell in cells]
-    stem = _stem(folder, model)
+    stem = _stem(model)
     together: dict[str, list[Cell]] = {}
     for cell in cells:
         together.setdefault(stem + _ending(cell.precision), []).append(cell)
     return [PlannedBundle(name, tuple(members)) for name, members in together.items()]
 
 
-def _stem(folder: Path, model: Mapping[str, Any]) -> str:
-    return str(model.get("name", (folder / model["path"]).stem))
+def _stem(model: _ModelTable) -> str:
+    return model.name or Path(model.path).stem
 
 
 def _ending(precision: str) -> str:
     return "" if precision == "fp32" else f"-{precision}"
 
 
-def _cells(folder: Path, table: Mapping[str, Any], model: Mapping[str, Any]) -> list[Cell]:
-    if "path" not in model:
-        raise OptionError("A [[release.models]] has no path.", 'Add path = "model.onnx".')
-    path = folder / model["path"]
-    stem = _stem(folder, model)
+def _cells(folder: Path, table: _ReleaseTable, model: _ModelTable) -> list[Cell]:
+    stem = _stem(model)
     check_name(stem, "model name")
     license_file = _license(folder, model)
-    tolerance = float(model.get("tolerance", 0.0))
-    if not (math.isfinite(tolerance) and tolerance >= 0):
-        raise OptionError(f"{PROJECT_FILE}: a tolerance of {tolerance:g} means nothing.", "Give 0.001, say.")
     cells = []
-    for target in model.get("targets", table.get("targets", ["rpi4"])):
+    for target in model.targets or table.targets:
         board = load_target(str(folder / target) if target.endswith(".toml") else target)
-        for precision in model.get("precision", table.get("precision", ["fp32"])):
+        for precision in model.precision or table.precision:
             options = BuildOptions(
                 target=target,
-                shape=tuple(map(str, model.get("shape", ()))),
-                value=tuple(map(str, model.get("value", ()))),
+                shape=model.shape,
+                value=model.value,
                 name=f"{stem}-{board.name}{_ending(precision)}",
-                toolchain=table.get("toolchain", ""),
+                toolchain=table.toolchain,
                 records=folder / "tuning_logs",
             )
             options, quantization = _with_precision(options, precision, model, folder)
             check_name(options.name, "artifact name")
-            predict = bool(table.get("predict", False))
-            cells.append(Cell(path, board, precision, options, quantization, license_file, tolerance, predict))
+            path = folder / model.path
+            cells.append(
+                Cell(path, board, precision, options, quantization, license_file, model.tolerance, table.predict)
+            )
     return cells
 
 
-def _license(folder: Path, model: Mapping[str, Any]) -> Path | None:
-    if "license" not in model:
+def _license(folder: Path, model: _ModelTable) -> Path | None:
+    if model.license is None:
         return None
-    path: Path = folder / model["license"]
-    if not path.is_file():
+    path = folder / model.license
+    if not is_file(path):
         raise OptionError(f"The model's licence {path} is no file.", f"Mend 'license' in {PROJECT_FILE}.")
     return path
 
 
 def _with_precision(
-    options: BuildOptions, precision: str, model: Mapping[str, Any], folder: Path
+    options: BuildOptions, precision: str, model: _ModelTable, folder: Path
 ) -> tuple[BuildOptions, QuantizeOptions | None]:
     if precision not in PRECISIONS:
         raise OptionError(f"There is no precision '{precision}'.", did_you_mean(precision, PRECISIONS))
     if precision != "int8":
         return dataclasses.replace(options, fp16=precision == "fp16"), None
-    if "calibrate" not in model:
-        raise OptionError(f"{model['path']} has no samples to find its int8 scales from.", 'Add calibrate = "DIR".')
+    if model.calibrate is None:
+        raise OptionError(f"{model.path} has no samples to find its int8 scales from.", 'Add calibrate = "DIR".')
     quantization = resolve(QuantizeOptions, {}, project=read_project_file("quantize", folder), environ={}).options
     if quantization.table:
         quantization = dataclasses.replace(quantization, table=folder / quantization.table)
     if quantization.images.endswith(".toml"):
         quantization = dataclasses.replace(quantization, images=str(folder / quantization.images))
-    return dataclasses.replace(options, int8=True, calibrate=folder / model["calibrate"]), quantization
-
-
-def _check(table: Any, known: Mapping[str, type], where: str) -> None:
-    if not isinstance(table, dict):
-        raise OptionError(f"{PROJECT_FILE}: {where} must be a table.", "Write its name on a line of its own.")
-    for key, value in table.items():
-        if key not in known:
-            raise OptionError(f"{PROJECT_FILE}: {where} has an unknown key '{key}'.", did_you_mean(key, known))
-        kinds = (int, float) if known[key] is float else (known[key],)
-        if not isinstance(value, kinds) or (isinstance(value, bool) and known[key] is not bool):
-            wanted = {str: "a text", list: "a list", float: "a number", bool: "true or false"}[known[key]]
-            raise OptionError(f"{PROJECT_FILE}: {key} in {where} must be {wanted}, not {value!r}.", "Mend the file.")
-    for key in _NAMES:
-        if key in table:
-            _check_names(key, table[key], where)
-
-
-def _check_names(key: str, names: list[Any], where: str) -> None:
-    if not names:
-        raise OptionError(f"{PROJECT_FILE}: {key} in {where} is empty.", "Leave it out for the default.")
-    if not all(isinstance(name, str) for name in names):
-        raise OptionError(f"{PROJECT_FILE}: {key} in {where} must be a list of texts.", "Mend the file.")
+    return dataclasses.replace(options, int8=True, calibrate=folder / model.calibrate), quantization
