@@ -7,6 +7,7 @@ no second look further in.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
 import typing
@@ -37,8 +38,8 @@ Threads = Annotated[int, Meta(ge=0, le=4096)]
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 #: A number that is not infinite and not NaN.
-Finite = Annotated[float, Meta(ge=-1e30, le=1e30)]
-NotNegative = Annotated[float, Meta(ge=0, le=1e30)]
+Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
+NotNegative = Annotated[float, Meta(ge=0, le=1e300)]
 #: A time to wait, at most some months.
 Seconds = Annotated[float, Meta(gt=0, le=1e7)]
 Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -131,9 +132,10 @@ class Border:
             TvmbuildError: of the class ``error``: it is no JSON.
         """
         try:
-            content = msgspec.json.decode(text)
+            # Not msgspec's own reader: it refuses the infinities that Python writes.
+            content = json.loads(text)
             _check_depth(content)
-        except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+        except (ValueError, RecursionError) as error:
             raise self.unreadable(name, error) from error
         return content
 
@@ -236,14 +238,23 @@ def _check_keys(content: Any, kind: Any, field: str = "") -> None:
 
 
 def _check_depth(content: Any) -> None:
+    """Refuse what is nested too deeply, and texts that cannot be written.
+
+    Raises:
+        RecursionError: it is nested more than ``DEEPEST`` deep.
+        UnicodeEncodeError: a text holds half a character, as JSON can.
+    """
     level = [content]
     for _ in range(DEEPEST):
-        level = [
-            inner
-            for value in level
-            if isinstance(value, dict | list)
-            for inner in (value.values() if isinstance(value, dict) else value)
-        ]
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner += (*value, *value.values())
+            elif isinstance(value, list):
+                inner += value
+            elif isinstance(value, str):
+                value.encode()
+        level = inner
         if not level:
             return
     raise RecursionError

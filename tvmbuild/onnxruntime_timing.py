@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tvmbuild.border import Border
 from tvmbuild.errors import DeviceError
 from tvmbuild.reference import with_shapes
 
@@ -73,8 +74,12 @@ def time_onnxruntime(
     if done.returncode:
         said = (done.stderr.strip().splitlines() or [f"it exited with {done.returncode}"])[-1]
         raise DeviceError(f"ONNX Runtime cannot run {model.name}: {said}", "Does it run with onnxruntime alone?")
-    report = json.loads(done.stdout)
-    return Round(tuple(report["seconds"]), report["peak_bytes"])
+    # Libraries may print before.
+    report = _BORDER.parse_json((done.stdout.splitlines() or [""])[-1], "ONNX Runtime")
+    return _BORDER.checked(report, Round, "ONNX Runtime")
+
+
+_BORDER = Border("The times of", DeviceError, "Does it run with onnxruntime alone?")
 
 
 def _shaped_file(path: Path, inputs: Mapping[str, np.ndarray], folder: Path) -> Path:

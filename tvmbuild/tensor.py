@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: Elements of the largest tensor that is accepted: TVM's kernels index with int32.
+LARGEST_ELEMENTS = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class TensorSpec:

@@ -13,11 +13,13 @@ import onnx
 from tvmbuild import int8_rounding, progress
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.open import Artifact
+from tvmbuild.border import Border
 from tvmbuild.device.protocol import Device
 from tvmbuild.difference import DEFAULT_TOLERANCE, EXACT, NEARLY_ZERO, OutputDifference, difference, rms_ratio
 from tvmbuild.errors import ArtifactError, DeviceError, InputDataError, VerificationError
 from tvmbuild.onnx_model.precision import Precision
 from tvmbuild.options import VerifyOptions
+from tvmbuild.paths import is_file
 from tvmbuild.reference import run_reference
 from tvmbuild.samples import load_samples
 from tvmbuild.target import Target
@@ -91,14 +93,10 @@ def target_of(artifact: Artifact) -> Target:
     Raises:
         ArtifactError: the manifest's target lacks a field.
     """
-    described = artifact.manifest.target
-    try:
-        lists = {key: tuple(described[key]) for key in ("features", "toolchains")}
-        return Target(**{**described, **lists})
-    except (KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"The manifest of {artifact.manifest.name} has no usable target ({error}).", _REBUILD
-        ) from error
+    return _BORDER.checked(artifact.manifest.target, Target, f"of {artifact.manifest.name}, target", closed=False)
+
+
+_BORDER = Border("The manifest", ArtifactError, "Build the artifact again with 'tvmbuild build'.")
 
 
 def verify(artifact: Artifact, model: Path, device: Device, options: VerifyOptions) -> Verification:
@@ -229,7 +227,7 @@ _REBUILD = "Build the artifact again with 'tvmbuild build'; if it stays, this is
 
 
 def _check_same_model(artifact: Artifact, model: Path) -> None:
-    if not model.is_file():
+    if not is_file(model):
         raise InputDataError(
             f"The model {model} does not exist.", "Give the ONNX file that the artifact was built from."
         )

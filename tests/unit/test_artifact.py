@@ -16,7 +16,9 @@ from tvmbuild.artifact.checksums import SUMS_NAME, sums_text
 from tvmbuild.artifact.manifest import Manifest, file_entry, read_manifest
 from tvmbuild.artifact.open import open_artifact
 from tvmbuild.artifact.staging import staged, write_whole
+from tvmbuild.commands.app import run
 from tvmbuild.errors import ArtifactError, OutputError
+from tvmbuild.target import load_target
 from tvmbuild.tensor import TensorSpec
 
 MANIFEST = Manifest(
@@ -24,9 +26,12 @@ MANIFEST = Manifest(
     model={"file": "net.onnx", "sha256": "0" * 64},
     inputs=(TensorSpec("input.1", "float32", (1, 3, 8, 8)), TensorSpec("sr", "int64", ())),
     outputs=(TensorSpec("save/scale_0.tmp_1", "float32", (1, 2)),),
-    target={"name": "rpi4"},
+    target=json.loads(json.dumps(dataclasses.asdict(load_target("rpi4")))),
     toolchain={"name": "gnu", "version": "12"},
     packages={"tvmbuild": "0.1.0"},
+    fusion={"passes": [], "kernels": []},
+    memory={"arena": 1, "naive": 2},
+    options={"shape": [], "value": [], "fp16": False},
 )
 
 
@@ -122,6 +127,65 @@ def test_any_value_in_any_field_reads_or_is_refused(
     path.write_text(json.dumps(content))
     with contextlib.suppress(ArtifactError):
         assert isinstance(read_manifest(path), Manifest)
+
+
+#: Fields that readers of a manifest rely on, and values that are of the right type and yet cannot be.
+LACKING = [
+    ("model", "file"),
+    ("model", "sha256"),
+    ("target", "name"),
+    ("target", "triple"),
+    ("target", "features"),
+    ("toolchain", "name"),
+    ("fusion", "passes"),
+    ("fusion", "kernels"),
+    ("memory", "arena"),
+    ("options", "shape"),
+]
+IMPOSSIBLE = [
+    ("name", ""),
+    ("name", "a\0b"),
+    ("name", "a" * 300),
+    ("inputs", [{"name": "x", "dtype": "complex64", "shape": []}]),
+    ("inputs", [{"name": "x", "dtype": "float32", "shape": [1] * 1000}]),
+    ("inputs", [{"name": "x", "dtype": "float32", "shape": [2**31 - 1, 2**31 - 1]}]),
+    ("inputs", [{"name": "x", "dtype": "float32", "shape": [-1]}]),
+    ("inputs", [{"name": "x", "dtype": "float32", "shape": [2.5]}]),
+    ("files", [{"name": "a.so", "bytes": -1, "sha256": "0" * 64}]),
+    ("files", [{"name": "a.so", "bytes": 1, "sha256": "0"}]),
+    ("fusion", {"passes": [{"what": "x", "applied": "3", "total": 3}], "kernels": []}),
+    ("fusion", {"passes": [], "kernels": [], "int8": 3}),
+    ("model", {"file": "x", "sha256": "0" * 64, "frozen": {"x": {"dtype": "int64", "value": [[1], [2, 3]]}}}),
+    ("model", {"file": "x", "sha256": "0" * 64, "frozen": {"x": {"dtype": "int8", "value": 10**18}}}),
+]
+
+
+@pytest.mark.parametrize(("part", "field"), LACKING)
+@pytest.mark.parametrize("value", [None, {}])
+def test_a_manifest_that_lacks_a_field_is_refused(
+    part: str, field: str, value: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads(MANIFEST.to_json())
+    del content[part][field]
+    if value is not None:
+        content[part][field] = value
+    (tmp_path / "m.json").write_text(json.dumps(content))
+    assert run(["inspect", str(tmp_path / "m.json")]) == ArtifactError.exit_code
+    assert field in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("key", "value"), IMPOSSIBLE)
+def test_a_manifest_with_values_that_cannot_be_is_refused(key: str, value: object, tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_text(json.dumps({**json.loads(MANIFEST.to_json()), key: value}))
+    with pytest.raises(ArtifactError, match=r"The manifest .*m\.json"):
+        read_manifest(tmp_path / "m.json")
+
+
+def test_what_later_versions_add_is_kept(tmp_path: Path) -> None:
+    content = json.loads(MANIFEST.to_json())
+    content["fusion"]["more"] = {"deep": [1]}
+    (tmp_path / "m.json").write_text(json.dumps(content))
+    assert read_manifest(tmp_path / "m.json").fusion["more"] == {"deep": [1]}
 
 
 def test_staging_replaces_all_or_nothing(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_a_number_without_text_is_named_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[" * 100_000, "NaN", "1e999", '"\\ud800"', "[" * (DEEPEST + 1) + "]" * (DEEPEST + 1), "{}{}"]
+    "text", ["", "{", "[" * 100_000, '"\\ud800"', "[" * (DEEPEST + 1) + "]" * (DEEPEST + 1), "{}{}", "9" * 5_000]
 )
 def test_absurd_json_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "list.json"

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,50 @@ def test_an_interrupt_has_its_code(
     monkeypatch.setattr("tvmbuild.target.load_target", interrupted)
     assert run(["targets"]) == code
     assert word in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", f"{tempfile.gettempdir()}/a/b"), 11, "TMPDIR"),
+        (OSError("1024 requested and 0 written"), 11, "the disk is full"),
+        (OSError(errno.ENOSPC, "No space left on device", "/mnt/usb/a"), 11, "/mnt/usb/a cannot be read or written"),
+        (OSError(errno.EACCES, "Permission denied", "/root/a"), 11, "permission denied"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300), 2, "too long"),
+    ],
+)
+def test_a_full_disk_and_its_like_are_no_bugs(
+    error: OSError, code: int, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_name: str) -> None:
+        raise error
+
+    monkeypatch.setattr("tvmbuild.target.load_target", failing)
+    assert run(["targets"]) == code
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "bug" not in shown
+
+
+def test_without_a_folder_for_temporary_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    monkeypatch.setattr("tvmbuild.target.load_target", lambda _name: tempfile.mkdtemp())
+    assert run(["targets"]) == errors.OutputError.exit_code
+    assert "TMPDIR" in capsys.readouterr().err
+
+
+def test_a_bug_is_told_where_no_log_can_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_name: str) -> None:
+        raise ZeroDivisionError("boom")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    monkeypatch.setattr("tvmbuild.target.load_target", broken)
+    assert run(["targets"]) == 1
+    assert "boom" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,19 @@ by whom it was built, so that the same inputs give the same bytes.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tvmbuild.artifact.digest import sha256_of
+from tvmbuild.artifact.manifest_form import ManifestForm
+from tvmbuild.border import Border, shown
 from tvmbuild.errors import ArtifactError
-from tvmbuild.tensor import TensorSpec
+from tvmbuild.paths import missing
+from tvmbuild.tensor import LARGEST_ELEMENTS, TensorSpec
 
 FORMAT = "tvmbuild-manifest"
 #: Raised when a reader of the older version would misunderstand a newer manifest.
@@ -75,13 +81,9 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         ArtifactError: missing, not ours, damaged, or made by a newer tvmbuild.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ArtifactError(f"The manifest {path} does not exist.", "Check the path, or build the artifact.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"The manifest {path} cannot be read: {error}.", _AGAIN) from error
-    return parse_manifest(text, str(path))
+    if missing(path) == "does not exist":
+        raise ArtifactError(f"The manifest {path} does not exist.", "Check the path, or build the artifact.")
+    return parse_manifest(_BORDER.text(path), str(path))
 
 
 def parse_manifest(text: str, path: str) -> Manifest:
@@ -90,43 +92,52 @@ def parse_manifest(text: str, path: str) -> Manifest:
     Raises:
         ArtifactError: not ours, damaged, or made by a newer tvmbuild.
     """
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"The manifest {path} cannot be read: {error}.", _AGAIN) from error
+    content = _BORDER.parse_json(text, path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ArtifactError(f"{path} is not a manifest of tvmbuild.", "Give the .json, .so or .tar that 'build' wrote.")
     if content.get("version") != VERSION:
         raise ArtifactError(
-            f"{path} has manifest version {content.get('version')}; this tvmbuild reads version {VERSION}.",
+            f"{path} has manifest version {shown(content.get('version'))}; this tvmbuild reads version {VERSION}.",
             "Use the tvmbuild that built it, or build it again with this one.",
         )
+    form = _BORDER.checked(content, ManifestForm, path, closed=False)
     try:
-        return _from_json(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"The manifest {path} is damaged ({type(error).__name__}: {error}).", _AGAIN) from error
+        _check_values(form)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _BORDER.unreadable(path, error) from error
+    return Manifest(
+        name=form.name,
+        model=content["model"],
+        inputs=tuple(TensorSpec(each.name, each.dtype, each.shape) for each in form.inputs),
+        outputs=tuple(TensorSpec(each.name, each.dtype, each.shape) for each in form.outputs),
+        target=content["target"],
+        toolchain=content["toolchain"],
+        packages=content["packages"],
+        files=tuple(FileEntry(each.name, each.bytes, each.sha256) for each in form.files),
+        fusion=content["fusion"],
+        memory=content["memory"],
+        options=content["options"],
+    )
+
+
+def _check_values(form: ManifestForm) -> None:
+    """Check what types cannot say.
+
+    Raises:
+        ValueError, TypeError, OverflowError: a name that is none, a tensor of an impossible size, frozen values that
+            are no array of their dtype.
+    """
+    for name in (form.name, *(each.name for each in form.files)):
+        if "\0" in name or len(name.encode()) > _LONGEST_NAME:
+            raise ValueError(f"{shown(name)} is no file's name")
+    for tensor in (*form.inputs, *form.outputs):
+        if math.prod(tensor.shape) > LARGEST_ELEMENTS:
+            raise ValueError(f"'{tensor.name}' is larger than any kernel can index")
+    for each in form.model.frozen.values():
+        np.array(each.value, dtype="float32" if each.dtype == "bfloat16" else each.dtype)
 
 
 _AGAIN = "Build the artifact again with 'tvmbuild build'."
-
-
-def _from_json(content: dict[str, Any]) -> Manifest:
-    def specs(items: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-        return tuple(
-            TensorSpec(str(item["name"]), str(item["dtype"]), tuple(int(size) for size in item["shape"]))
-            for item in items
-        )
-
-    return Manifest(
-        name=str(content["name"]),
-        model=dict(content["model"]),
-        inputs=specs(content["inputs"]),
-        outputs=specs(content["outputs"]),
-        target=dict(content["target"]),
-        toolchain=dict(content["toolchain"]),
-        packages=dict(content["packages"]),
-        files=tuple(FileEntry(str(e["name"]), int(e["bytes"]), str(e["sha256"])) for e in content["files"]),
-        fusion=dict(content["fusion"]),
-        memory=dict(content["memory"]),
-        options=dict(content["options"]),
-    )
+_BORDER = Border("The manifest", ArtifactError, _AGAIN)
+#: Bytes, on Linux, less the ending of a library.
+_LONGEST_NAME = 250

@@ -16,6 +16,7 @@ from tvmbuild.artifact.members import Archive, members
 from tvmbuild.artifact.moves import finish_moves
 from tvmbuild.cache import cached_folder
 from tvmbuild.errors import ArtifactError
+from tvmbuild.paths import is_file
 
 #: The files of an artifact, by their ending.
 ENDINGS = (".json", ".so", ".tar")
@@ -49,7 +50,7 @@ class Artifact:
 
 def looks_like_artifact(path: Path) -> bool:
     """Whether a path names a file of an artifact by its ending, a bundle or the folder of an unpacked one."""
-    return path.suffix in ENDINGS or path.name.endswith(BUNDLE_ENDING) or (path / SUMS_NAME).is_file()
+    return path.suffix in ENDINGS or path.name.endswith(BUNDLE_ENDING) or is_file(path / SUMS_NAME)
 
 
 def open_artifact(path: Path, target: str = "") -> Artifact:
@@ -83,7 +84,7 @@ def open_artifacts(path: Path) -> list[Artifact]:
     """
     if path.name.endswith(BUNDLE_ENDING):
         return _open_bundle(unpacked_bundle(path))
-    if (path / SUMS_NAME).is_file():
+    if is_file(path / SUMS_NAME):
         return _open_bundle(path)
     return [_open_files(path)]
 
@@ -108,7 +109,7 @@ def _end_moves(folder: Path) -> bool:
 def _opened(path: Path) -> Artifact:
     stem = path.with_suffix("") if path.suffix in ENDINGS else path
     side = stem.parent / f"{stem.name}.json"
-    if path.suffix in (".so", ".tar") and not side.exists():
+    if path.suffix in (".so", ".tar") and not is_file(side):
         manifest = parse_manifest(_embedded(path), f"inside {path}")
         return Artifact(path.parent, manifest, stem.name)
     manifest = read_manifest(side)
@@ -116,7 +117,7 @@ def _opened(path: Path) -> Artifact:
         if Path(entry.name).name != entry.name:
             raise ArtifactError(f"{side} names a file outside its folder ({entry.name!r}).", _AGAIN)
         file = side.parent / entry.name
-        if not file.is_file():
+        if not is_file(file):
             raise ArtifactError(f"{file} is missing; {side.name} lists it.", _AGAIN)
         if _digest(file) != entry.sha256:
             raise ArtifactError(f"{file} is damaged: its SHA-256 is not the one in {side.name}.", _AGAIN)

@@ -121,7 +121,7 @@ def _changed(name: str, inputs: Mapping[str, str]) -> str:
     try:
         before = json.loads(_last_inputs(name).read_text(encoding="utf-8"))
         names = sorted(key for key in {*before, *inputs} if before.get(key) != inputs.get(key))
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return "it was never built here"
     return f"{', '.join(names)} changed" if names else "it is no longer in the cache"
 

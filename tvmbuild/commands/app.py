@@ -33,6 +33,7 @@ from tvmbuild.commands import (
     verify,
 )
 from tvmbuild.commands.console import Console, plain
+from tvmbuild.commands.outside import explained
 from tvmbuild.errors import INTERRUPTED, TvmbuildError
 
 app = typer.Typer(
@@ -131,6 +132,9 @@ def _failed(error: BaseException, arguments: list[str]) -> int:
         # The reader of our output (head, less) is gone: that is its right. Nothing may be flushed to it at exit.
         sys.stdout = None
         return 0
+    outside = explained(error)
+    if outside is not None:
+        return _expected(outside, "--json" in arguments)
     if isinstance(error, Exception):
         return _bug(error, arguments)
     raise error
@@ -147,10 +151,14 @@ def _expected(error: TvmbuildError, as_json: bool) -> int:
 
 
 def _bug(error: Exception, arguments: list[str]) -> int:
-    with tempfile.NamedTemporaryFile("w", prefix="tvmbuild-", suffix=".log", delete=False, encoding="utf-8") as log:
-        log.write(f"tvmbuild {tvmbuild.__version__}\npython {sys.version}\narguments {arguments}\n\n")
-        traceback.print_exception(error, file=log)
     last = traceback.format_exception_only(error)[-1].strip()
     Console.say(f"error: this is a bug in tvmbuild: {last[:500]}", style="red")
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="tvmbuild-", suffix=".log", delete=False, encoding="utf-8") as log:
+            log.write(f"tvmbuild {tvmbuild.__version__}\npython {sys.version}\narguments {arguments}\n\n")
+            traceback.print_exception(error, file=log)
+    except OSError as failure:
+        Console.say(f"  fix: please report it (no log could be written: {failure.strerror})")
+        return 1
     Console.say(f"  fix: please report it with the log {log.name}")
     return 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from tvmbuild.arrays import read_npy
+from tvmbuild.border import Border, Bytes, NotNegative
 from tvmbuild.device.protocol import RunResult
 from tvmbuild.elf import check_compatible
 from tvmbuild.errors import DeviceError, IncompatibleLibraryError, InputDataError, OutputError, TvmbuildError
@@ -92,10 +93,16 @@ def run_with(
         if request.markers:
             command.append("--markers")
         report = _parse(_run(command, folder, request.timeout, target, environment or {}, core))
-        outputs = tuple(
-            np.load(folder / f"output_{index}.npy", allow_pickle=False) for index in range(len(report["outputs"]))
-        )
-    return RunResult(outputs, tuple(report["seconds"]), report["peak_bytes"])
+        outputs = tuple(_output(folder / f"output_{index}.npy") for index in range(len(report.outputs)))
+    return RunResult(outputs, report.seconds, report.peak_bytes)
+
+
+def _output(path: Path) -> np.ndarray[Any, Any]:
+    try:
+        # A copy: the file goes with its folder.
+        return np.array(read_npy(path))
+    except InputDataError as error:
+        raise DeviceError(f"The runner's output is damaged: {error.message}", _HINTS[2]) from error
 
 
 def _save_inputs(inputs: Sequence[np.ndarray[Any, Any]], folder: Path) -> list[Path]:
@@ -142,12 +149,23 @@ def _run(
     return done.stdout.decode("utf-8", "replace")
 
 
-def _parse(text: str) -> dict[str, Any]:
-    try:
-        report: dict[str, Any] = json.loads(text.splitlines()[-1])
-    except (ValueError, IndexError) as error:
-        raise DeviceError("The runner ended without its report.", "Report this as a bug of tvmbuild.") from error
-    return report
+@dataclass(frozen=True)
+class _Report:
+    """What the runner says in its last line."""
+
+    outputs: tuple[Any, ...]
+    seconds: tuple[NotNegative, ...]
+    peak_bytes: Bytes
+
+
+_BORDER = Border("The report of", DeviceError, _HINTS[2])
+
+
+def _parse(text: str) -> _Report:
+    last = text.splitlines()[-1:]
+    if not last:
+        raise DeviceError("The runner ended without its report.", _HINTS[2])
+    return _BORDER.checked(_BORDER.parse_json(last[0], "the runner"), _Report, "the runner", closed=False)
 
 
 def explain_exit(code: int, stderr: str, target: Target, core: str = "") -> TvmbuildError:

@@ -21,6 +21,7 @@ from tvmbuild.onnx_model.names import check_file_name, check_names
 from tvmbuild.onnx_model.order import sort_nodes
 from tvmbuild.onnx_model.sizes import check_tensor_sizes
 from tvmbuild.onnx_model.skeleton import without_weights
+from tvmbuild.paths import is_dir
 
 #: Oldest form of the file that TVM's importer reads (ONNX 1.1).
 _OLDEST_IR = 3
@@ -93,12 +94,12 @@ def drop_weights_from_inputs(proto: onnx.ModelProto) -> None:
 
 
 def _read(path: Path) -> bytes:
-    if path.is_dir():
+    if is_dir(path):
         raise ModelError(f"{path} is a folder, not an ONNX file.", "Give the .onnx file inside it.")
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        near = sorted(other.name for other in path.parent.glob("*.onnx")) if path.parent.is_dir() else []
+        near = sorted(other.name for other in path.parent.glob("*.onnx")) if is_dir(path.parent) else []
         hint = f"ONNX files in {path.parent}: {', '.join(near[:8])}." if near else "Check the path."
         raise ModelError(f"The model {path} does not exist.", hint) from error
     except (OSError, ValueError) as error:

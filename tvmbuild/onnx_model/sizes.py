@@ -12,15 +12,13 @@ from onnx import TensorProto
 from tvmbuild.errors import ModelError
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.skeleton import is_external, tensor_bytes
-
-#: Elements of the largest tensor that is accepted: TVM's kernels index with int32.
-LARGEST = 2**31 - 1
+from tvmbuild.tensor import LARGEST_ELEMENTS
 
 
 def is_gigantic(dims: Iterable[int]) -> bool:
     """Whether a tensor of these sizes has more elements than a kernel can index."""
     sizes = list(dims)
-    return 0 not in sizes and math.prod(sizes) > LARGEST
+    return 0 not in sizes and math.prod(sizes) > LARGEST_ELEMENTS
 
 
 def check_tensor_sizes(path: Path, proto: onnx.ModelProto) -> None:

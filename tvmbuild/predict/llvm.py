@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -10,7 +9,11 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from msgspec import Meta
+
+from tvmbuild.border import Border, NotNegative, Positive
 from tvmbuild.errors import ToolchainError
 
 #: Names a folder with an LLVM installation (its bin/ or the folder above), before PATH is searched.
@@ -181,17 +184,51 @@ def _price_halves(
     return first | _price_part(tools, cpu, dict(items[middle:]), iterations)
 
 
+# The names are llvm-mca's.
+@dataclass(frozen=True)
+class _Summary:
+    """llvm-mca's figures of a block."""
+
+    Iterations: Positive
+    TotalCycles: NotNegative
+    BlockRThroughput: NotNegative
+    TotaluOps: NotNegative
+    DispatchWidth: Positive
+
+
+@dataclass(frozen=True)
+class _Region:
+    """A block."""
+
+    Name: Annotated[str, Meta(pattern=r"^r[0-9]{1,9}\Z")]
+    SummaryView: _Summary
+
+
+@dataclass(frozen=True)
+class _CostReport:
+    """llvm-mca's report."""
+
+    CodeRegions: tuple[_Region, ...]
+
+
+_BORDER = Border("The report of", ToolchainError, _INSTALL)
+
+
 def parse_costs(text: str) -> dict[int, BlockCost]:
-    """Read llvm-mca's JSON; the keys are the numbers in the regions' names ("r7")."""
+    """Read llvm-mca's JSON; the keys are the numbers in the regions' names ("r7").
+
+    Raises:
+        ToolchainError: it lacks figures.
+    """
     costs: dict[int, BlockCost] = {}
-    for region in json.loads(text)["CodeRegions"]:
-        view = region["SummaryView"]
-        iterations = view["Iterations"]
-        costs[int(region["Name"][1:])] = BlockCost(
-            cycles=view["TotalCycles"] / iterations,
-            throughput=view["BlockRThroughput"],
-            micro_ops=view["TotaluOps"] / iterations,
-            width=view["DispatchWidth"],
+    report = _BORDER.checked(_BORDER.parse_json(text, "llvm-mca"), _CostReport, "llvm-mca", closed=False)
+    for region in report.CodeRegions:
+        view = region.SummaryView
+        costs[int(region.Name[1:])] = BlockCost(
+            cycles=view.TotalCycles / view.Iterations,
+            throughput=view.BlockRThroughput,
+            micro_ops=view.TotaluOps / view.Iterations,
+            width=view.DispatchWidth,
         )
     return costs
 

@@ -31,8 +31,18 @@ def calibrate_table(model: FloatModel, samples: SampleSet, options: QuantizeOpti
     """
     rule = RangeRule(options.calibrate_mode, options.symmetric, options.percentile)
     rule.check()
-    folder = cached_folder(f"calibration-{_key(model, samples)}", lambda made: _write(made, model, samples))
+    folder = cached_folder(f"calibration-{_key(model, samples)}", lambda made: _write(made, model, samples), _is_whole)
     return make_table(_read(folder), rule, samples.digest())
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the histograms in a folder of the cache can be read; what else is there is made anew."""
+    try:
+        _read(folder)
+    # What NumPy and zipfile raise for a damaged file has no common base.
+    except Exception:
+        return False
+    return True
 
 
 def _key(model: FloatModel, samples: SampleSet) -> str:

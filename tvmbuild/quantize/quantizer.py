@@ -16,6 +16,7 @@ from tvmbuild import progress
 from tvmbuild.artifact.staging import staged, write_whole
 from tvmbuild.errors import CalibrationError, OptionError
 from tvmbuild.options import QuantizeOptions
+from tvmbuild.paths import is_file
 from tvmbuild.quantize.bias_correction import correct_biases
 from tvmbuild.quantize.calibrate import calibrate_table
 from tvmbuild.quantize.float_model import FloatModel, open_float_model
@@ -120,7 +121,7 @@ def _split(refs: list[Any], options: QuantizeOptions) -> SampleSet:
 
 def _table(float_model: FloatModel, samples: SampleSet | None, options: QuantizeOptions) -> CalibrationTable:
     """Read the table where there is one; else calibrate, and write it where one is asked for."""
-    if options.table is not None and options.table.is_file():
+    if options.table is not None and is_file(options.table):
         return read_table(options.table)
     if samples is None:
         named = f"The calibration table {options.table} does not exist, and there" if options.table else "There"

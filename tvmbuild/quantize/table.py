@@ -8,12 +8,14 @@ model that folds to the same graph, with other weights or another input size too
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+from msgspec import Meta
+
+from tvmbuild.border import Border, Count, Finite, Share, shown
 from tvmbuild.errors import CalibrationError
 from tvmbuild.quantize.collect import Activations
 from tvmbuild.quantize.thresholds import RangeRule, find_range
@@ -35,11 +37,11 @@ class Entry:
         zeros: share of the elements that were exactly zero.
     """
 
-    low: float
-    high: float
-    min: float = 0.0
-    max: float = 0.0
-    zeros: float = 0.0
+    low: Annotated[float, Meta(ge=-1e38, le=0)]
+    high: Annotated[float, Meta(ge=0, le=1e38)]
+    min: Finite = 0.0
+    max: Finite = 0.0
+    zeros: Share = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,39 +100,37 @@ def make_table(activations: Activations, rule: RangeRule, samples_sha256: str = 
     )
 
 
+@dataclass(frozen=True)
+class _TableForm:
+    """What a table's file must have."""
+
+    version: int
+    tensors: dict[str, Entry]
+    mode: str = ""
+    symmetric: bool = False
+    samples: Count = 0
+    samples_sha256: str = ""
+
+
+_BORDER = Border("The calibration table", CalibrationError, _HINT)
+
+
 def read_table(path: Path) -> CalibrationTable:
     """Read a table.
 
     Raises:
         CalibrationError: the file is missing, damaged, of another version, or has a range that cannot be.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CalibrationError(f"The calibration table {path} cannot be read: {error}.", _HINT) from error
+    content = _BORDER.json(path)
     if not isinstance(content, dict) or not isinstance(content.get("tensors"), dict):
         raise CalibrationError(f"{path} is no calibration table.", _HINT)
     if content.get("version") != VERSION:
         raise CalibrationError(
-            f"The calibration table {path} has version {content.get('version')}; this tvmbuild reads {VERSION}.", _HINT
+            f"The calibration table {path} has version {shown(content.get('version'))}; this tvmbuild reads {VERSION}.",
+            _HINT,
         )
-    return CalibrationTable(
-        {name: _entry(path, name, row) for name, row in content["tensors"].items()},
-        str(content.get("mode", "")),
-        bool(content.get("symmetric", False)),
-        int(content.get("samples", 0)),
-        str(content.get("samples_sha256", "")),
-    )
-
-
-def _entry(path: Path, name: str, row: Any) -> Entry:
-    try:
-        entry = Entry(**{key: float(value) for key, value in row.items()})
-    except (AttributeError, TypeError, ValueError) as error:
-        raise CalibrationError(f"{path}: the entry of '{name}' is wrong: {error}.", "Write low and high.") from error
-    if not all(math.isfinite(value) for value in asdict(entry).values()) or not entry.low <= 0.0 <= entry.high:
-        raise CalibrationError(
-            f"{path}: '{name}' has the range {entry.low:g} to {entry.high:g}.",
-            "low must be at most 0, high at least 0, both finite.",
-        )
-    return entry
+    for name, row in content["tensors"].items():
+        # By itself, so that an error names it.
+        _BORDER.checked(row, Entry, f"{path}, {shown(name)}")
+    form = _BORDER.checked(content, _TableForm, path)
+    return CalibrationTable(form.tensors, form.mode, form.symmetric, form.samples, form.samples_sha256)

@@ -13,8 +13,9 @@ from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.manifest import Manifest, read_manifest
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.artifact.store import Store, Stored, files_of
+from tvmbuild.border import Border, NotNegative
 from tvmbuild.dependencies import quantization_files
-from tvmbuild.errors import InputDataError, TargetError
+from tvmbuild.errors import ArtifactError, InputDataError, TargetError
 from tvmbuild.onnx_model.open import open_model
 from tvmbuild.options import QuantizeOptions, VerifyOptions
 from tvmbuild.release.plan import Cell
@@ -59,11 +60,53 @@ def make_cell(cell: Cell, store: Store) -> Made:
     name = cell.options.name
     built = store.get(name, build_inputs(cell), lambda folder: _build(cell, folder))
     files = tuple(path for path in files_of(built) if path.name not in (_VERIFICATION, _PREDICTION))
-    verification = json.loads((built.folder / _VERIFICATION).read_text(encoding="utf-8"))
+    verification = _stored(built.folder / _VERIFICATION, _VerificationForm)
     predicted = built.folder / _PREDICTION
-    prediction = json.loads(predicted.read_text(encoding="utf-8")) if predicted.exists() else None
+    prediction = _stored(predicted, _PredictionForm) if predicted.exists() else None
     manifest = read_manifest(built.folder / f"{name}.json")
     return Made(cell, built, files, manifest, verification, prediction)
+
+
+@dataclass(frozen=True)
+class _SpecForm:
+    """An output's name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class _OutputForm:
+    """How an output compares."""
+
+    spec: _SpecForm
+    relative: float
+    tolerance: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class _VerificationForm:
+    """What is read of a verification."""
+
+    outputs: tuple[_OutputForm, ...]
+    device: str
+
+
+@dataclass(frozen=True)
+class _PredictionForm:
+    """What is read of a prediction."""
+
+    milliseconds: NotNegative | None
+
+
+_BORDER = Border("The cached report", ArtifactError, "Remove it from the cache, and from the remote one.")
+
+
+def _stored(path: Path, form: type[Any]) -> dict[str, Any]:
+    """Return a report of an entry, which another machine may have made."""
+    content: dict[str, Any] = _BORDER.json(path)
+    _BORDER.checked(content, form, path, closed=False)
+    return content
 
 
 def build_inputs(cell: Cell) -> dict[str, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tvmbuild.artifact.digest import sha256_of
+from tvmbuild.border import Border, Bytes, Finite
 from tvmbuild.errors import ArtifactError
 from tvmbuild.release.cell import Made
 from tvmbuild.release.packed import Packed
@@ -49,27 +50,33 @@ def read_report(path: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: it cannot be read or is not one.
     """
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"The last release's report {path} cannot be read: {error}.", _GIVE) from error
-    ours = isinstance(content, dict) and content.get("format") == FORMAT and isinstance(content.get("cells"), list)
-    if not ours or not all(map(_is_cell, content["cells"])):
+    content: Any = _BORDER.json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ArtifactError(f"{path} is no report of a release.", _GIVE)
+    _BORDER.checked(content, _ReportForm, path, closed=False)
     return content
 
 
-def _is_cell(cell: Any) -> bool:
-    """Whether this is a cell of a report, with what is compared of the type that it must have."""
-    numbers = ("library_bytes", "predicted_ms")
-    return (
-        isinstance(cell, dict)
-        and isinstance(cell.get("name"), str)
-        and all(isinstance(cell.get(key), int | float | None) for key in numbers)
-    )
+@dataclass(frozen=True)
+class _CellForm:
+    """What is compared of a cell."""
+
+    name: str
+    library_bytes: Bytes | None = None
+    predicted_ms: Finite | None = None
+    library_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class _ReportForm:
+    """What is read of the last report."""
+
+    cells: tuple[_CellForm, ...]
+    version: str | None = None
 
 
 _GIVE = f"Give the {REPORT_NAME} of a release made by this tvmbuild."
+_BORDER = Border("The last release's report", ArtifactError, _GIVE)
 
 
 def notes(content: dict[str, Any]) -> str:

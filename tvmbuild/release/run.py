@@ -17,6 +17,7 @@ from tvmbuild.artifact.remote import Remote
 from tvmbuild.artifact.staging import clean, staged_folder
 from tvmbuild.artifact.store import Store
 from tvmbuild.errors import ArtifactError, OptionError
+from tvmbuild.paths import is_dir, is_file, missing
 from tvmbuild.release.cell import Made, make_cell
 from tvmbuild.release.junit import JUNIT_NAME, junit_text
 from tvmbuild.release.notes import NOTES_NAME, REPORT_NAME, notes, report
@@ -78,11 +79,8 @@ def require_release(folder: Path) -> None:
     Raises:
         OptionError: it is something else.
     """
-    if folder.is_dir():
-        replaceable = (folder / SUMS_NAME).is_file() or not any(folder.iterdir())
-    else:
-        replaceable = not folder.exists()
-    if not replaceable:
+    there = not missing(folder)
+    if there and not (is_dir(folder) and (is_file(folder / SUMS_NAME) or not any(folder.iterdir()))):
         raise OptionError(
             f"{folder} is no release (it has no {SUMS_NAME}) and would be replaced.",
             "Move it away, or choose another -o or --version.",

@@ -87,12 +87,13 @@ def load_signer(path: Path) -> Signer:
     Raises:
         OptionError: the file cannot be read, or is no Ed25519 private key without password.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise OptionError(f"The private key {path} cannot be read: {error}.", _NEW) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise OptionError(f"{path} is no Ed25519 key.", _NEW)
@@ -108,12 +109,13 @@ def load_verifier(public_key: Path) -> Verifier:
     Raises:
         OptionError: the file cannot be read, or is no Ed25519 public key.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
         key = load_pem_public_key(public_key.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise OptionError(f"The public key {public_key} cannot be read: {error}.", _NEW) from error
     if not isinstance(key, Ed25519PublicKey):
         raise OptionError(f"{public_key} is no Ed25519 key.", _NEW)

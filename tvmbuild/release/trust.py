@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, check_sums
 from tvmbuild.artifact.open import BUNDLE_ENDING, unpacked_bundle
+from tvmbuild.paths import is_dir, is_file
 from tvmbuild.release.signing import check_signature
 
 
@@ -19,9 +20,9 @@ def check_signed(path: Path, public_key: Path) -> int:
         OptionError: the key cannot be read.
         ArtifactError: there is no signature, it is not of this key, or files differ from what was signed.
     """
-    if path.name.endswith(BUNDLE_ENDING) and not (path.parent / SIGNATURE_NAME).is_file():
+    if path.name.endswith(BUNDLE_ENDING) and not is_file(path.parent / SIGNATURE_NAME):
         folder = unpacked_bundle(path)
     else:
-        folder = path if path.is_dir() else path.parent
+        folder = path if is_dir(path) else path.parent
     check_signature(folder / SUMS_NAME, folder / SIGNATURE_NAME, public_key)
     return len(check_sums(folder))
