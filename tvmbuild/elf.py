@@ -77,7 +77,7 @@ class ElfFacts:
 
 def version_key(version: str) -> tuple[int, ...]:
     """Turn "2.31" into (2, 31), to compare; a part that is no number counts as newer than any."""
-    return tuple(int(part) if part.isdigit() else 1 << 30 for part in version.split("."))
+    return tuple(int(part) if part.isdecimal() and len(part) < 10 else 1 << 30 for part in version.split("."))
 
 
 def read_elf(path: Path) -> ElfFacts:

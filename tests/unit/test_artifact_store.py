@@ -91,3 +91,10 @@ def test_what_a_command_uses_stays_whatever_the_limit(monkeypatch: pytest.Monkey
         assert not any(folder.exists() for folder in folders)
     # Not even the files that were locked while they were made.
     assert len(list((cache_root() / "store").glob("??/.*.lock"))) == 1
+
+
+@pytest.mark.parametrize("text", ["inf", "-1", "9" * 5000, "\u00b2", "1.5"])
+def test_a_limit_that_is_no_number_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TVMBUILD_CACHE_SIZE", text)
+    with pytest.raises(OptionError, match="TVMBUILD_CACHE_SIZE"), Store() as store:
+        store.get("a", {}, lambda _folder: None)

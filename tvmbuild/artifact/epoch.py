@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
 from tvmbuild.errors import OptionError
@@ -16,6 +17,6 @@ def source_date_epoch(environ: Mapping[str, str] | None = None) -> int:
     """
     text = (os.environ if environ is None else environ).get("SOURCE_DATE_EPOCH", "0")
     # The time stamps of tar and gzip end in 2106.
-    if not text.isdigit() or int(text) >= 1 << 32:
+    if not re.fullmatch("[0-9]{1,10}", text) or int(text) >= 1 << 32:
         raise OptionError(f"SOURCE_DATE_EPOCH is {text!r}.", "Set it to seconds since 1970, as 'date +%s' prints.")
     return int(text)

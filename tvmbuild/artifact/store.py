@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +135,7 @@ def _remember(name: str, inputs: Mapping[str, str]) -> None:
 
 def _limit() -> int:
     text = os.environ.get(_LIMIT_VARIABLE, "")
-    if text and not text.isdigit():
+    if text and not re.fullmatch("[0-9]{1,18}", text):
         raise OptionError(f"{_LIMIT_VARIABLE} must be a number of bytes, not {text!r}.", "10000000000 is 10 GB.")
     return int(text) if text else DEFAULT_LIMIT
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
@@ -85,6 +86,10 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; a traceback is shown for none of them."""
     arguments = sys.argv[1:] if arguments is None else arguments
     stop = _Stop()
+    for stream in (sys.stdout, sys.stderr):
+        # A file's name may be no text in the terminal's encoding.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with stop.listening():
             code = app(arguments, standalone_mode=False)

@@ -20,7 +20,7 @@ def bundle(
     name: Annotated[str, typer.Option(help="Name of the bundle. [the artifact's; several: <model>-<targets>]")] = "",
     version: Annotated[str, typer.Option("--version", help="Version, part of the name. [0]")] = "0",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder. [the artifact's]")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the golden inputs. [0]")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the golden inputs. [0]", min=0, max=2**63 - 1)] = 0,
     model_license: Annotated[Path | None, typer.Option(help="File with the model's licence, to include.")] = None,
     key: Annotated[Path | None, typer.Option(help="Private key to sign with ('tvmbuild keys new').")] = None,
     as_json: Json = False,

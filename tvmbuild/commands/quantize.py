@@ -101,7 +101,7 @@ def quantize(
     }
     resolved = resolve(QuantizeOptions, flags, project=read_project_file("quantize"))
     board = load_target(for_target) if for_target else None
-    target = output or model.with_suffix(".int8.onnx")
+    target = output or model.with_name(f"{model.stem}.int8.onnx") if model.name else Path("int8.onnx")
     for line in resolved.lines():
         console.text(f"  {line}")
     with console.stages():

@@ -97,7 +97,8 @@ class TrackerClient:
         self._address = address
         try:
             self._socket = socket.create_connection((address.host, address.port), timeout)
-        except OSError as error:
+        # A host's name may be none that can be looked up.
+        except (OSError, UnicodeError) as error:
             raise self._silent(error) from error
         try:
             self._socket.sendall(_MAGIC)
