@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from tvmbuild.errors import TvmbuildError
+from tvmbuild.escape import CONTROL, has_control, one_line
 from tvmbuild.paths import require_file
 from tvmbuild.suggest import did_you_mean
 
@@ -43,7 +44,24 @@ NotNegative = Annotated[float, Meta(ge=0, le=1e300)]
 #: A time to wait, at most some months.
 Seconds = Annotated[float, Meta(gt=0, le=1e7)]
 Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+#: What the patterns of texts ask for, in words.
+_FORMS: dict[str, str] = {}
+
+
+def form(pattern: str, words: str) -> Meta:
+    """Return the condition that a text matches a regular expression, which errors describe in words."""
+    _FORMS[repr(pattern)] = words
+    return Meta(pattern=pattern)
+
+
+Sha256 = Annotated[str, form(r"^[0-9a-f]{64}\Z", "a SHA-256 of 64 hexadecimal digits")]
+#: One line that can be printed anywhere.
+Line = Annotated[str, form(rf"^[^{CONTROL}]{{0,200}}\Z", "one line of at most 200 characters")]
+#: What stands in scripts and on command lines: names of cores, of features, of toolchains.
+Word = Annotated[str, form(r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}\Z", "a word of letters, digits and . _ + -")]
+WordOrNone = Annotated[str, form(r"^([A-Za-z0-9][A-Za-z0-9._+-]{0,99})?\Z", "a word of letters, digits and . _ + -")]
+#: A file's name: it goes into paths.
+FileName = Annotated[str, form(rf"^(?!\.{{1,2}}\Z)[^/{CONTROL}]{{1,255}}\Z", "a file's name")]
 
 #: No file of ours comes near. tomllib's time and memory grow with the square of the parts of a dotted key.
 LARGEST_TOML = 1 << 18
@@ -103,7 +121,7 @@ class Border:
         """Return the content of a TOML file, nested at most ``DEEPEST`` tables deep.
 
         Raises:
-            TvmbuildError: as ``text``; or the file is no TOML.
+            TvmbuildError: as ``text``; or the file is no TOML, or a text in it has control characters.
         """
         text = self.text(path)
         try:
@@ -113,6 +131,7 @@ class Border:
                 raise ValueError(f"it has a line with over {MOST_DOTS} dots")
             content: dict[str, Any] = tomllib.loads(text)
             _check_depth(content)
+            _check_lines(content)
         except (ValueError, RecursionError) as error:
             raise self.unreadable(path, error) from error
         return content
@@ -201,6 +220,9 @@ def _problem(said: str, value: str) -> str:
         return f"lacks {lacking[1]}"
     if "out of range" in said:
         return "must be a smaller number"
+    _, _, pattern = said.partition(" matching regex ")
+    if pattern in _FORMS:
+        return f"must be {_FORMS[pattern]}" + (f", not {value}" if value else "")
     types = _TYPES.fullmatch(said)
     if types is None:
         return f"cannot be used: {said[:1].lower()}{said[1:]}"
@@ -235,6 +257,23 @@ def _check_keys(content: Any, kind: Any, field: str = "") -> None:
     elif typing.get_origin(kind) is dict and isinstance(content, Mapping):
         for key, value in content.items():
             _check_keys(value, typing.get_args(kind)[1], f"{field}.{key}" if field else key)
+
+
+def _check_lines(content: Any) -> None:
+    """Refuse texts with control characters: keys and values become parts of files, of commands and of lines.
+
+    Raises:
+        ValueError: there is one.
+    """
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str) and has_control(value):
+            raise ValueError(f"it has control characters, such as a line break, in the text {one_line(value)!r}")
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list):
+            waiting += value
 
 
 def _check_depth(content: Any) -> None:

@@ -14,6 +14,7 @@ from tvmbuild.artifact.manifest import Manifest, file_entry
 from tvmbuild.artifact.staging import staged
 from tvmbuild.compile import compile_module
 from tvmbuild.errors import OptionError
+from tvmbuild.escape import has_control, one_line
 from tvmbuild.graph.pipeline import lower, optimize
 from tvmbuild.graph.report import GraphReport
 from tvmbuild.graph.weights import take_out_weights
@@ -64,7 +65,7 @@ def build_int8(model: Path, target: Target, options: BuildOptions, quantization:
         AccuracyError: the budget cannot be met.
         TvmbuildError: like ``build``.
     """
-    _check_names(options)
+    _check_names(model, options)
     quantized = quantize(
         model,
         options.calibrate,
@@ -89,7 +90,7 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
         OptionError: ``fp16`` for a target without fp16 arithmetic, or a folder or name that cannot be meant.
         TvmbuildError: any of the classes in ``errors.py`` up to OutputError, by the stage that failed.
     """
-    _check_names(options)
+    _check_names(model, options)
     if options.fp16:
         require_fp16(target)
     toolchain = find_toolchain(target, options.toolchain or None)
@@ -123,7 +124,10 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
     return BuildResult(manifest, options.output, report, model, notes=notes)
 
 
-def _check_names(options: BuildOptions) -> None:
+def _check_names(model: Path, options: BuildOptions) -> None:
+    name = options.name or model.stem
+    if has_control(name):
+        raise OptionError(f"{one_line(name)} has control characters, so no file can be called so.", "Give a --name.")
     output = options.output
     if output.suffix in _ENDINGS and not output.is_dir():
         raise OptionError(

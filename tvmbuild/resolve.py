@@ -51,7 +51,7 @@ def read_project_file(table: str, folder: Path | None = None) -> dict[str, Any]:
     """Return one table of the project file, empty when the file or the table is absent.
 
     Raises:
-        OptionError: the file is not valid TOML, or the table is not a table.
+        OptionError: the file is not valid TOML, a text in it has control characters, or the table is not a table.
     """
     path = (folder or Path()) / PROJECT_FILE
     if not is_file(path):

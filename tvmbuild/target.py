@@ -11,9 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from msgspec import Meta
-
-from tvmbuild.border import Border, Count, Positive, shown
+from tvmbuild.border import Border, Count, FileName, Line, Positive, Word, WordOrNone, form, shown
 from tvmbuild.errors import OptionError, TargetError
 from tvmbuild.paths import missing
 from tvmbuild.suggest import did_you_mean
@@ -33,9 +31,9 @@ _LINUX_NAMES = {
     "crc": "crc32",
 }
 #: "2.31"
-Version = Annotated[str, Meta(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){1,2}\Z")]
+Version = Annotated[str, form(r"^[0-9]{1,4}(\.[0-9]{1,4}){1,2}\Z", "a version such as 2.31")]
 #: "aarch64-linux-gnu"
-Triple = Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,32}(-[a-z0-9_]{1,32}){1,3}\Z")]
+Triple = Annotated[str, form(r"^[a-z0-9_]{1,32}(-[a-z0-9_]{1,32}){1,3}\Z", "a GNU triple such as aarch64-linux-gnu")]
 
 
 @dataclass(frozen=True)
@@ -57,18 +55,18 @@ class Target:
         qemu_cpu: QEMU's name of the core, or "" when the target is not emulated.
     """
 
-    name: str
-    description: str
+    name: FileName
+    description: Line
     triple: Triple
-    cpu: str
-    features: tuple[str, ...]
+    cpu: Word
+    features: tuple[Word, ...]
     cores: Positive
     l1d_kib: Positive
     l2_kib: Positive
     max_mhz: Count
     glibc: Version
-    toolchains: tuple[str, ...]
-    qemu_cpu: str
+    toolchains: tuple[Word, ...]
+    qemu_cpu: WordOrNone
 
     @property
     def arch(self) -> str:

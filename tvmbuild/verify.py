@@ -91,7 +91,7 @@ def target_of(artifact: Artifact) -> Target:
     """Return the target that an artifact was built for, as its manifest has it.
 
     Raises:
-        ArtifactError: the manifest's target lacks a field.
+        ArtifactError: the manifest's target lacks a field, or has one of another type or form.
     """
     return _BORDER.checked(artifact.manifest.target, Target, f"of {artifact.manifest.name}, target", closed=False)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from elftools.elf.elffile import ELFFile
 
+from tvmbuild.escape import assembler_string, c_string
 from tvmbuild.graph.weights import FETCH
 from tvmbuild.toolchain import Toolchain, run_compiler
 
@@ -40,6 +42,7 @@ SYMBOL_PREFIX = "tvmbuild_weight_"
 _ALIGNMENT = 64
 #: DLPack's codes of element types by NumPy's kinds.
 _CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
+_DIGEST = re.compile("[0-9a-f]{64}")
 _OPTIONS = ("-c", "-O2", "-fPIC", "-fno-exceptions", "-fno-asynchronous-unwind-tables", "-g0")
 
 #: One weight; a hidden symbol is seen within the library alone.
@@ -51,7 +54,7 @@ asm(".pushsection {section},\\"a\\",%progbits\\n"
     ".type {symbol}, %object\\n"
     ".size {symbol}, {bytes}\\n"
     "{symbol}:\\n"
-    ".incbin \\"{path}\\", {offset}, {bytes}\\n"
+    ".incbin " {path} ", {offset}, {bytes}\\n"
     ".popsection\\n");
 """
 
@@ -164,7 +167,8 @@ def compile_data(weights: Sequence[StoredWeight], output: Path, toolchain: Toolc
     with source.open("w", encoding="utf-8") as stream:
         for weight in weights:
             symbol = f"{SYMBOL_PREFIX}{weight.digest}"
-            place = {"path": weight.path, "offset": weight.offset, "bytes": weight.bytes}
+            path = c_string(assembler_string(str(weight.path)))
+            place = {"path": path, "offset": weight.offset, "bytes": weight.bytes}
             stream.write(
                 _WEIGHT.format(section=SECTION, alignment=_ALIGNMENT, symbol=symbol, visibility=visibility, **place)
             )
@@ -192,6 +196,9 @@ def stored_weights(path: Path) -> list[StoredWeight]:
     # For some damaged files pyelftools lets other errors through than its own, failed assertions among them.
     except Exception as error:
         raise ValueError(f"{path.name} is no whole object of weights ({error})") from error
+    # The names of symbols are written into sources again.
+    if not all(_DIGEST.fullmatch(weight.digest) for weight in found):
+        raise ValueError(f"{path.name} names a weight by something else than its SHA-256")
     if not found or any(weight.offset + weight.bytes > start + size for weight in found):
         raise ValueError(f"{path.name} has no weights, or some that lie outside its section")
     return sorted(found, key=lambda weight: weight.offset)

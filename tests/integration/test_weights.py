@@ -85,3 +85,21 @@ def test_equal_bytes_are_stored_once_and_found_again(tmp_path: Path) -> None:
         weights.write_bytes(content[:length])
         with pytest.raises(ValueError, match="weights"):
             stored_weights(weights)
+
+
+@pytest.mark.parametrize("place", ['a"b', "back\\slash", "two\nlines", "a b%s"])
+def test_weights_are_read_from_a_folder_of_any_name(place: str, tmp_path: Path) -> None:
+    (tmp_path / place).mkdir()
+    objects = compile_weights([WEIGHTS], tmp_path / place, find_toolchain(load_target("host")))
+    assert [weight.bytes for weight in stored_weights(objects[0])] == [WEIGHTS.nbytes]
+
+
+def test_the_name_of_a_weight_cannot_become_code(tmp_path: Path) -> None:
+    """The names in a .tar from elsewhere are written into a source when several boards share their weights."""
+    data = compile_weights([WEIGHTS], tmp_path, find_toolchain(load_target("host")))[0]
+    digest = stored_weights(data)[0].digest
+    for name in (b'x\\n.incbin \\"/etc/passwd\\"', b'");int evil;asm("'):
+        data.write_bytes(data.read_bytes().replace(digest.encode(), name.ljust(64, b"a")))
+        with pytest.raises(ValueError, match="by something else than its SHA-256"):
+            stored_weights(data)
+        data.write_bytes(data.read_bytes().replace(name.ljust(64, b"a"), digest.encode()))

@@ -86,7 +86,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
 def test_files_outside_the_folder_are_refused(tmp_path: Path) -> None:
     path = write_artifact(tmp_path)
     path.write_text(path.read_text().replace("net-rpi4.so", "../net-rpi4.so"))
-    with pytest.raises(ArtifactError, match="outside its folder"):
+    with pytest.raises(ArtifactError, match="must be a file's name"):
         open_artifact(path)
 
 

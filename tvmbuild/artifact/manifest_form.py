@@ -10,17 +10,17 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from tvmbuild.border import Bytes, Count, Finite, Sha256
+from tvmbuild.border import Bytes, Count, FileName, Finite, Line, Sha256, form
 from tvmbuild.target import Target
 from tvmbuild.tensor import LARGEST_ELEMENTS
 
 #: NumPy's names of the element types of inputs and outputs.
-DType = Annotated[str, Meta(pattern=r"^(bool|u?int(8|16|32|64)|float(16|32|64)|bfloat16)\Z")]
+DType = Annotated[
+    str, form(r"^(bool|u?int(8|16|32|64)|float(16|32|64)|bfloat16)\Z", "a type of elements such as float32")
+]
 Size = Annotated[int, Meta(ge=0, le=LARGEST_ELEMENTS)]
 #: NumPy has no arrays of a higher rank.
 Shape = Annotated[tuple[Size, ...], Meta(max_length=64)]
-#: A file's name: it goes into paths.
-FileName = Annotated[str, Meta(min_length=1, max_length=255)]
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class ModelForm:
 class ToolchainForm:
     """What linked it."""
 
-    name: str
-    version: str
+    name: Line
+    version: Line
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class ManifestForm:
     outputs: tuple[TensorForm, ...]
     target: Target
     toolchain: ToolchainForm
-    packages: dict[str, str]
+    packages: dict[Line, Line]
     files: tuple[FileForm, ...]
     fusion: FusionForm
     memory: MemoryForm

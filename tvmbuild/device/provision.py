@@ -17,6 +17,7 @@ from tvmbuild.device.address import Address
 from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
 from tvmbuild.elf import version_key
 from tvmbuild.errors import OptionError, ProvisionError
+from tvmbuild.escape import systemd_word
 from tvmbuild.progress import stage
 from tvmbuild.target import Target
 
@@ -28,7 +29,7 @@ _SECONDS = 300
 _NEEDED_KIB = 100_000
 _UNIT_TEXT = """\
 [Unit]
-Description=RPC server of tvmbuild for the key {key}
+Description=RPC server of tvmbuild for a tracker
 After=network.target
 
 [Service]
@@ -68,7 +69,8 @@ class Provision:
         tracker = Address("127.0.0.1", self.tracker.port) if self.tunnel else self.tracker
         arguments = ["--tracker", str(tracker), "--key", self.key, "--port", str(self.port)]
         arguments += ["--host", "127.0.0.1" if self.tunnel else "0.0.0.0"]
-        return _UNIT_TEXT.format(key=self.key, folder=_FOLDER, runner=RUNNER_NAME, arguments=" ".join(arguments))
+        words = " ".join(map(systemd_word, arguments))
+        return _UNIT_TEXT.format(folder=_FOLDER, runner=RUNNER_NAME, arguments=words)
 
     def tunnel_command(self) -> list[str]:
         """Return the command that holds the tunnel: the tracker for the board, the board's server for us."""

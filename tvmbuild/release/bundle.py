@@ -198,6 +198,7 @@ def _conf(
     glibc = max(filter(None, (read_elf(path).glibc for path in binaries)), key=version_key)
     ffi = ".".join(pinned_versions()[1].split(".")[:3])
     lines = [_CONF_VERSION, f"name {name}", f"arch {targets[0].arch}", f"glibc {glibc}", f"tvm-ffi {ffi}"]
+    # No value holds a line break: names are checked by check_name, the targets' fields by their own rules.
     for artifact, target, outputs in zip(packed, targets, golden, strict=True):
         lines += [f"library {artifact.manifest.name}", f"cpu {target.cpu}"]
         lines += [f"feature {feature}" for feature in target.features]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
-from xml.sax.saxutils import escape, quoteattr
+
+from tvmbuild.escape import xml_attribute, xml_text
 
 JUNIT_NAME = "verification.xml"
 
@@ -19,14 +20,14 @@ def junit_text(verifications: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     for name, report in verifications:
         outputs = report["outputs"]
         failed = sum(1 for output in outputs if not output["passed"])
-        lines.append(f'  <testsuite name={quoteattr(name)} tests="{len(outputs)}" failures="{failed}">')
+        lines.append(f'  <testsuite name={xml_attribute(name)} tests="{len(outputs)}" failures="{failed}">')
         for output in outputs:
-            case = quoteattr(f"{output['spec']['name']} is as ONNX Runtime's")
+            case = xml_attribute(f"{output['spec']['name']} is as ONNX Runtime's")
             words = f"difference {float(output['relative']):.0e}, allowed {float(output['tolerance']):.0e}"
-            lines.append(f"    <testcase classname={quoteattr(name)} name={case}>")
+            lines.append(f"    <testcase classname={xml_attribute(name)} name={case}>")
             if not output["passed"]:
-                lines.append(f"      <failure message={quoteattr(words)}/>")
-            lines.append(f"      <system-out>{escape(words)} on {escape(str(report['device']))}</system-out>")
+                lines.append(f"      <failure message={xml_attribute(words)}/>")
+            lines.append(f"      <system-out>{xml_text(words)} on {xml_text(str(report['device']))}</system-out>")
             lines.append("    </testcase>")
         lines.append("  </testsuite>")
     return "\n".join([*lines, "</testsuites>", ""])

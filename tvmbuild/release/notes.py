@@ -10,6 +10,7 @@ from typing import Any
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.border import Border, Bytes, Finite
 from tvmbuild.errors import ArtifactError
+from tvmbuild.escape import markdown_text
 from tvmbuild.release.cell import Made
 from tvmbuild.release.packed import Packed
 
@@ -81,22 +82,24 @@ _BORDER = Border("The last release's report", ArtifactError, _GIVE)
 
 def notes(content: dict[str, Any]) -> str:
     """Return the report as Markdown."""
-    lines = [f"# Release {content['version']}", ""]
+    lines = [f"# Release {markdown_text(content['version'])}", ""]
     if content["last_version"]:
-        lines += [f"Compared with {content['last_version']}.", ""]
+        lines += [f"Compared with {markdown_text(str(content['last_version']))}.", ""]
     lines += [
         "| artifact | board | library | kernels | fused | int8 | largest difference | predicted |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for cell in content["cells"]:
+        name, board = markdown_text(cell["name"]), markdown_text(cell["board"])
         lines.append(
-            f"| {cell['name']} | {cell['board']} | {_size(cell['library_bytes'])}{_change(cell)} | "
+            f"| {name} | {board} | {_size(cell['library_bytes'])}{_change(cell)} | "
             f"{cell['kernels']} | {cell['fused_kernels']} | {cell['int8_share']:.0%} | "
             f"{cell['largest_difference']:.0e} | {_predicted(cell)} |"
         )
     lines += ["", "| bundle | boards | size |", "| --- | --- | ---: |"]
     for bundle in content["bundles"]:
-        lines.append(f"| {bundle['file']} | {', '.join(bundle['targets'])} | {_size(bundle['bytes'])} |")
+        names = markdown_text(", ".join(bundle["targets"]))
+        lines.append(f"| {markdown_text(bundle['file'])} | {names} | {_size(bundle['bytes'])} |")
     lines += [
         "",
         "Fused: kernels with more than one operator. int8: share of the multiply-accumulates. Largest difference: from "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from tvmbuild.artifact.staging import write_whole
 from tvmbuild.errors import OptionError
+from tvmbuild.release.placeholders import ENDING, Value, fill_template
 from tvmbuild.release.templates import check_name
 from tvmbuild.target import load_target
 
@@ -23,7 +23,9 @@ FILES = {
 }
 
 
-def write_project(folder: Path, model: str, targets: Sequence[str], shapes: Sequence[str]) -> list[Path]:
+def write_project(
+    folder: Path, model: str, targets: Sequence[str], shapes: Sequence[str], source: str = ""
+) -> list[Path]:
     """Write Makefile, tvmbuild.toml, .gitignore and recipes for two CI systems; files that are there stay as they are.
 
     Args:
@@ -31,6 +33,7 @@ def write_project(folder: Path, model: str, targets: Sequence[str], shapes: Sequ
         model: path of the ONNX file, relative to the project.
         targets: names of the boards.
         shapes: input shapes ("x=1,3,224,224").
+        source: what pip installs tvmbuild from in CI; "" for the project's owner to fill in.
 
     Returns:
         The files that were written.
@@ -46,20 +49,18 @@ def write_project(folder: Path, model: str, targets: Sequence[str], shapes: Sequ
         raise OptionError(f"The path {model!r} cannot stand in a Makefile.", "Use letters, digits and . _ + - / in it.")
     for target in targets:
         load_target(target)
-    values = {
+    values: dict[str, Value] = {
         "MODEL": model,
         "NAME": stem,
-        "TARGETS": " ".join(targets),
-        # A basic string of TOML and one of JSON are written alike for what these hold.
-        "TARGET_LIST": ", ".join(map(json.dumps, targets)),
-        "SHAPES": ", ".join(map(json.dumps, shapes)),
+        "TARGETS": tuple(targets),
+        "SHAPES": tuple(shapes),
+        "SOURCE": source,
     }
     written = []
     for template, place in FILES.items():
         path = folder / place
         if not path.exists():
-            text = (_TEMPLATES / f"{template}.in").read_text(encoding="utf-8")
-            write_whole(path, re.sub(r"@([A-Z_]+)@", lambda match: values[match[1]], text))
+            write_whole(path, fill_template(_TEMPLATES / f"{template}{ENDING}", values))
             written.append(path)
     if not written:
         raise OptionError(f"{folder} has all of {', '.join(FILES.values())} already.", "Remove what should be new.")

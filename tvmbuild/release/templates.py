@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tvmbuild.artifact.manifest import Manifest
 from tvmbuild.errors import OptionError
+from tvmbuild.release.placeholders import ENDING, Code, Value, fill_template
 from tvmbuild.runtime_libs import pinned_versions
 from tvmbuild.tensor import TensorSpec
 
@@ -51,29 +52,32 @@ def fill(name: str, title: str, manifests: Sequence[Manifest], version: str, mod
         manifests: of the libraries in it; the examples use the one that asks least of a board.
         version: the release's.
         model_license: path of the model's licence in the bundle, or "".
+
+    Raises:
+        OptionError: a name cannot be written in the file's language.
     """
     tvm, ffi = pinned_versions()
     manifest = min(manifests, key=lambda one: len(one.target.get("features", ())))
     count = len(manifest.inputs)
     boards = [str(one.target.get("description", one.target.get("name", ""))) for one in manifests]
     outputs = golden_folder([one.name for one in manifests], manifest.name)
-    values = {
-        "NAME": manifest.name,
+    values: dict[str, Value] = {
         "VERSION": version,
         "TITLE": title,
+        "LIBRARY": f"{manifest.name}.so",
+        "LIBRARY_HERE": f"./{manifest.name}.so",
         "MANIFESTS": ", ".join(f"{one.name}.json" for one in manifests),
         "DESCRIPTION": ", ".join(boards),
         "ARCH": str(manifest.target["triple"]).partition("-")[0],
         "GOLDEN_INPUTS": " ".join(f"golden/input_{index}.npy" for index in range(count)),
         "GOLDEN_OUTPUTS": outputs,
-        "INPUTS": str(count),
+        "INPUTS": count,
         "PACKAGES": f"numpy apache-tvm=={tvm} apache-tvm-ffi=={ffi}",
         "MODEL_LICENSE": f": {model_license}" if model_license else "",
-        "SHAPES": "\n".join(_shape_line(index, spec) for index, spec in enumerate(manifest.inputs)),
-        "TENSORS": "\n".join(_tensor_line(index, spec) for index, spec in enumerate(manifest.inputs)),
+        "SHAPES": Code("\n".join(_shape_line(index, spec) for index, spec in enumerate(manifest.inputs))),
+        "TENSORS": Code("\n".join(_tensor_line(index, spec) for index, spec in enumerate(manifest.inputs))),
     }
-    text = (_FILES / f"{name}.in").read_text(encoding="utf-8")
-    return re.sub(r"@([A-Z_]+)@", lambda match: values[match[1]], text)
+    return fill_template(_FILES / f"{name}{ENDING}", values)
 
 
 def _shape_line(index: int, spec: TensorSpec) -> str:
