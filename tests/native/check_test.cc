@@ -13,6 +13,7 @@
 #include "bundle_facts.h"
 #include "checksums.h"
 #include "golden.h"
+#include "printable.h"
 #include "refusal.h"
 #include "sha256.h"
 #include "text_file.h"
@@ -62,7 +63,7 @@ void TestChecksumLines() {
   const std::string digest(64, 'a');
   Expect(ParseChecksums(digest + "  a/b c\n" + digest + "  d\n").at(0).path == "a/b c", "a name with a space");
   for (const std::string& bad :
-       {std::string(), digest, digest + "  ", digest + "  /etc/passwd", digest + "  a/../../b", digest + "  a//b", digest + " *a",
+       {digest + "  a\n\n" + digest + "  b\n", "\n" + digest + "  a\n", digest + "  a\n\n", std::string(), digest, digest + "  ", digest + "  /etc/passwd", digest + "  a/../../b", digest + "  a//b", digest + " *a",
         std::string(64, 'A') + "  a", digest + "  .", std::string(64, 'a') + "  a\nrest"}) {
     Expect(!RefusalOf([&] { ParseChecksums(bad); }).empty(), "refuse the checksum line '" + bad + "'");
   }
@@ -79,7 +80,7 @@ void TestFacts() {
   Expect(output.tolerance > 0.99e-4 && output.tolerance < 1.01e-4 && output.path == "golden/n-a/output_0.npy", "output");
   Expect(facts.libraries[1].outputs.size() == 1, "each library has its outputs");
   for (const std::string& bad :
-       {std::string(), std::string("tvmbuild-bundle 2\n"), good + "colour red\n", good + "word\n", good + "glibc 2..3\n",
+       {std::string(), std::string("tvmbuild-bundle 2\n"), good + "\n", good + "colour red\n", good + "word\n", good + "glibc 2..3\n",
         good + "glibc 99999999999\n", good + "output golden/../x 0\n", good + "output /x 0\n", good + "output golden/x 1e9\n",
         good + "output golden/x\n", good + "library ../x\ncpu a\n", good + "library x\n", good + "library x\ncpu a\n", good + "cpu \n",
         "tvmbuild-bundle 1\noutput golden/x 0\n" + good.substr(18), good.substr(0, 60)}) {
@@ -114,6 +115,12 @@ void TestBoard() {
   Expect(PickLibrary(facts).name == "old", "pick what runs");
   facts.libraries.pop_back();
   Expect(RefusalOf([&] { PickLibrary(facts); }).find("built for cortex-x with no-such-feature; this is a ") == 0, "none runs");
+}
+
+void TestPrintable() {
+  Expect(Printable("a\x1b[2J\r\x7f b\n") == "a\\x1b[2J\\x0d\\x7f b\n", "control characters are shown, line breaks stay");
+  Expect(Printable("\xc2\x9b" "1m \x9b" "2m") == "\\x9b1m \\x9b2m", "control characters of Latin-1 are shown");
+  Expect(Printable("B\xc3\xbcndel \xe2\x80\x9e \xc3\x9f") == "B\xc3\xbcndel \xe2\x80\x9e \xc3\x9f", "letters stay");
 }
 
 int Corrupt(const std::string& bundle, int count, unsigned seed) {
@@ -172,6 +179,7 @@ int main(int argc, char** argv) {
   TestFacts();
   TestDifference();
   TestBoard();
+  TestPrintable();
   std::printf("%d failures\n", failures);
   return failures == 0 ? 0 : 1;
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from tvmbuild.artifact.digest import sha256_of
-from tvmbuild.errors import ArtifactError
+from tvmbuild.errors import ArtifactError, OutputError
+from tvmbuild.escape import has_control, one_line
 
 SUMS_NAME = "SHA256SUMS"
 SIGNATURE_NAME = f"{SUMS_NAME}.sig"
@@ -17,7 +19,14 @@ _AGAIN = "Copy the files again, or build them again."
 
 
 def sums_text(files: Mapping[str, Path]) -> str:
-    """Return the text for these files, by the paths that it names them with."""
+    """Return the text for these files, by the paths that it names them with.
+
+    Raises:
+        OutputError: a name has a control character: a line break in it would make two lines of one.
+    """
+    hidden = next(filter(has_control, files), None)
+    if hidden is not None:
+        raise OutputError(f"A file called {one_line(hidden)!r} cannot stand in {SUMS_NAME}.", "Rename it.")
     return "".join(f"{sha256_of(files[name])}  {name}\n" for name in sorted(files))
 
 
@@ -50,16 +59,30 @@ def _problem(path: Path, name: str, digest: str) -> list[str]:
     return [f"{name} differs"] if differs else []
 
 
+def read_plain_file(path: Path) -> bytes:
+    """Return the content of SHA256SUMS or its signature.
+
+    Raises:
+        ArtifactError: it is a link, which may lead to something else the next time, or a pipe, which would keep us
+            waiting, or too large.
+        OSError: it cannot be read.
+    """
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ArtifactError(f"{path} is no plain file.", _AGAIN)
+    if status.st_size > _LARGEST:
+        raise ArtifactError(f"{path} is larger than any real one.", _AGAIN)
+    return path.read_bytes()
+
+
 def _parse(path: Path) -> dict[str, str]:
     try:
-        if path.stat().st_size > _LARGEST:
-            raise ArtifactError(f"{path} is larger than any real one.", _AGAIN)
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_plain_file(path).decode().removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}.", _AGAIN) from error
     found = [_LINE.fullmatch(line) for line in lines]
     names = {match[2]: match[1] for match in found if match}
-    if not names or len(names) != len(lines) or any(_leaves(name) for name in names):
+    if not names or any(map(has_control, names)) or len(names) != len(lines) or any(_leaves(name) for name in names):
         raise ArtifactError(f"{path} is damaged.", _AGAIN)
     return names
 

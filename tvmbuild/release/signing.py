@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvmbuild.artifact.checksums import read_plain_file
 from tvmbuild.errors import ArtifactError, OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def check_signature(signed: Path, signature: Path, public_key: Path) -> None:
     """
     verifier = load_verifier(public_key)
     try:
-        accepted = verifier.accepts(signed.read_bytes(), signature.read_bytes())
+        accepted = verifier.accepts(read_plain_file(signed), read_plain_file(signature))
     except OSError as error:
         raise ArtifactError(f"{signed} is not signed: {error}.", "Get it from who signs releases.") from error
     if not accepted:

@@ -10,6 +10,7 @@
 #include "bundle_facts.h"
 #include "checksums.h"
 #include "golden.h"
+#include "printable.h"
 #include "refusal.h"
 #include "runtime_version.h"
 #include "signature.h"
@@ -60,7 +61,7 @@ bool Parse(int argc, char** argv, Arguments* arguments) {
 void Check(const Arguments& arguments) {
   // One line on each step, except where the caller wants a name alone.
   const auto say = [&](const std::string& line) {
-    if (!arguments.pick) std::printf("%s\n", line.c_str());
+    if (!arguments.pick) std::printf("%s\n", Printable(line).c_str());
   };
   if (!arguments.trusted_key.empty()) {
     CheckSignature(arguments.bundle, arguments.trusted_key);
@@ -100,7 +101,7 @@ int main(int argc, char** argv) {
     return std::fflush(stdout) == 0 ? 0 : tvmbuild::kRefused;
   } catch (const std::exception& refusal) {
     std::fflush(stdout);
-    std::fprintf(stderr, "refused: %s\n", refusal.what());
+    std::fprintf(stderr, "refused: %s\n", tvmbuild::Printable(refusal.what()).c_str());
     return tvmbuild::kRefused;
   }
 }

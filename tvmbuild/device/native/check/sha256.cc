@@ -1,6 +1,7 @@
 #include "sha256.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -97,6 +98,11 @@ std::string Sha256OfFile(const std::string& path) {
   // Neither a link nor a pipe in the place of a file may be followed or waited for.
   const int file = open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
   if (file < 0) throw Refusal(path + " cannot be read: " + std::strerror(errno));
+  struct stat facts;
+  if (fstat(file, &facts) != 0 || !S_ISREG(facts.st_mode)) {
+    close(file);
+    throw Refusal(path + " is no plain file");
+  }
   Sha256 digest;
   std::vector<unsigned char> piece(1 << 16);
   ssize_t size = 0;

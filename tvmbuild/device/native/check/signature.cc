@@ -63,7 +63,7 @@ bool IsValid(const Crypto& crypto, void* key, const std::string& signed_text, co
 void CheckSignature(const std::string& folder, const std::string& key_path) {
   const std::string sums = ReadTextFile(folder + "/SHA256SUMS");
   const std::string signature = ReadTextFile(folder + "/SHA256SUMS.sig");
-  const std::string pem = ReadTextFile(key_path);
+  const std::string pem = ReadTextFile(key_path, Links::kFollowed);
   const std::unique_ptr<SharedLibrary> library = OpenLibcrypto();
   const Crypto crypto(*library);
   if (!crypto.is_whole()) throw Refusal("the signature cannot be checked: this system's libcrypto is too old");

@@ -1,5 +1,9 @@
 #include "text_file.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -9,9 +13,17 @@
 
 namespace tvmbuild {
 
-std::string ReadTextFile(const std::string& path) {
-  std::FILE* file = std::fopen(path.c_str(), "rb");
-  if (file == nullptr) throw Refusal(path + " cannot be read: " + std::strerror(errno));
+std::string ReadTextFile(const std::string& path, Links links) {
+  const int flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC | (links == Links::kRefused ? O_NOFOLLOW : 0);
+  const int descriptor = open(path.c_str(), flags);
+  struct stat facts;
+  const bool is_plain = descriptor >= 0 && fstat(descriptor, &facts) == 0 && S_ISREG(facts.st_mode);
+  std::FILE* file = is_plain ? fdopen(descriptor, "rb") : nullptr;
+  if (file == nullptr) {
+    const std::string reason = descriptor < 0 && errno != ELOOP ? std::strerror(errno) : "it is no plain file";
+    if (descriptor >= 0) close(descriptor);
+    throw Refusal(path + " cannot be read: " + reason);
+  }
   std::string text(kLargestText + 1, '\0');
   text.resize(std::fread(&text[0], 1, text.size(), file));
   const bool failed = std::ferror(file) != 0;
@@ -25,7 +37,7 @@ std::vector<std::string> Lines(const std::string& text) {
   std::vector<std::string> lines;
   for (size_t start = 0; start < text.size();) {
     const size_t end = std::min(text.find('\n', start), text.size());
-    if (end > start) lines.push_back(text.substr(start, end - start));
+    lines.push_back(text.substr(start, end - start));
     start = end + 1;
   }
   return lines;

@@ -11,10 +11,13 @@ namespace tvmbuild {
 // Larger files than this are none of a bundle's, in bytes.
 constexpr size_t kLargestText = 1 << 20;
 
-// Throws Refusal, naming the file, when it cannot be read or is too large.
-std::string ReadTextFile(const std::string& path);
+// A file of a bundle may be no link, which leads to something else the next time; one of the board's owner may.
+enum class Links { kRefused, kFollowed };
 
-// The lines without their ends; empty ones are left out.
+// Throws Refusal, naming the file, when it cannot be read, is too large or no plain file: a pipe would keep us waiting.
+std::string ReadTextFile(const std::string& path, Links links = Links::kRefused);
+
+// The lines without their ends, empty ones too. What follows the last end is a line if there is something.
 std::vector<std::string> Lines(const std::string& text);
 
 }  // namespace tvmbuild
