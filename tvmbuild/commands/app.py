@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import typer
 
@@ -33,9 +33,9 @@ from tvmbuild.commands import (
     tune,
     verify,
 )
-from tvmbuild.commands.console import Console, plain
+from tvmbuild.commands.console import Console, emit, emit_json
 from tvmbuild.commands.outside import explained
-from tvmbuild.errors import INTERRUPTED, TvmbuildError
+from tvmbuild.errors import INTERRUPTED, OptionError, TvmbuildError
 
 app = typer.Typer(
     name="tvmbuild",
@@ -65,7 +65,7 @@ app.command()(doctor.doctor)
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"tvmbuild {tvmbuild.__version__}")
+        emit(f"tvmbuild {tvmbuild.__version__}")
         raise typer.Exit
 
 
@@ -95,9 +95,9 @@ def run(arguments: list[str] | None = None) -> int:
             code = app(arguments, standalone_mode=False)
     except BaseException as error:
         # An interrupt inside one of TVM's callbacks comes back as an error of TVM's: the signal tells the truth.
-        return stop.code or _failed(error, arguments)
+        return _stopped(stop.code, arguments) or _failed(error, arguments)
     # Typer takes any interrupt for Ctrl-C.
-    return stop.code or (code if isinstance(code, int) else 0)
+    return _stopped(stop.code, arguments) or (code if isinstance(code, int) else 0)
 
 
 class _Stop:
@@ -124,46 +124,80 @@ class _Stop:
         raise KeyboardInterrupt
 
 
+def _wants_json(arguments: list[str]) -> bool:
+    """Whether a command line asks for JSON, be it right or wrong in all else."""
+    options = arguments[: arguments.index("--") if "--" in arguments else None]
+    return any(option.partition("=")[0] == "--json" for option in options)
+
+
+def _stopped(code: int, arguments: list[str]) -> int:
+    if code and _wants_json(arguments):
+        _show_error("Interrupted", "Interrupted." if code == INTERRUPTED else "Terminated.", "", code)
+    return code
+
+
+def _show_error(kind: str, message: str, hint: str, code: int, details: Mapping[str, Any] | None = None) -> None:
+    described = {"class": kind, "message": message, "hint": hint, "exit_code": code}
+    emit_json({"error": {**described, **(details or {})}})
+
+
 def _failed(error: BaseException, arguments: list[str]) -> int:
     """Say what went wrong and return the exit code."""
+    as_json = _wants_json(arguments)
     if isinstance(error, TvmbuildError):
-        return _expected(error, "--json" in arguments)
+        return _expected(error, as_json)
     if isinstance(error, typer.Exit):
         return error.exit_code
     if isinstance(error, typer.TyperException):
-        error.show(file=sys.stderr)  # type: ignore[attr-defined]  # declared one class below, in typer's copy of click
-        return error.exit_code
+        return _usage(error, as_json)
     if isinstance(error, BrokenPipeError):
         # The reader of our output (head, less) is gone: that is its right. Nothing may be flushed to it at exit.
         sys.stdout = None
         return 0
     outside = explained(error)
     if outside is not None:
-        return _expected(outside, "--json" in arguments)
+        return _expected(outside, as_json)
     if isinstance(error, Exception):
-        return _bug(error, arguments)
+        return _bug(error, arguments, as_json)
     raise error
 
 
 def _expected(error: TvmbuildError, as_json: bool) -> int:
     if as_json:
-        described = {"class": type(error).__name__, "message": error.message, "hint": error.hint}
-        print(json.dumps({"error": {**described, "exit_code": error.exit_code, **error.details}}, default=plain))
+        _show_error(type(error).__name__, error.message, error.hint, error.exit_code, error.details)
     Console.say(f"error: {error.message}", style="red")
     if error.hint:
         Console.say(f"  fix: {error.hint}")
     return error.exit_code
 
 
-def _bug(error: Exception, arguments: list[str]) -> int:
-    last = traceback.format_exception_only(error)[-1].strip()
-    Console.say(f"error: this is a bug in tvmbuild: {last[:500]}", style="red")
+def _usage(error: Any, as_json: bool) -> int:
+    """Say what is wrong with a command line; the classes of these errors are in typer's own copy of click."""
+    message, context, code = str(error.format_message()), getattr(error, "ctx", None), int(error.exit_code)
+    if as_json:
+        hint = f"{context.command_path} --help" if context else ""
+        _show_error(OptionError.__name__, message, hint, code)
+    # Without any argument the message is the help itself.
+    if context is None or type(error).__name__ == "NoArgsIsHelpError":
+        Console.say(message)
+    else:
+        Console.say(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n")
+        Console.say(f"error: {message}", style="red")
+    return code
+
+
+def _bug(error: Exception, arguments: list[str], as_json: bool) -> int:
+    last = traceback.format_exception_only(error)[-1].strip()[:500]
+    message = f"this is a bug in tvmbuild: {last}"
     try:
         with tempfile.NamedTemporaryFile("w", prefix="tvmbuild-", suffix=".log", delete=False, encoding="utf-8") as log:
             log.write(f"tvmbuild {tvmbuild.__version__}\npython {sys.version}\narguments {arguments}\n\n")
             traceback.print_exception(error, file=log)
+        hint, details = f"please report it with the log {log.name}", {"log": log.name}
     except OSError as failure:
-        Console.say(f"  fix: please report it (no log could be written: {failure.strerror})")
-        return 1
-    Console.say(f"  fix: please report it with the log {log.name}")
-    return 1
+        hint, details = f"please report it (no log could be written: {failure.strerror})", {}
+    if as_json:
+        _show_error("Bug", message, hint, TvmbuildError.exit_code, details)
+    Console.say(f"error: {message}", style="red")
+    Console.say(f"  fix: {hint}")
+    return TvmbuildError.exit_code

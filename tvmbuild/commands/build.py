@@ -110,11 +110,12 @@ def build(
             result = pipeline.build_int8(model, destination, resolved.options, quantization)
         else:
             result = pipeline.build(model, destination, resolved.options)
+    # Whatever may still fail comes before the result: there is one JSON object, this or the error.
+    if depfile:
+        _write_depfile(result, model, resolved.options, quantization)
     console.result(result.manifest)
     for line in result.quantized.report.lines(verbose=verbose) if result.quantized else ():
         console.text(f"  {line}")
-    if depfile:
-        _write_depfile(result, model, resolved.options, quantization)
     for line in result.graph.lines(verbose=verbose):
         console.text(f"  {line}")
     for note in result.notes:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvmbuild import progress
+from tvmbuild.escape import json_text, one_line, printable
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -35,6 +36,25 @@ Board = Annotated[str, typer.Option("-t", "--target", help="Which library of a b
 BAR_AFTER_SECONDS = 2.0
 
 
+def emit(text: str, *, error: bool = False, style: str = "") -> None:
+    """Print text on stdout or stderr; nothing else of tvmbuild prints, so that no text reaches a terminal as it came.
+
+    Args:
+        text: lines, whatever they hold; control characters are shown as ``\\x1b``.
+        error: print on stderr.
+        style: "red" for red, where stderr is a terminal that wants colour.
+    """
+    stream = sys.stderr if error else sys.stdout
+    clean = printable(text)
+    colour = style == "red" and stream.isatty() and "NO_COLOR" not in os.environ
+    print(f"\033[31m{clean}\033[0m" if colour else clean, file=stream, flush=error)
+
+
+def emit_json(value: Any) -> None:
+    """Print one JSON object on stdout, in one line without control characters."""
+    print(json_text(json.dumps(value, default=plain, ensure_ascii=False)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Console:
     """Printer of one command.
@@ -51,14 +71,13 @@ class Console:
 
     @staticmethod
     def say(text: str, style: str = "") -> None:
-        """Print a line on stderr, in colour on a terminal."""
-        colour = style == "red" and sys.stderr.isatty() and "NO_COLOR" not in os.environ
-        print(f"\033[31m{text}\033[0m" if colour else text, file=sys.stderr)
+        """Print lines on stderr, in colour on a terminal."""
+        emit(text, error=True, style=style)
 
     def text(self, line: str = "") -> None:
         """Print a line of the result for people."""
         if not self.quiet:
-            print(line, file=sys.stderr if self.as_json else sys.stdout)
+            emit(one_line(line), error=self.as_json)
 
     def detail(self, line: str) -> None:
         """Print a line only with -v."""
@@ -73,7 +92,7 @@ class Console:
     def result(self, value: Any) -> None:
         """Print the JSON object."""
         if self.as_json:
-            print(json.dumps(value, default=plain, ensure_ascii=False))
+            emit_json(value)
 
     @property
     def live(self) -> bool:
@@ -95,7 +114,8 @@ class Console:
 
 def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Lay out columns: text to the left, numbers to the right, a rule under the header."""
-    body = [tuple(row) for row in rows]
+    body = [tuple(map(one_line, row)) for row in rows]
+    header = tuple(map(one_line, header))
     columns = list(zip(header, *body, strict=True))
     widths = [max(len(cell) for cell in column) for column in columns]
     numeric = [bool(body) and all(cell[:1].isdigit() or cell[:1] in "-<" for cell in column[1:]) for column in columns]
@@ -120,12 +140,12 @@ def stage_line(stage: progress.Stage) -> str:
     """Return the line that a finished stage leaves behind."""
     mark = "x" if stage.failed else "*"
     detail = f": {stage.detail}" if stage.detail else ""
-    return f"  {mark} {stage.name}{detail}  {stage.seconds or 0.0:.1f} s"
+    return one_line(f"  {mark} {stage.name}{detail}  {stage.seconds or 0.0:.1f} s")
 
 
 def _print_finished(stage: progress.Stage) -> None:
     if stage.seconds is not None:
-        print(stage_line(stage), file=sys.stderr, flush=True)
+        emit(stage_line(stage), error=True)
 
 
 @contextmanager
@@ -150,7 +170,7 @@ def stage_bars(terminal: RichConsole) -> tuple[Progress, progress.Listener]:
 
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
@@ -160,7 +180,7 @@ def stage_bars(terminal: RichConsole) -> tuple[Progress, progress.Listener]:
 
     def show(stage: progress.Stage) -> None:
         if id(stage) not in tasks:
-            tasks[id(stage)] = bars.add_task(stage.name, total=stage.total)
+            tasks[id(stage)] = bars.add_task(one_line(stage.name), total=stage.total)
         task = tasks[id(stage)]
         if stage.seconds is None:
             bars.update(task, completed=stage.done, total=stage.total)

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvmbuild.commands.console import Console
+from tvmbuild.commands.console import Console, emit
+from tvmbuild.escape import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -60,7 +61,7 @@ def _lines(target: Target) -> Callable[[Session], None]:
         nonlocal last
         if time.monotonic() - last >= _LINE_SECONDS:
             last = time.monotonic()
-            print("  " + "; ".join(headlines(summarize(session, target))), file=sys.stderr, flush=True)
+            emit("  " + "; ".join(headlines(summarize(session, target))), error=True)
 
     return show
 
@@ -107,12 +108,13 @@ def _table(summary: Summary, terminal: RichConsole) -> RenderableType:
     listed = max(3, min(_LISTED, terminal.height - _OTHER_LINES))
     # Each column ends with a blank, the last one too.
     for texts in cut_rows(summary.rows[:listed], columns, terminal.width - 1, 1):
-        table.add_row(*texts)
+        # As text: what looks like rich's markup in a name is none.
+        table.add_row(*(Text(one_line(text)) for text in texts))
     rest = summary.rows[listed:]
     if rest:
         words = f"{len(rest)} others"
         table.add_row(*([words] if "task" not in columns else [words, ""]), f"{sum(row.share for row in rest):.1%}")
-    return Group(table, *(Text(line) for line in headlines(summary)))
+    return Group(table, *(Text(one_line(line)) for line in headlines(summary)))
 
 
 def columns_of(width: int) -> list[str]:

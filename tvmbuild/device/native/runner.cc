@@ -16,6 +16,7 @@
 #include "model.h"
 #include "npy.h"
 #include "options.h"
+#include "printable.h"
 #include "serve.h"
 #include "serve_options.h"
 #include "threads.h"
@@ -123,13 +124,13 @@ int main(int argc, char** argv) {
     }
     return std::fflush(stdout) == 0 ? 0 : static_cast<int>(tvmbuild::ExitCode::kOutput);
   } catch (const tvmbuild::Failure& failure) {
-    std::fprintf(stderr, "tvmbuild-runner: %s\n", failure.what());
+    std::fprintf(stderr, "tvmbuild-runner: %s\n", tvmbuild::Printable(failure.what()).c_str());
     if (failure.code() == static_cast<int>(tvmbuild::ExitCode::kUsage)) {
       std::fputs(serves ? tvmbuild::kServeUsage : tvmbuild::kUsage, stderr);
     }
     return failure.code();
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "tvmbuild-runner: %s\n", error.what());
+    std::fprintf(stderr, "tvmbuild-runner: %s\n", tvmbuild::Printable(error.what()).c_str());
     return static_cast<int>(tvmbuild::ExitCode::kRun);
   }
 }

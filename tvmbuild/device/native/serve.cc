@@ -13,6 +13,7 @@
 #include "failure.h"
 #include "greeting.h"
 #include "json.h"
+#include "printable.h"
 #include "serve_options.h"
 #include "session.h"
 #include "socket.h"
@@ -33,7 +34,7 @@ volatile sig_atomic_t stop = 0;
 void Stop(int) { stop = 1; }
 
 void Log(const std::string& line) {
-  std::fprintf(stderr, "tvmbuild-runner: %s\n", line.c_str());
+  std::fprintf(stderr, "tvmbuild-runner: %s\n", Printable(line).c_str());
   std::fflush(stderr);
 }
 

@@ -1,4 +1,5 @@
 #include "session.h"
+#include "printable.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -91,7 +92,7 @@ void PrepareProcess() {
     Call(Global("rpc.ServerLoop"), {Int(connection)}, ExitCode::kRun, "session");
     _exit(0);
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "tvmbuild-runner: %s\n", error.what());
+    std::fprintf(stderr, "tvmbuild-runner: %s\n", Printable(error.what()).c_str());
     _exit(static_cast<int>(ExitCode::kRun));
   }
 }
