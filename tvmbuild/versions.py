@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from importlib import metadata
+from urllib.parse import urlsplit
 
 import tvmbuild
 
@@ -13,6 +15,22 @@ PACKAGES = ("apache-tvm", "apache-tvm-ffi", "onnx", "onnxslim", "onnxruntime", "
 def package_versions() -> dict[str, str]:
     """Return the version of tvmbuild and of each of ``PACKAGES``; "missing" where one is not installed."""
     return {"tvmbuild": tvmbuild.__version__, **{name: _version(name) for name in PACKAGES}}
+
+
+def installed_from() -> str:
+    """Return what pip would install this tvmbuild from again, "" where another machine could not (PEP 610).
+
+    That is a commit of a repository or the address of an archive; not a folder, and no address with a password.
+    """
+    try:
+        record = json.loads(metadata.distribution("tvmbuild").read_text("direct_url.json") or "{}")
+        url, commit = str(record.get("url", "")), record.get("vcs_info", {})
+        parts = urlsplit(url)
+        if parts.scheme not in ("https", "ssh") or parts.password:
+            return ""
+        return f"{commit['vcs']}+{url}@{commit['commit_id']}" if commit else url
+    except (metadata.PackageNotFoundError, ValueError, AttributeError, KeyError, TypeError):
+        return ""
 
 
 def llvm_version() -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,12 +11,15 @@ from xml.etree import ElementTree
 
 import onnx
 import pytest
+import yaml
 from onnx import helper
 from onnx_models import model
 from test_artifact import MANIFEST
 
 from tvmbuild.artifact.depfile import depfile_text
 from tvmbuild.artifact.epoch import source_date_epoch
+from tvmbuild.commands.bundle import next_on_board
+from tvmbuild.commands.console import Console
 from tvmbuild.errors import ArtifactError, InputDataError, OptionError, TargetError
 from tvmbuild.release import cell
 from tvmbuild.release.bundle import _decimal
@@ -29,6 +33,7 @@ from tvmbuild.release.signing import check_signature, load_signer, new_keys
 from tvmbuild.release.templates import fill
 from tvmbuild.tensor import TensorSpec
 from tvmbuild.toolchain import Toolchain
+from tvmbuild.versions import installed_from
 
 MODEL = '[[release.models]]\npath = "net.onnx"\n'
 
@@ -270,3 +275,77 @@ def test_a_project_keeps_the_files_that_are_there(tmp_path: Path) -> None:
     assert (tmp_path / "Makefile").read_text() == "mine"
     with pytest.raises(OptionError, match="Makefile"):
         write_project(tmp_path, "my nets/net.onnx", ["rpi4"], [])
+
+
+RECIPES = (".github/workflows/models.yml", ".gitlab-ci.yml")
+
+
+def test_the_recipes_install_what_they_are_told(tmp_path: Path) -> None:
+    """tvmbuild is on no index: "pip install tvmbuild" would install a stranger's package of that name, or none."""
+    write_project(tmp_path, "net.onnx", ["rpi4"], [], "git+https://example.org/you/tvmbuild@v1")
+    for place in RECIPES:
+        text = (tmp_path / place).read_text()
+        assert "pip install tvmbuild" not in text
+        assert 'TVMBUILD_SOURCE: "git+https://example.org/you/tvmbuild@v1"' in text
+        assert 'pip install "$TVMBUILD_SOURCE"' in text
+
+
+def test_one_job_may_publish_and_no_other_may_write(tmp_path: Path) -> None:
+    write_project(tmp_path, "net.onnx", ["rpi4"], [])
+    recipe = yaml.safe_load((tmp_path / RECIPES[0]).read_text())
+    assert recipe["permissions"] == {"contents": "read"}
+    writing = {name: job for name, job in recipe["jobs"].items() if "permissions" in job}
+    assert {name: job["permissions"] for name, job in writing.items()} == {"publish": {"contents": "write"}}
+    publishing = writing["publish"]["steps"][-1]
+    assert "gh release create" in publishing["run"]
+    assert "gh release create" not in str(recipe["jobs"]["models"])
+    # gh finds the repository by a checkout, which this job has not, or by this.
+    assert publishing["env"]["GH_REPO"] == "${{ github.repository }}"
+
+
+@pytest.mark.subprocess
+def test_a_recipe_that_knows_no_source_says_so(tmp_path: Path) -> None:
+    write_project(tmp_path, "net.onnx", ["rpi4"], [])
+    github, gitlab = (yaml.safe_load((tmp_path / place).read_text()) for place in RECIPES)
+    scripts = [step["run"] for job in github["jobs"].values() for step in job["steps"] if "run" in step]
+    scripts += [*gitlab["models"]["before_script"], *gitlab["models"]["script"]]
+    for script in scripts:
+        subprocess.run(["sh", "-n", "-c", script], check=True)
+    for script in (script for script in scripts if "pip install" in script):
+        environment = {"TVMBUILD_SOURCE": "", "PATH": "/usr/bin:/bin"}
+        done = subprocess.run(["sh", "-e", "-c", script], env=environment, capture_output=True, text=True)
+        assert (done.returncode, "say in this file what to install" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("record", "source"),
+    [
+        (
+            {"url": "https://x/t", "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}},
+            "git+https://x/t@c0ffee",
+        ),
+        ({"url": "https://x/t.whl", "archive_info": {}}, "https://x/t.whl"),
+        ({"url": "https://me:secret@x/t.whl", "archive_info": {}}, ""),
+        ({"url": "file:///home/me/t", "dir_info": {"editable": True}}, ""),
+        ({"url": 1}, ""),
+        ([], ""),
+    ],
+)
+def test_where_tvmbuild_came_from(record: Any, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = SimpleNamespace(read_text=lambda _: json.dumps(record))
+    monkeypatch.setattr("tvmbuild.versions.metadata.distribution", lambda _: found)
+    assert installed_from() == source
+
+
+def test_the_next_step_after_a_bundle_is_the_board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    packed = tmp_path / "my net-1.0.tar.gz"
+    packed.write_text("")
+    (tmp_path / "net-1.0").mkdir()
+    next_on_board(Console(), packed)
+    next_on_board(Console(), tmp_path / "net-1.0")
+    said = capsys.readouterr().out.splitlines()
+    assert shlex.split(said[0]) == ["next:", "scp", str(packed), "pi@raspberrypi.local:"]
+    unpack = "tar xzf 'my net-1.0.tar.gz' && cd 'my net-1.0' && ./run.sh --selftest"
+    assert shlex.split(said[1]) == ["then:", "ssh", "pi@raspberrypi.local", unpack]
+    assert shlex.split(said[2]) == ["next:", "scp", "-r", str(tmp_path / "net-1.0"), "pi@raspberrypi.local:"]
+    assert shlex.split(said[3])[-1] == "cd net-1.0 && ./run.sh --selftest"

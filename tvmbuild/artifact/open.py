@@ -53,6 +53,11 @@ def looks_like_artifact(path: Path) -> bool:
     return path.suffix in ENDINGS or path.name.endswith(BUNDLE_ENDING) or is_file(path / SUMS_NAME)
 
 
+def is_bundle(path: Path) -> bool:
+    """Whether a path names a bundle, packed or unpacked."""
+    return path.name.endswith(BUNDLE_ENDING) or (path / SUMS_NAME).is_file()
+
+
 def open_artifact(path: Path, target: str = "") -> Artifact:
     """Open an artifact by its .json, .so or .tar, by the stem of the three, or by its bundle.
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
+
+#: A board as Raspberry Pi OS names it, for people to replace.
+_BOARD = "pi@raspberrypi.local"
 
 
 def bundle(
@@ -53,3 +57,13 @@ def bundle(
     size = archive.stat().st_size
     console.result({"bundle": archive, "bytes": size})
     console.text(f"wrote {archive}  {size_text(size)}")
+    next_on_board(console, archive)
+
+
+def next_on_board(console: Console, bundle: Path) -> None:
+    """Say how a bundle, packed or unpacked, comes onto a board and runs there."""
+    packed = bundle.is_file()
+    folder = bundle.name.removesuffix(".tar.gz")
+    console.text(f"next: scp {'' if packed else '-r '}{shlex.quote(str(bundle))} {_BOARD}:")
+    unpack = f"tar xzf {shlex.quote(bundle.name)} && " if packed else ""
+    console.text(f"then: ssh {_BOARD} {shlex.quote(f'{unpack}cd {shlex.quote(folder)} && ./run.sh --selftest')}")

@@ -15,6 +15,12 @@ def init(
     target: Annotated[list[str] | None, typer.Option("-t", "--target", help="Board; once each. [rpi4]")] = None,
     shape: Annotated[list[str] | None, typer.Option("--shape", help="Input shape, NAME=1,3,224,224.")] = None,
     folder: Annotated[Path, typer.Option("-o", "--output", help="Folder of the project. [.]")] = Path(),
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--install-from", help="What pip installs tvmbuild from in CI. [where this one came from]", metavar="SOURCE"
+        ),
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -24,15 +30,20 @@ def init(
     \b
     Examples:
       tvmbuild init det.onnx -t rpi4 -t rpi5 --shape x=1,3,640,640
+      tvmbuild init det.onnx --install-from git+https://example.org/you/tvmbuild@v0.1.0
       make verify && make release
     """
     from tvmbuild.release.project_files import write_project
+    from tvmbuild.versions import installed_from
 
     console = Console(as_json, verbose, quiet)
-    written = write_project(folder, model, target or ["rpi4"], shape or [])
-    console.result({"written": written})
+    source = installed_from() if source is None else source
+    written = write_project(folder, model, target or ["rpi4"], shape or [], source)
+    console.result({"written": written, "installs_from": source})
     for path in written:
         console.text(f"wrote {path}")
     if not (folder / model).is_file():
         console.text(f"{model} is not there yet: put it there before the next step")
+    if not source:
+        console.text("in CI: say in the recipes what to install tvmbuild from (TVMBUILD_SOURCE, or --install-from)")
     console.text("next: make verify")

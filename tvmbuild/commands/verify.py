@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tvmbuild.commands.bundle import next_on_board
 from tvmbuild.commands.console import Board, Console, Json, Key, Quiet, Tracker, Verbose, size_text
 
 
@@ -77,7 +78,7 @@ def verify(
     }
     options = resolve(VerifyOptions, flags, project=read_project_file("verify")).options
     with console.stages():
-        from tvmbuild.artifact.open import open_artifact
+        from tvmbuild.artifact.open import is_bundle, open_artifact
         from tvmbuild.artifact.relink import with_library
         from tvmbuild.device import open_device
         from tvmbuild.verify import require_passed, target_of
@@ -115,6 +116,10 @@ def verify(
         write_whole(junit, junit_text([(opened.manifest.name, outcome.to_json())]))
     require_passed(outcome, details=report)
     console.result(report)
+    if is_bundle(artifact):
+        next_on_board(console, artifact)
+    else:
+        console.text(f"next: tvmbuild bundle {artifact}")
 
 
 def _only_signature(console: Console, artifact: Path, signature: Path | None) -> None:
