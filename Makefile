@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format models bench-kernels bench-tune bench-tune-rate release fuzz lock clean
+.PHONY: help setup demo test test-unit lint format models bench-kernels bench-tune bench-tune-rate release fuzz attack lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ release: setup models ## build, verify, bundle and (with TVMBUILD_KEY) sign the 
 
 fuzz: setup ## fuzz the board's readers of .npy, bundle.conf and SHA256SUMS; needs clang with libFuzzer
 	@$(RUN) scripts/fuzz.py
+
+attack: setup ## attack all that reads what others wrote and write docs/security.md: at most 15 minutes
+	@$(RUN) -m attacks
 
 lock: setup ## resolve pyproject.toml into requirements.lock with hashes
 	@$(RUN) -m uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --group dev --custom-compile-command "make lock" -o requirements.lock pyproject.toml

@@ -63,7 +63,7 @@ void TestChecksumLines() {
   const std::string digest(64, 'a');
   Expect(ParseChecksums(digest + "  a/b c\n" + digest + "  d\n").at(0).path == "a/b c", "a name with a space");
   for (const std::string& bad :
-       {digest + "  a\n\n" + digest + "  b\n", "\n" + digest + "  a\n", digest + "  a\n\n", std::string(), digest, digest + "  ", digest + "  /etc/passwd", digest + "  a/../../b", digest + "  a//b", digest + " *a",
+       {digest + "  a\n" + digest + "  b", digest + "  a\n\n" + digest + "  b\n", "\n" + digest + "  a\n", digest + "  a\n\n", std::string(), digest, digest + "  ", digest + "  /etc/passwd", digest + "  a/../../b", digest + "  a//b", digest + " *a",
         std::string(64, 'A') + "  a", digest + "  .", std::string(64, 'a') + "  a\nrest"}) {
     Expect(!RefusalOf([&] { ParseChecksums(bad); }).empty(), "refuse the checksum line '" + bad + "'");
   }

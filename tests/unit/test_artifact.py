@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -223,3 +224,28 @@ def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
         write_whole(tmp_path / "dist" / "x.txt", "text")
     with pytest.raises(OutputError, match="cannot be written"):
         write_whole(tmp_path / "dist" / "deeper" / "x.txt", "text")
+
+
+@pytest.mark.parametrize("change", ["blank line", "pipe", "link", "cut off", "line break of another kind", "twice"])
+def test_checksums_that_are_no_plain_file_or_not_whole_are_refused(change: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    sums = tmp_path / SUMS_NAME
+    text = sums_text({"a": tmp_path / "a"})
+    sums.write_text(text)
+    assert checksums.check_sums(tmp_path) == ["a"]
+    changed = {
+        "blank line": f"\n{text}",
+        "cut off": text[:-1],
+        "line break of another kind": text.replace("\n", "\x0b\n"),
+        "twice": text * 2,
+    }
+    sums.unlink()
+    if change == "pipe":
+        os.mkfifo(sums)
+    elif change == "link":
+        (tmp_path.parent / "elsewhere").write_text(text)
+        sums.symlink_to(tmp_path.parent / "elsewhere")
+    else:
+        sums.write_text(changed[change])
+    with pytest.raises(ArtifactError, match=r"SHA256SUMS is (no plain file|damaged)"):
+        checksums.check_sums(tmp_path)

@@ -77,12 +77,13 @@ def read_plain_file(path: Path) -> bytes:
 
 def _parse(path: Path) -> dict[str, str]:
     try:
-        lines = read_plain_file(path).decode().removesuffix("\n").split("\n")
+        # The last line ends too: what does not was cut off.
+        *lines, rest = read_plain_file(path).decode().split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}.", _AGAIN) from error
     found = [_LINE.fullmatch(line) for line in lines]
     names = {match[2]: match[1] for match in found if match}
-    if not names or any(map(has_control, names)) or len(names) != len(lines) or any(_leaves(name) for name in names):
+    if rest or not names or len(names) != len(lines) or any(has_control(name) or _leaves(name) for name in names):
         raise ArtifactError(f"{path} is damaged.", _AGAIN)
     return names
 

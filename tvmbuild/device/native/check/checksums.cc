@@ -62,6 +62,7 @@ std::vector<Checksum> ParseChecksums(const std::string& text) {
     if (!IsInside(entry.path)) throw Refusal("SHA256SUMS is damaged: it names a file outside the bundle");
     entries.push_back(std::move(entry));
   }
+  if (!text.empty() && text.back() != '\n') throw Refusal("SHA256SUMS is damaged: it was cut off within a line");
   if (entries.empty()) throw Refusal("SHA256SUMS is damaged: it names no file");
   return entries;
 }

@@ -1,7 +1,6 @@
 #include "sha256.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "refusal.h"
+#include "text_file.h"
 
 namespace tvmbuild {
 namespace {
@@ -98,8 +98,7 @@ std::string Sha256OfFile(const std::string& path) {
   // Neither a link nor a pipe in the place of a file may be followed or waited for.
   const int file = open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
   if (file < 0) throw Refusal(path + " cannot be read: " + std::strerror(errno));
-  struct stat facts;
-  if (fstat(file, &facts) != 0 || !S_ISREG(facts.st_mode)) {
+  if (!IsPlainFile(file)) {
     close(file);
     throw Refusal(path + " is no plain file");
   }

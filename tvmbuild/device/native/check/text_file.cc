@@ -13,12 +13,16 @@
 
 namespace tvmbuild {
 
+bool IsPlainFile(int descriptor) {
+  // fstat is another symbol since glibc 2.33; this one is in every glibc that we promise.
+  struct statx facts;
+  return statx(descriptor, "", AT_EMPTY_PATH, STATX_TYPE, &facts) == 0 && S_ISREG(facts.stx_mode);
+}
+
 std::string ReadTextFile(const std::string& path, Links links) {
   const int flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC | (links == Links::kRefused ? O_NOFOLLOW : 0);
   const int descriptor = open(path.c_str(), flags);
-  struct stat facts;
-  const bool is_plain = descriptor >= 0 && fstat(descriptor, &facts) == 0 && S_ISREG(facts.st_mode);
-  std::FILE* file = is_plain ? fdopen(descriptor, "rb") : nullptr;
+  std::FILE* file = descriptor >= 0 && IsPlainFile(descriptor) ? fdopen(descriptor, "rb") : nullptr;
   if (file == nullptr) {
     const std::string reason = descriptor < 0 && errno != ELOOP ? std::strerror(errno) : "it is no plain file";
     if (descriptor >= 0) close(descriptor);

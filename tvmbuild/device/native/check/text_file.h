@@ -11,6 +11,9 @@ namespace tvmbuild {
 // Larger files than this are none of a bundle's, in bytes.
 constexpr size_t kLargestText = 1 << 20;
 
+// Whether it is neither a folder nor a pipe, device or socket, which could keep us reading for ever.
+bool IsPlainFile(int descriptor);
+
 // A file of a bundle may be no link, which leads to something else the next time; one of the board's owner may.
 enum class Links { kRefused, kFollowed };
 
