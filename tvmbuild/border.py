@@ -269,7 +269,7 @@ def _check_lines(content: Any) -> None:
     while waiting:
         value = waiting.pop()
         if isinstance(value, str) and has_control(value):
-            raise ValueError(f"it has control characters, such as a line break, in the text {one_line(value)!r}")
+            raise ValueError(f"it has control characters, such as a line break, in the text '{one_line(value)}'")
         if isinstance(value, dict):
             waiting += [*value, *value.values()]
         elif isinstance(value, list):

@@ -143,6 +143,11 @@ def markdown_text(text: str) -> str:
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "|": "&#124;"}
 
 
+def plot_text(text: str) -> str:
+    """Return a text for a drawing of matplotlib, which takes what stands between two "$" as a formula."""
+    return one_line(text).replace("$", "\\$")
+
+
 def xml_text(text: str) -> str:
     """Return a text as the content of an element of XML; what XML cannot hold is shown as by ``one_line``."""
     return escape(_NOT_XML.sub(_shown, text))
@@ -160,4 +165,4 @@ def _checked(text: str, language: str, allowed: Callable[[str], bool] = lambda c
 
 
 def _refusal(text: str, language: str) -> OptionError:
-    return OptionError(f"The text {one_line(text)!r} cannot stand in {language}.", "Use letters and digits in it.")
+    return OptionError(f"The text '{one_line(text)}' cannot stand in {language}.", "Use letters and digits in it.")

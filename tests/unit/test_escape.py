@@ -101,11 +101,13 @@ def test_a_literal_is_read_back_as_the_text_or_refused(language: str, text: str)
 
 @given(hostile)
 def test_text_in_comments_and_on_terminals_is_one_line_without_escapes(text: str) -> None:
-    for write in (escape.one_line, escape.make_comment, escape.c_comment, escape.markdown_text):
+    for write in (escape.one_line, escape.make_comment, escape.c_comment, escape.markdown_text, escape.plot_text):
         written = write(text)
         assert written.isprintable() or not escape.has_control(written)
         assert len(written.splitlines()) <= 1
     assert "*/" not in escape.c_comment(text)
+    # How matplotlib tells a formula.
+    assert escape.plot_text(text).count("$") == escape.plot_text(text).count("\\$")
     assert not escape.c_comment(text).endswith("\\")
     assert (len(escape.make_comment(text)) - len(escape.make_comment(text).rstrip("\\"))) % 2 == 0
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", escape.printable(text))

@@ -26,7 +26,7 @@ def sums_text(files: Mapping[str, Path]) -> str:
     """
     hidden = next(filter(has_control, files), None)
     if hidden is not None:
-        raise OutputError(f"A file called {one_line(hidden)!r} cannot stand in {SUMS_NAME}.", "Rename it.")
+        raise OutputError(f"A file called '{one_line(hidden)}' cannot stand in {SUMS_NAME}.", "Rename it.")
     return "".join(f"{sha256_of(files[name])}  {name}\n" for name in sorted(files))
 
 

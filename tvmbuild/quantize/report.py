@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tvmbuild.errors import OptionError
+from tvmbuild.escape import plot_text
 from tvmbuild.quantize.budget import Found
 from tvmbuild.quantize.judge import Accuracy
 
@@ -97,9 +98,9 @@ def plot(report: QuantizationReport, path: Path) -> None:
     tensors = report.accuracy.tensors
     figure = Figure(figsize=(8, max(3.0, 0.18 * len(tensors) + 1)), layout="constrained")
     axes = figure.add_subplot()
-    axes.barh([each.name for each in reversed(tensors)], [each.sqnr for each in reversed(tensors)])
+    axes.barh([plot_text(each.name) for each in reversed(tensors)], [each.sqnr for each in reversed(tensors)])
     axes.set_xlabel("SQNR against float, dB")
-    axes.set_title(f"{report.model}: int8 activations, the worst on top")
+    axes.set_title(f"{plot_text(report.model)}: int8 activations, the worst on top")
     axes.tick_params(axis="y", labelsize=6)
     axes.margins(y=0.01)
     figure.savefig(path)

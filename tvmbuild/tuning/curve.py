@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tvmbuild.errors import OutputError, RecordsError, ToolchainError
+from tvmbuild.escape import plot_text
 from tvmbuild.tuning.runs import RunState, read_run, run_path
 from tvmbuild.tuning.store import BoardRecords
 from tvmbuild.tuning.trial import Trial
@@ -147,7 +148,7 @@ def draw_curve(curve: Curve, output: Path) -> None:
     )
     axes.set_xlabel("trials")
     axes.set_ylabel(f"{'predicted ' if curve.predicted else ''}time of the model, ms")
-    axes.set_title(f"{curve.model}, {curve.board}", fontsize="medium")
+    axes.set_title(plot_text(f"{curve.model}, {curve.board}"), fontsize="medium")
     axes.legend()
     aside = output.with_name(f".{output.stem}.partial{output.suffix}")
     try:
