@@ -110,30 +110,13 @@ def _bombs() -> Iterator[tuple[str, Any]]:
     yield "an input of 2^60 elements", model([node("Relu", ["x"], ["y"])], shape=(2**30, 2**30))
     yield "no nodes", model([])
     yield "a node that feeds itself", model([node("Add", ["y", "x"], ["y"])])
-    nested = helper.make_graph([node("Relu", ["x"], ["o"])], "leaf", [], [value("o", (1, 4))])
-    for _ in range(60):
-        both = {"then_branch": nested, "else_branch": nested}
-        nested = helper.make_graph(
-            [
-                node(
-                    "If",
-                    ["k"],
-                    ["o"],
-                    **{
-                        **both,
-                        "else_branch": helper.make_graph([node("Relu", ["x"], ["o"])], "e", [], [value("o", (1, 4))]),
-                    },
-                )
-            ],
-            "n",
-            [],
-            [value("o", (1, 4))],
-        )
-    choice = node(
-        "If",
-        ["k"],
-        ["y"],
-        then_branch=nested,
-        else_branch=helper.make_graph([node("Relu", ["x"], ["o"])], "e", [], [value("o", (1, 4))]),
-    )
-    yield "branches in branches, 60 deep", model([choice], weights={"k": np.array(True)})
+
+    def branch(inner: Any) -> Any:
+        return helper.make_graph([inner], "branch", [], [value("o", (1, 4))])
+
+    # protobuf itself reads no more than 100 messages inside each other, three a branch.
+    nested = node("Relu", ["x"], ["o"])
+    for depth in range(25):
+        other = branch(node("Neg", ["x"], ["o"]))
+        nested = node("If", ["k"], ["y" if depth == 24 else "o"], then_branch=branch(nested), else_branch=other)
+    yield "branches in branches, 25 deep", model([nested], weights={"k": np.array(True)})
