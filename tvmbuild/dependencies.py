@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 
 from tvmbuild.options import BuildOptions, QuantizeOptions
@@ -11,10 +12,21 @@ from tvmbuild.resolve import PROJECT_FILE
 from tvmbuild.target import target_file
 
 
-def build_dependencies(model: Path, options: BuildOptions, quantization: QuantizeOptions | None = None) -> list[Path]:
-    """Return the files that make has to compare an artifact with.
+@dataclass(frozen=True)
+class Dependencies:
+    """What a build read.
 
-    Folders are among them: their time changes when a file is added or removed.
+    Attributes:
+        present: files and folders; a folder's time changes when a file in it is added or removed.
+        absent: what was looked for and not there: a build would read it if it were.
+    """
+
+    present: tuple[Path, ...]
+    absent: tuple[Path, ...]
+
+
+def build_dependencies(model: Path, options: BuildOptions, quantization: QuantizeOptions | None = None) -> Dependencies:
+    """Return the files that make has to compare an artifact with.
 
     Args:
         model: the ONNX file that was given; its external data are found here.
@@ -33,22 +45,28 @@ def build_dependencies(model: Path, options: BuildOptions, quantization: Quantiz
         inputs += _tree(options.records / target_file(options.target).stem)
     if quantization is not None:
         inputs += _tree(options.calibrate) if options.calibrate else []
-        inputs += quantization_files(quantization)
-    return [path for path in inputs if path.exists()]
+        inputs += _named_files(quantization)
+    there = {path: path.exists() for path in inputs}
+    return Dependencies(
+        tuple(path for path, found in there.items() if found), tuple(path for path, found in there.items() if not found)
+    )
 
 
 def quantization_files(options: QuantizeOptions) -> list[Path]:
     """Return the files that quantization options name: calibration table, image recipe, the metric's code."""
+    return [path for path in _named_files(options) if path.is_file()]
+
+
+def _named_files(options: QuantizeOptions) -> list[Path]:
+    """Return what may be files that options name; of a command those words that are."""
     named = [options.table] if options.table else []
     if options.images.endswith(".toml"):
         named.append(Path(options.images))
     module = re.fullmatch(r"([A-Za-z_][\w.]*):[A-Za-z_]\w*", options.metric)
     if module:
         folders = Path(module[1].replace(".", "/"))
-        named += [folders.with_suffix(".py"), folders / "__init__.py"]
-    else:
-        named += map(Path, shlex.split(options.metric))
-    return [path for path in named if path.is_file()]
+        return [*named, folders.with_suffix(".py"), folders / "__init__.py"]
+    return [*named, *(path for path in map(Path, shlex.split(options.metric)) if path.is_file())]
 
 
 def _tree(top: Path) -> list[Path]:

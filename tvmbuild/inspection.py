@@ -11,14 +11,15 @@ from typing import Any
 import onnx
 
 from tvmbuild import schedules
-from tvmbuild.errors import ShapeError
+from tvmbuild.errors import ShapeError, TvmbuildError
 from tvmbuild.graph.pipeline import optimize
 from tvmbuild.graph.report import GraphReport
+from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.facts import opset_of
 from tvmbuild.onnx_model.open import OpenedModel, open_model
 from tvmbuild.onnx_model.prepare import prepare
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
-from tvmbuild.onnx_model.support import check_support
+from tvmbuild.onnx_model.support import check_support, operator_name
 from tvmbuild.onnx_model.to_relax import to_relax
 from tvmbuild.target import Target
 
@@ -32,9 +33,10 @@ class Inspection:
         opset: version of the standard operator set that the file uses.
         inputs: one text each, with the names of open dimensions.
         outputs: likewise.
-        operators: how many of each operator, most frequent first.
+        operators: how many of each operator, most frequent first, those in the graphs inside If and Loop among them.
         notes: what preparation would change, and what was assumed.
-        graph: what the graph passes would do; None when an input's shape is open.
+        graph: what the graph passes would do; None when an input's shape is open or the model is refused.
+        refusal: why it cannot be built, or None.
     """
 
     sha256: str
@@ -44,6 +46,7 @@ class Inspection:
     operators: dict[str, int]
     notes: tuple[str, ...]
     graph: GraphReport | None
+    refusal: TvmbuildError | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``inspect --json`` prints."""
@@ -62,39 +65,31 @@ class Inspection:
 def inspect_model(path: Path, shape: Sequence[str], value: Sequence[str], target: Target) -> Inspection:
     """Read a model and run the graph passes on it.
 
+    Why a model that can be read cannot be built is in the result.
+
     Raises:
         ModelError: the file is damaged or unsafe.
-        ShapeError: a given shape does not fit.
-        UnsupportedOperatorError: all that cannot be compiled.
-        PreparationError: the prepared model would not compute what the original does.
+        ShapeError: a given shape or value is none.
     """
     opened = open_model(path)
-    check_support(path, opened.proto)
-    shapes = parse_shapes(shape)
-    assumed = _assume_batch_of_one(opened, shapes)
-    notes, graph = (*opened.notes, *assumed), None
+    shapes, values = parse_shapes(shape), parse_values(value)
     described = _described(opened)
+    notes: tuple[str, ...] = opened.notes
+    graph: GraphReport | None = None
+    refusal: TvmbuildError | None = None
     try:
-        prepared = prepare(path, shapes, parse_values(value))
+        check_support(path, opened.proto)
+        prepared = prepare(path, shapes, values)
+        notes = prepared.notes
+        _, graph = optimize(to_relax(prepared), target, kernels=schedules)
     except ShapeError as error:
         if shape or value:
-            raise
-        notes += (f"{error.message} {error.hint} Then the fusion is shown too.",)
-    else:
-        _, graph = optimize(to_relax(prepared), target, kernels=schedules)
-        notes += prepared.notes
-    return Inspection(opened.sha256, opset_of(opened.proto), *described, notes=notes, graph=graph)
-
-
-def _assume_batch_of_one(opened: OpenedModel, shapes: dict[str, tuple[int, ...]]) -> tuple[str, ...]:
-    """Give inputs whose first dimension alone is open a batch of 1, in ``shapes``; return what was assumed."""
-    notes = []
-    for item in opened.proto.graph.input:
-        sizes = item.type.tensor_type.shape.dim
-        if item.name not in shapes and sizes and sizes[0].dim_value < 1 and all(s.dim_value > 0 for s in sizes[1:]):
-            shapes[item.name] = (1, *(size.dim_value for size in sizes[1:]))
-            notes.append(f"the open batch of '{item.name}' is taken as 1")
-    return tuple(notes)
+            refusal = error
+        else:
+            notes += (f"{error.message} {error.hint} Then the fusion is shown too.",)
+    except TvmbuildError as error:
+        refusal = error
+    return Inspection(opened.sha256, opset_of(opened.proto), *described, notes=notes, graph=graph, refusal=refusal)
 
 
 def _described(opened: OpenedModel) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, int]]:
@@ -105,5 +100,5 @@ def _described(opened: OpenedModel) -> tuple[tuple[str, ...], tuple[str, ...], d
         return f"{value.name}: {dtype}[{', '.join(sizes)}]"
 
     graph = opened.proto.graph
-    operators = Counter(node.op_type for node in graph.node)
+    operators = Counter(operator_name(node) for node in walk.nodes(graph))
     return tuple(map(text, graph.input)), tuple(map(text, graph.output)), dict(operators.most_common())

@@ -48,6 +48,21 @@ class BuildOptions:
 
 
 @dataclass(frozen=True)
+class InspectOptions:
+    """How to look at a model.
+
+    Attributes:
+        target: name of a built-in target or path of a TOML file; the board to plan for.
+        shape: input shapes as given ("x=1,3,224,224"), one an input.
+        value: inputs frozen to a constant ("sr=16000").
+    """
+
+    target: str = "rpi4"
+    shape: tuple[str, ...] = ()
+    value: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class TuneOptions:
     """How to tune a model.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from tvmbuild import progress
 from tvmbuild.artifact.embedded import write_manifest_object
 from tvmbuild.artifact.manifest import Manifest, file_entry
-from tvmbuild.artifact.staging import staged
+from tvmbuild.artifact.staging import check_writable, staged
 from tvmbuild.compile import compile_module
 from tvmbuild.errors import OptionError
 from tvmbuild.escape import has_control, one_line
@@ -44,6 +45,7 @@ class BuildResult:
         graph: what the graph's passes did.
         model: the model that was compiled: the QDQ model in ``folder`` for an int8 build of a float model.
         quantized: how that was made, or None.
+        notes: what the user should know: what was assumed, which records were left out.
     """
 
     manifest: Manifest
@@ -54,18 +56,29 @@ class BuildResult:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """What a build needs besides the model; found before the work that takes minutes."""
+
+    name: str
+    toolchain: Toolchain
+    kernels: TunedSchedules
+    notes: tuple[str, ...]
+
+
 def build_int8(model: Path, target: Target, options: BuildOptions, quantization: QuantizeOptions) -> BuildResult:
     """Quantize a float model, then build the artifact of the result.
 
-    Writes the QDQ model ``<model>.int8.onnx`` into ``options.output``, beside the artifact that ``build`` makes of it:
-    it is what ``verify`` compares the artifact with.
+    Writes the QDQ model ``<model>.int8.onnx`` into ``options.output``, together with the artifact that ``build`` makes
+    of it: it is what ``verify`` compares the artifact with.
 
     Raises:
         CalibrationError: the samples or the calibration table cannot be used.
         AccuracyError: the budget cannot be met.
         TvmbuildError: like ``build``.
     """
-    _check_names(model, options)
+    path = Path(f"{model.stem}.int8.onnx")
+    ready = _ready(path, target, options, path.name)
     quantized = quantize(
         model,
         options.calibrate,
@@ -74,11 +87,13 @@ def build_int8(model: Path, target: Target, options: BuildOptions, quantization:
         ),
         target=target,
     )
-    path = options.output / f"{model.stem}.int8.onnx"
-    quantized.save(path)
-    # Shapes and frozen inputs are in the QDQ model.
-    result = build(path, target, dataclasses.replace(options, shape=(), value=()))
-    return dataclasses.replace(result, quantized=quantized)
+    with tempfile.TemporaryDirectory(prefix="tvmbuild-") as scratch:
+        quantized.save(scratch / path)
+        # Shapes and frozen inputs are in the QDQ model.
+        alone = dataclasses.replace(options, shape=(), value=())
+        result = _build(scratch / path, target, alone, ready, keep_model=True)
+    notes = (*quantized.assumed, *result.notes)
+    return dataclasses.replace(result, model=options.output / path, quantized=quantized, notes=notes)
 
 
 def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
@@ -90,11 +105,32 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
         OptionError: ``fp16`` for a target without fp16 arithmetic, or a folder or name that cannot be meant.
         TvmbuildError: any of the classes in ``errors.py`` up to OutputError, by the stage that failed.
     """
+    return _build(model, target, options, _ready(model, target, options))
+
+
+def check_build(model: Path, target: Target, options: BuildOptions) -> None:
+    """Check all that ``build`` needs besides the model: options, toolchain, tuning records, the output's folder.
+
+    Raises:
+        TvmbuildError: as ``build``.
+    """
+    _ready(model, target, options)
+
+
+def _ready(model: Path, target: Target, options: BuildOptions, *more: str) -> _Ready:
     _check_names(model, options)
     if options.fp16:
         require_fp16(target)
-    toolchain = find_toolchain(target, options.toolchain or None)
-    kernels, notes = _kernels(target, options)
+    name = options.name or f"{model.stem}-{target.name}"
+    check_writable(options.output, *(f"{name}{ending}" for ending in _ENDINGS), *more)
+    if options.dump_ir is not None:
+        check_writable(options.dump_ir)
+    return _Ready(name, find_toolchain(target, options.toolchain or None), *_kernels(target, options))
+
+
+def _build(
+    model: Path, target: Target, options: BuildOptions, ready: _Ready, *, keep_model: bool = False
+) -> BuildResult:
     prepared = prepare(
         model,
         parse_shapes(options.shape),
@@ -104,11 +140,11 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
     )
     with progress.stage("import into Relax"):
         module = to_relax(prepared)
-    module, report = optimize(module, target, kernels=kernels, dump_ir=options.dump_ir, fp16=options.fp16)
+    module, report = optimize(module, target, kernels=ready.kernels, dump_ir=options.dump_ir, fp16=options.fp16)
     module, weights = take_out_weights(lower(module, target, dump_ir=options.dump_ir))
     with progress.stage("lower kernels"):
         executable = compile_module(module, target)
-    name = options.name or f"{model.stem}-{target.name}"
+    name, toolchain = ready.name, ready.toolchain
     with tempfile.TemporaryDirectory(prefix="tvmbuild-") as scratch, staged(options.output, f"{name}.json") as aside:
         with progress.stage("generate machine code"):
             objects = export_objects(executable, Path(scratch))
@@ -120,8 +156,10 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
             link_library(objects, aside / f"{name}.so", target, toolchain)
         files = tuple(file_entry(aside / f"{name}{ending}") for ending in (".so", ".tar"))
         manifest = dataclasses.replace(manifest, files=files)
+        if keep_model:
+            shutil.copyfile(model, aside / model.name)
         (aside / f"{name}.json").write_text(manifest.to_json(), encoding="utf-8")
-    return BuildResult(manifest, options.output, report, model, notes=notes)
+    return BuildResult(manifest, options.output, report, model, notes=(*prepared.assumed, *ready.notes))
 
 
 def _check_names(model: Path, options: BuildOptions) -> None:

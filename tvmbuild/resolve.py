@@ -25,6 +25,9 @@ from tvmbuild.suggest import did_you_mean
 PROJECT_FILE = "tvmbuild.toml"
 
 _BORDER = Border("The project file", OptionError, "Mend the file, or run in another folder.")
+#: Its table for ``build``, and the options there that say what is built: other commands follow them.
+BUILD_TABLE = "build"
+BUILT_ALIKE = frozenset({"target", "shape", "value", "fp16", "toolchain", "records", "compare"})
 
 OptionsT = TypeVar("OptionsT")
 
@@ -60,6 +63,23 @@ def read_project_file(table: str, folder: Path | None = None) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise OptionError(f"{path}: '{table}' must be a table.", f"Write [{table}] on a line of its own.")
     return values
+
+
+def read_project_options(kind: type, table: str) -> dict[str, Any]:
+    """Return one table of the project file, with what [build] says of the model and the board where it is silent.
+
+    ``tune``, ``quantize`` and ``inspect`` thus see the model that ``build`` builds.
+
+    Args:
+        kind: the options' dataclass.
+        table: name of the table.
+
+    Raises:
+        OptionError: like ``read_project_file``.
+    """
+    names = {item.name for item in dataclasses.fields(kind)} & BUILT_ALIKE
+    shared = {name: value for name, value in read_project_file(BUILD_TABLE).items() if name in names}
+    return shared | read_project_file(table)
 
 
 def resolve(

@@ -114,7 +114,7 @@ def verify(artifact: Artifact, model: Path, device: Device, options: VerifyOptio
         DeviceError: the run failed or gave outputs of another shape.
     """
     manifest = artifact.manifest
-    _check_same_model(artifact, model)
+    check_same_model(artifact, model)
     frozen = frozen_values(artifact)
     allowed = [options.tolerance or own_tolerance(artifact, spec) for spec in manifest.outputs]
     precision = precision_in(artifact)
@@ -226,7 +226,13 @@ def _differences(
 _REBUILD = "Build the artifact again with 'tvmbuild build'; if it stays, this is a bug in tvmbuild."
 
 
-def _check_same_model(artifact: Artifact, model: Path) -> None:
+def check_same_model(artifact: Artifact, model: Path) -> None:
+    """Check that an artifact was built from a model.
+
+    Raises:
+        InputDataError: there is no such file.
+        ArtifactError: it is another model.
+    """
     if not is_file(model):
         raise InputDataError(
             f"The model {model} does not exist.", "Give the ONNX file that the artifact was built from."

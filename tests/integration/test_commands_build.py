@@ -137,13 +137,20 @@ def test_a_wrong_library_fails_verification_and_is_bisected(net: Path, capsys: p
     assert "every layer agrees" in error["first_difference"]
 
 
+def test_an_open_batch_is_built_as_one(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dist = net.parent / "dist"
+    assert run(["build", str(net), "-t", "host", "-o", str(dist)]) == 0
+    assert "note: the open batch of 'input.1' is taken as 1" in capsys.readouterr().out
+    assert json.loads((dist / "net-host.json").read_text())["inputs"][0]["shape"] == [1, 3, 12, 10]
+    assert run(["verify", str(dist / "net-host.so"), "--model", str(net)]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (["--shape", "inptu=1,3,12,10"], errors.ShapeError.exit_code, "input.1"),
         (["--shape", "input.1=1,3,12"], errors.ShapeError.exit_code, "4 dimensions"),
         (["--shape", "input.1=0,3,12,10"], errors.ShapeError.exit_code, "1 or more"),
-        ([], errors.ShapeError.exit_code, "--shape input.1=1,3,12,10"),
         (["--shape", "input.1=1,3,12,10", "--toolchain", "gcc"], errors.OptionError.exit_code, "no toolchain 'gcc'"),
         (["--shape", "input.1=1,3,12,10", "-o", "/proc/dist"], errors.OutputError.exit_code, "cannot be written"),
         (["--shape", "input.1=1,3,12,10", "--dump-ir", "/proc/ir"], errors.OutputError.exit_code, "/proc/ir"),

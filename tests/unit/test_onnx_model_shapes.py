@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from onnx import TensorProto, helper
 from onnx_models import model
 
 from tvmbuild.errors import ShapeError
-from tvmbuild.onnx_model.shapes import freeze_shapes, input_specs, parse_shapes, parse_values
+from tvmbuild.onnx_model.shapes import freeze_shapes, input_specs, parse_shapes, parse_values, with_batch_of_one
 
 
 def _two_inputs() -> object:
@@ -148,3 +149,36 @@ def test_values_are_read(text: str, wanted: object) -> None:
 def test_wrong_values_are_refused(texts: list[str]) -> None:
     with pytest.raises(ShapeError):
         parse_values(texts)
+
+
+def _joined(inputs: dict[str, list[int | str]]) -> onnx.ModelProto:
+    return model([helper.make_node("Concat", list(inputs), ["y"], axis=0)], inputs, ["y"])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "shapes", "assumed"),
+    [
+        ({"x": ["n", 3, 8, 8]}, {}, {"x": (1, 3, 8, 8)}),
+        ({"x": ["", 3]}, {}, {"x": (1, 3)}),
+        ({"x": ["batch"], "z": ["batch", 3]}, {}, {"x": (1,), "z": (1, 3)}),
+        ({"x": ["n", 3, "h"], "z": ["n", "h"]}, {"x": (1, 3, 4)}, {}),  # Both names are given with x.
+        ({"x": ["?", "h"], "z": ["?", "h"]}, {"x": (1, 4)}, {"z": (1, 4)}),
+        ({"x": ["?", "h"], "z": ["?", "h"]}, {"x": (2, 4)}, {}),  # 2 and 1 would hardly fit together.
+        ({"x": ["n", 3, "h"]}, {}, {}),
+        ({"x": ["length", 3], "z": [1, "length"]}, {}, {}),  # A length, not a batch.
+        ({"x": ["n"]}, {}, {}),  # A length as well, more likely.
+        ({"x": [2, 3]}, {}, {}),
+        ({"x": []}, {}, {}),
+    ],
+)
+def test_an_open_batch_is_one_and_nothing_else_is_guessed(
+    inputs: dict[str, list[int | str]], shapes: dict[str, tuple[int, ...]], assumed: dict[str, tuple[int, ...]]
+) -> None:
+    found, notes = with_batch_of_one(_joined(inputs), shapes)
+    assert found == shapes | assumed
+    assert notes == tuple(f"the open batch of '{name}' is taken as 1" for name in assumed)
+
+
+def test_an_unknown_rank_and_a_frozen_input_get_no_batch() -> None:
+    proto = model([helper.make_node("Add", ["x", "k"], ["y"])], {"x": None, "k": ["n"]}, ["y"])
+    assert with_batch_of_one(proto, {}, {"k"}) == ({}, ())

@@ -2,12 +2,22 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tvmbuild.commands.app import run
 from tvmbuild.errors import OptionError
-from tvmbuild.options import BenchOptions, BuildOptions, CacheOptions, QuantizeOptions, TuneOptions, VerifyOptions
-from tvmbuild.resolve import read_project_file, resolve
+from tvmbuild.options import (
+    BenchOptions,
+    BuildOptions,
+    CacheOptions,
+    InspectOptions,
+    QuantizeOptions,
+    TuneOptions,
+    VerifyOptions,
+)
+from tvmbuild.resolve import read_project_file, read_project_options, resolve
 
 
 def test_later_sources_win_and_are_named() -> None:
@@ -115,3 +125,27 @@ def test_project_file(in_empty_folder: Path) -> None:
     (in_empty_folder / "tvmbuild.toml").write_text("[build\n")
     with pytest.raises(OptionError, match="cannot be read"):
         read_project_file("build")
+
+
+def test_tune_quantize_and_inspect_follow_build_where_they_are_silent(in_empty_folder: Path) -> None:
+    build = '[build]\ntarget = "rpi5"\nshape = ["x=1,3"]\nfp16 = true\noutput = "out"\nseed = 4\n'
+    (in_empty_folder / "tvmbuild.toml").write_text(build + '[tune]\ntrials = 3\ntarget = "host"\n')
+
+    def resolved(kind: type, table: str, flags: dict[str, object]) -> Any:
+        return resolve(kind, flags, project=read_project_options(kind, table), environ={}).options
+
+    tune = TuneOptions(target="host", shape=("x=1,3",), fp16=True, trials=3)
+    assert resolved(TuneOptions, "tune", {}) == tune
+    # The seeds mean different things.
+    assert resolved(QuantizeOptions, "quantize", {}) == QuantizeOptions(shape=("x=1,3",))
+    assert resolved(QuantizeOptions, "quantize", {"shape": ["x=2,3"]}).shape == ("x=2,3",)
+    assert resolved(InspectOptions, "inspect", {}) == InspectOptions("rpi5", ("x=1,3",))
+
+
+@pytest.mark.parametrize("command", ["tune", "quantize"])
+def test_commands_show_the_shape_that_they_take_from_build(
+    command: str, in_empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (in_empty_folder / "tvmbuild.toml").write_text('[build]\nshape = ["x=1,3"]\n')
+    assert run([command, "none.onnx"]) != 0
+    assert "shape = x=1,3  (tvmbuild.toml)" in capsys.readouterr().out

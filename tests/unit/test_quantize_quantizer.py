@@ -277,3 +277,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_build_takes_samples_only_with_int8(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["build", "m.onnx", "--calibrate", "data"]) == OptionError.exit_code
     assert "Add --int8" in capsys.readouterr().err
+
+
+def test_an_open_batch_is_one(tmp_path: Path) -> None:
+    proto = net()
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
+    done = quantize(saved(proto, tmp_path), calibrate=samples())
+    assert done.assumed == ("the open batch of 'x' is taken as 1",)
+    assert [size.dim_value for size in done.proto.graph.input[0].type.tensor_type.shape.dim] == list(SHAPE)

@@ -20,7 +20,14 @@ from tvmbuild.artifact.depfile import depfile_text
 from tvmbuild.artifact.epoch import source_date_epoch
 from tvmbuild.commands.bundle import next_on_board
 from tvmbuild.commands.console import Console
-from tvmbuild.errors import ArtifactError, InputDataError, OptionError, TargetError
+from tvmbuild.errors import (
+    ArtifactError,
+    InputDataError,
+    OptionError,
+    ShapeError,
+    TargetError,
+    UnsupportedOperatorError,
+)
 from tvmbuild.release import cell
 from tvmbuild.release.bundle import _decimal
 from tvmbuild.release.junit import junit_text
@@ -31,6 +38,7 @@ from tvmbuild.release.reproducible import compare_folders
 from tvmbuild.release.run import _named
 from tvmbuild.release.signing import check_signature, load_signer, new_keys
 from tvmbuild.release.templates import fill
+from tvmbuild.resolve import read_project_file
 from tvmbuild.tensor import TensorSpec
 from tvmbuild.toolchain import Toolchain
 from tvmbuild.versions import installed_from
@@ -282,7 +290,7 @@ RECIPES = (".github/workflows/models.yml", ".gitlab-ci.yml")
 
 def test_the_recipes_install_what_they_are_told(tmp_path: Path) -> None:
     """tvmbuild is on no index: "pip install tvmbuild" would install a stranger's package of that name, or none."""
-    write_project(tmp_path, "net.onnx", ["rpi4"], [], "git+https://example.org/you/tvmbuild@v1")
+    write_project(tmp_path, "net.onnx", ["rpi4"], [], source="git+https://example.org/you/tvmbuild@v1")
     for place in RECIPES:
         text = (tmp_path / place).read_text()
         assert "pip install tvmbuild" not in text
@@ -349,3 +357,33 @@ def test_the_next_step_after_a_bundle_is_the_board(tmp_path: Path, capsys: pytes
     assert shlex.split(said[1]) == ["then:", "ssh", "pi@raspberrypi.local", unpack]
     assert shlex.split(said[2]) == ["next:", "scp", "-r", str(tmp_path / "net-1.0"), "pi@raspberrypi.local:"]
     assert shlex.split(said[3])[-1] == "cd net-1.0 && ./run.sh --selftest"
+
+
+def test_a_project_of_a_model_that_is_there_can_build(tmp_path: Path) -> None:
+    """The batch is written down; what else is open is asked for, before a file is written."""
+    node = helper.make_node("Relu", ["x"], ["y"])
+    onnx.save(model([node], {"x": ["n", 3, 8]}, ["y"]), tmp_path / "net.onnx")
+    write_project(tmp_path, "net.onnx", ["rpi4"], [])
+    assert read_plan(tmp_path).cells[0].options.shape == ("x=1,3,8",)
+    assert read_project_file("build", tmp_path)["shape"] == ["x=1,3,8"]
+    (tmp_path / "new").mkdir()
+    onnx.save(model([node], {"x": ["n", 3, "w"]}, ["y"]), tmp_path / "open.onnx")
+    with pytest.raises(ShapeError, match="x") as caught:
+        write_project(tmp_path / "new", "../open.onnx", ["rpi4"], [])
+    assert "--shape x=" in caught.value.hint
+    with pytest.raises(ShapeError, match="no input 'z'"):
+        write_project(tmp_path / "new", "../open.onnx", ["rpi4"], ["z=1"])
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_project_of_a_model_that_cannot_be_built_is_refused(tmp_path: Path) -> None:
+    onnx.save(model([helper.make_node("Det", ["x"], ["y"])], {"x": [3, 3]}, ["y"]), tmp_path / "net.onnx")
+    with pytest.raises(UnsupportedOperatorError, match="Det"):
+        write_project(tmp_path, "net.onnx", ["rpi4"], [])
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "net.onnx"]
+
+
+def test_a_project_keeps_frozen_inputs(tmp_path: Path) -> None:
+    onnx.save(model([helper.make_node("Add", ["x", "k"], ["y"])], {"x": [1, 3], "k": []}, ["y"]), tmp_path / "net.onnx")
+    write_project(tmp_path, "net.onnx", ["rpi4"], [], frozen=["k=2"])
+    assert read_plan(tmp_path).cells[0].options.value == ("k=2",)

@@ -67,6 +67,28 @@ def clean(folder: Path) -> None:
         remove_abandoned(folder)
 
 
+def check_writable(folder: Path, *names: str) -> None:
+    """Try, before work that takes minutes, whether files can be written into a folder; nothing is left there.
+
+    Args:
+        folder: need not exist.
+        names: of files to be written there.
+
+    Raises:
+        OutputError: as ``staged``.
+    """
+    with _explained(folder):
+        try:
+            there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+            with aside_in(there):
+                pass
+        except OSError as error:
+            raise _output_error(folder, error) from error
+    for name in names:
+        if (folder / name).is_dir():
+            raise _output_error(folder, IsADirectoryError(errno.EISDIR, name))
+
+
 @contextmanager
 def _aside(folder: Path) -> Iterator[Path]:
     with ExitStack() as stack:

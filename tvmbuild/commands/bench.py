@@ -65,11 +65,12 @@ def bench(
         "timeout": timeout,
     }
     options = resolve(BenchOptions, flags, project=read_project_file("bench")).options
+    other = _reference(against, model)
     opened = _open(artifact, target)
     if predict:
         _predict(console, opened, options)
     else:
-        _time(console, opened, options, _reference(against, model))
+        _time(console, opened, options, other)
 
 
 def _open(path: Path, target: str) -> Artifact:

@@ -135,4 +135,5 @@ def _write_depfile(
 
     stem = result.folder / result.manifest.name
     outputs = [Path(f"{stem}{ending}") for ending in (".so", ".tar", ".json")]
-    write_whole(Path(f"{stem}.d"), depfile_text(outputs, build_dependencies(model, options, quantization)))
+    inputs = build_dependencies(model, options, quantization)
+    write_whole(Path(f"{stem}.d"), depfile_text(outputs, inputs.present, inputs.absent))

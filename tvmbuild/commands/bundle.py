@@ -45,15 +45,19 @@ def bundle(
     from tvmbuild.artifact.epoch import source_date_epoch
     from tvmbuild.artifact.open import open_artifact
     from tvmbuild.artifact.relink import with_library
+    from tvmbuild.errors import OptionError
     from tvmbuild.release.bundle import BundleOptions, write_bundle
     from tvmbuild.release.signing import load_signer
     from tvmbuild.verify import target_of
 
     console = Console(as_json, verbose, quiet)
+    signer = load_signer(key) if key else None
+    if model_license is not None and not model_license.is_file():
+        raise OptionError(f"The model's licence {model_license} is no file.", "Give a text file.")
     opened = [with_library(one, target_of(one)) for one in map(open_artifact, artifacts)]
     options = BundleOptions(name, version, output or artifacts[0].parent, seed, model_license, source_date_epoch())
     with console.stages():
-        archive = write_bundle(opened, options, load_signer(key) if key else None)
+        archive = write_bundle(opened, options, signer)
     size = archive.stat().st_size
     console.result({"bundle": archive, "bytes": size})
     console.text(f"wrote {archive}  {size_text(size)}")

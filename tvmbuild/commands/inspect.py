@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,7 +24,9 @@ def inspect(
 ) -> None:
     """Show inputs, operators and what will be fused, without compiling; or what an artifact says of itself.
 
-    An open batch dimension is taken as 1; other open dimensions need --shape to see the fusion.
+    An open batch dimension is taken as 1; other open dimensions need --shape to see the fusion. A model that cannot be
+    built is shown as far as it is known, with the exit code that build would have. Where a flag is missing, [build] in
+    tvmbuild.toml counts.
 
     \b
     Examples:
@@ -38,7 +40,7 @@ def inspect(
     if looks_like_artifact(path):
         _show_artifact(console, path)
     else:
-        _show_model(console, path, tuple(shape or ()), tuple(value or ()), target or "rpi4")
+        _show_model(console, path, {"target": target, "shape": shape, "value": value})
 
 
 def _show_artifact(console: Console, path: Path) -> None:
@@ -69,13 +71,17 @@ def _show_manifest(console: Console, manifest: Manifest) -> None:
     console.text("  " + ", ".join(f"{name} {version}" for name, version in manifest.packages.items()))
 
 
-def _show_model(console: Console, path: Path, shape: tuple[str, ...], value: tuple[str, ...], target: str) -> None:
-    from tvmbuild.inspection import inspect_model
+def _show_model(console: Console, path: Path, flags: dict[str, Any]) -> None:
+    from tvmbuild.options import InspectOptions
+    from tvmbuild.resolve import read_project_options, resolve
     from tvmbuild.target import load_target
 
+    options = resolve(InspectOptions, flags, project=read_project_options(InspectOptions, "inspect")).options
+    board = load_target(options.target)
     with console.stages():
-        found = inspect_model(path, shape, value, load_target(target))
-    console.result(found.to_json())
+        from tvmbuild.inspection import inspect_model
+
+        found = inspect_model(path, options.shape, options.value, board)
     console.text(f"{path}: opset {found.opset}, {sum(found.operators.values())} nodes, sha256 {found.sha256}")
     for word, texts in (("input", found.inputs), ("output", found.outputs)):
         for text in texts:
@@ -85,3 +91,7 @@ def _show_model(console: Console, path: Path, shape: tuple[str, ...], value: tup
         console.text(f"  note: {note}")
     for line in found.graph.lines(verbose=console.verbose) if found.graph else ():
         console.text(f"  {line}")
+    if found.refusal is not None:
+        found.refusal.details["inspection"] = found.to_json()
+        raise found.refusal
+    console.result(found.to_json())

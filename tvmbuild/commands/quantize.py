@@ -76,7 +76,7 @@ def quantize(
       tvmbuild quantize model.onnx --calibrate data.npy --budget 'sqnr>=25' --report report.json -v
     """
     from tvmbuild.options import QuantizeOptions
-    from tvmbuild.resolve import read_project_file, resolve
+    from tvmbuild.resolve import read_project_options, resolve
     from tvmbuild.target import load_target
 
     console = Console(as_json, verbose, quiet)
@@ -99,16 +99,21 @@ def quantize(
         "seed": seed,
         "min_samples": min_samples,
     }
-    resolved = resolve(QuantizeOptions, flags, project=read_project_file("quantize"))
+    resolved = resolve(QuantizeOptions, flags, project=read_project_options(QuantizeOptions, "quantize"))
     board = load_target(for_target) if for_target else None
     target = output or model.with_name(f"{model.stem}.int8.onnx") if model.name else Path("int8.onnx")
     for line in resolved.lines():
         console.text(f"  {line}")
     with console.stages():
-        from tvmbuild.artifact.staging import write_whole
+        from tvmbuild.artifact.staging import check_writable, write_whole
         from tvmbuild.quantize.quantizer import quantize as run_quantize
+        from tvmbuild.quantize.report import check_plot
         from tvmbuild.quantize.report import plot as draw
 
+        for written in filter(None, (target, report)):
+            check_writable(written.parent, written.name)
+        if plot is not None:
+            check_plot(plot, has_samples=calibrate is not None)
         done = run_quantize(model, calibrate, resolved.options, target=board)
         done.save(target)
         if report is not None:

@@ -55,7 +55,7 @@ def tune(
     """
     from tvmbuild.commands.tune_view import show_result, watching
     from tvmbuild.options import TuneOptions
-    from tvmbuild.resolve import read_project_file, resolve
+    from tvmbuild.resolve import read_project_options, resolve
     from tvmbuild.target import load_target
 
     console = Console(as_json, verbose, quiet)
@@ -77,7 +77,7 @@ def tune(
         "fp16": fp16,
         "toolchain": toolchain,
     }
-    resolved = resolve(TuneOptions, flags, project=read_project_file("tune"))
+    resolved = resolve(TuneOptions, flags, project=read_project_options(TuneOptions, "tune"))
     board = load_target(resolved.options.target)
     console.text(f"tuning {model} for {board.name}: {board.description}")
     for line in resolved.lines():

@@ -80,11 +80,15 @@ def verify(
     with console.stages():
         from tvmbuild.artifact.open import is_bundle, open_artifact
         from tvmbuild.artifact.relink import with_library
+        from tvmbuild.artifact.staging import check_writable, write_whole
         from tvmbuild.device import open_device
-        from tvmbuild.verify import require_passed, target_of
+        from tvmbuild.verify import check_same_model, require_passed, target_of
         from tvmbuild.verify import verify as run_verify
 
+        if junit is not None:
+            check_writable(junit.parent, junit.name)
         opened = open_artifact(artifact, target)
+        check_same_model(opened, model)
         opened = with_library(opened, target_of(opened))
         device = open_device(options.on, target_of(opened), tracker=options.tracker, key=options.key)
         outcome = run_verify(opened, model, device, options)
@@ -110,7 +114,6 @@ def verify(
     if first:
         console.text(f"first layer that differs: {first}")
     if junit is not None:
-        from tvmbuild.artifact.staging import write_whole
         from tvmbuild.release.junit import junit_text
 
         write_whole(junit, junit_text([(opened.manifest.name, outcome.to_json())]))

@@ -16,14 +16,14 @@ from tvmbuild.onnx_model.external import ExternalFile
 from tvmbuild.onnx_model.facts import gather_facts, opset_of
 from tvmbuild.onnx_model.fold import OLDEST_FOLDED, fold_constants
 from tvmbuild.onnx_model.modulation import constant_weights
-from tvmbuild.onnx_model.open import load_external_data, open_model
+from tvmbuild.onnx_model.open import OpenedModel, load_external_data, open_model
 from tvmbuild.onnx_model.opset import update_opset
 from tvmbuild.onnx_model.outputs import output_specs
 from tvmbuild.onnx_model.precision import Precision, precision_of
 from tvmbuild.onnx_model.qoperators import to_qdq
 from tvmbuild.onnx_model.quantization import check_quantization
 from tvmbuild.onnx_model.rewrite import rewrite_operators
-from tvmbuild.onnx_model.shapes import freeze_shapes, input_specs
+from tvmbuild.onnx_model.shapes import freeze_shapes, input_specs, with_batch_of_one
 from tvmbuild.onnx_model.sizes import check_inferred_sizes
 from tvmbuild.onnx_model.support import check_support
 from tvmbuild.progress import stage
@@ -47,6 +47,7 @@ class PreparedModel:
         opset: version of the standard operator set that ``proto`` uses.
         precision: what the original's values are rounded to as it runs.
         notes: what was changed, for people.
+        assumed: what was chosen since nobody said it, for people; among the notes too.
     """
 
     path: Path
@@ -60,6 +61,41 @@ class PreparedModel:
     opset: int
     precision: Precision
     notes: tuple[str, ...]
+    assumed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FixedModel:
+    """A model that was read, with fixed shapes.
+
+    Attributes:
+        opened: the file; its ``proto`` has the shapes.
+        shapes: sizes by input's name: those that were given, and those that were assumed.
+        assumed: what was assumed, for people.
+        notes: what was changed, the assumed among it.
+    """
+
+    opened: OpenedModel
+    shapes: Mapping[str, tuple[int, ...]]
+    assumed: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def open_fixed(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    values: Mapping[str, np.ndarray] | None = None,
+) -> FixedModel:
+    """Read a model and give its inputs fixed shapes: what can be refused at once is refused here.
+
+    Raises:
+        ModelError, ShapeError, UnsupportedOperatorError: as ``prepare``, which has the same arguments.
+    """
+    opened = open_model(path)
+    shapes, assumed = with_batch_of_one(opened.proto, shapes or {}, values or {})
+    notes = opened.notes + assumed + freeze_shapes(opened.proto, shapes, values)
+    check_support(path, opened.proto)
+    return FixedModel(opened, shapes, assumed, notes)
 
 
 def prepare(
@@ -74,7 +110,8 @@ def prepare(
 
     Args:
         path: the ONNX file.
-        shapes: sizes by input's name, for dynamic inputs and to override fixed ones.
+        shapes: sizes by input's name, for dynamic inputs and to override fixed ones; where only the leading dimension
+            of an input is open it is taken as 1.
         values: inputs that become constants.
         compare: whether to run the prepared model against the original; without it nothing warns of a wrong meaning.
         seed: for the random inputs with which the prepared model is compared to the original.
@@ -86,14 +123,12 @@ def prepare(
         PreparationError: the prepared model would not compute what the original does.
     """
     with stage("read model") as step:
-        opened = open_model(path)
-        original = opened.proto
-        notes = opened.notes + freeze_shapes(original, shapes or {}, values)
+        fixed = open_fixed(path, shapes, values)
+        opened, original = fixed.opened, fixed.opened.proto
         frozen = [tensor for tensor in original.graph.initializer if tensor.name in (values or {})]
-        check_support(path, original)
         check_inferred_sizes(path, gather_facts(original).shapes)
         precision = precision_of(original)
-        step.detail = f"{len(original.graph.node)} nodes, opset {opset_of(original)}"
+        step.detail = ", ".join([f"{len(original.graph.node)} nodes", f"opset {opset_of(original)}", *fixed.assumed])
     with stage("prepare model") as step:
         proto = onnx.ModelProto()
         proto.CopyFrom(original)
@@ -127,5 +162,6 @@ def prepare(
         frozen={tensor.name: numpy_helper.to_array(tensor) for tensor in frozen},
         opset=opset_of(proto),
         precision=precision,
-        notes=notes + changes + straightened,
+        notes=fixed.notes + changes + straightened,
+        assumed=fixed.assumed,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import onnx
@@ -80,6 +80,46 @@ def _number(text: str, number: str) -> bool | int | float:
         return float(number)
     except ValueError as error:
         raise ShapeError(f"The value {text!r} has {number!r} where a number should be.", _VALUE_FORM) from error
+
+
+def with_batch_of_one(
+    proto: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]], values: Collection[str] = ()
+) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
+    """Give a batch of 1 to the inputs of which nothing but the leading dimension is open.
+
+    A dimension's name that stands elsewhere too, as a length does, means no batch, and where a given shape has another
+    batch than 1, the other inputs' batches have to be given as well.
+
+    Args:
+        proto: the model.
+        shapes: sizes by input's name, as given.
+        values: names of inputs that become constants.
+
+    Returns:
+        The given shapes and the assumed ones, and what was assumed, for people.
+    """
+    declared = {value.name: _declared(value) or [] for value in proto.graph.input if value.name not in values}
+    is_open = {name: bool(dims) and isinstance(dims[0], str) for name, dims in declared.items()}
+    if any(shapes[name][:1] != (1,) for name in declared if name in shapes and is_open[name]):
+        return dict(shapes), ()
+    sizes = _named_sizes(proto, shapes)
+    later = {size for dims in declared.values() for size in dims[1:]}
+    assumed: dict[str, tuple[int, ...]] = {}
+    for name, dims in declared.items():
+        rest = [size for size in _filled(dims[1:], sizes) or () if size is not None]
+        is_length = dims[:1] and dims[0] in later and not _ANONYMOUS.match(str(dims[0]))
+        if (
+            is_open[name]
+            and name not in shapes
+            and len(rest) == len(dims) - 1
+            and not is_length
+            and dims[0] not in sizes
+        ):
+            assumed[name] = (1, *rest)
+    if all(len(shape) == 1 for shape in assumed.values()):
+        # A vector alone is rather of an open length.
+        assumed = {}
+    return {**shapes, **assumed}, tuple(f"the open batch of '{name}' is taken as 1" for name in assumed)
 
 
 def freeze_shapes(

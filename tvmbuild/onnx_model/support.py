@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,13 @@ def check_support(path: Path, proto: onnx.ModelProto, facts: Facts | None = None
             f"{path} uses {len(found)} unsupported operator{'s' if len(found) > 1 else ''} in {count} of"
             f" {sum(1 for _ in walk.nodes(proto.graph))} nodes:\n" + "\n".join(f"  {each}" for each in found),
             "Change or remove the operators listed; `tvmbuild inspect MODEL` lists them again.",
+            {"unsupported": [dataclasses.asdict(each) for each in found]},
         )
+
+
+def operator_name(node: NodeProto) -> str:
+    """Return the name of a node's operator, with its domain if that is not ONNX's own."""
+    return node.op_type if node.domain in _STANDARD else f"{node.domain}.{node.op_type}"
 
 
 def _known_operators() -> frozenset[str]:
@@ -133,4 +140,4 @@ def _problem(node: NodeProto, known: frozenset[str], facts: Facts | None) -> tup
         return node.op_type, _HINTS.get(node.op_type, _OTHER_HINT)
     if node.domain == "com.microsoft" and node.op_type in _MICROSOFT & known:
         return None
-    return f"{node.domain}.{node.op_type}", _HINTS.get(node.op_type, _FOREIGN_HINT)
+    return operator_name(node), _HINTS.get(node.op_type, _FOREIGN_HINT)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from tvmbuild import progress
+from tvmbuild.errors import OptionError
 from tvmbuild.options import QuantizeOptions
 from tvmbuild.quantize.accuracy import Similarity, compare
 from tvmbuild.quantize.budget import Found, parse_budget, search
@@ -105,12 +106,14 @@ class Judge:
         values = [getattr(each, self._budget.measure) for each in found]
         known = [value for value in values if value is not None]
         if not known:
-            raise self._no_measure("No output of the model has classes to compare.")
+            raise OptionError(
+                "No output of the model has classes to compare.",
+                "Give --metric module:function, or another --budget.",
+            )
         return float(min(known))
 
     def _metric_value(self, proto: onnx.ModelProto, *, loss: bool) -> float:
-        if self._metric is None:
-            raise self._no_measure("The budget is about a metric, and none is given.")
+        assert self._metric is not None
         value = measure(proto, self._samples.held_out, self._metric)
         return self._measured_float() - value if loss else value
 
@@ -119,12 +122,6 @@ class Judge:
             assert self._metric is not None
             self._float_metric = measure(self._model.proto, self._samples.held_out, self._metric)
         return self._float_metric
-
-    @staticmethod
-    def _no_measure(message: str) -> Exception:
-        from tvmbuild.errors import OptionError
-
-        return OptionError(message, "Give --metric module:function, or another --budget.")
 
     def _compare_outputs(self, proto: onnx.ModelProto, most: int) -> Sequence[Similarity]:
         return self._compare(proto, {name: name for name in self._outputs}, self._samples.held_out[:most], quiet=True)

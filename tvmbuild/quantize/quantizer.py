@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,11 +14,12 @@ import onnx
 
 from tvmbuild import progress
 from tvmbuild.artifact.staging import staged, write_whole
-from tvmbuild.errors import CalibrationError, OptionError
+from tvmbuild.errors import OptionError
 from tvmbuild.options import QuantizeOptions
 from tvmbuild.paths import is_file
 from tvmbuild.quantize.bias_correction import correct_biases
 from tvmbuild.quantize.calibrate import calibrate_table
+from tvmbuild.quantize.checks import check_options
 from tvmbuild.quantize.float_model import FloatModel, open_float_model
 from tvmbuild.quantize.image import load_recipe
 from tvmbuild.quantize.judge import Judge
@@ -45,11 +46,13 @@ class Quantized:
         proto: the QDQ model.
         table: the ranges that were used.
         report: what was quantized and how close it is to the float model.
+        assumed: what was chosen of the model's shapes since nobody said it, for people.
     """
 
     proto: onnx.ModelProto
     table: CalibrationTable
     report: QuantizationReport
+    assumed: tuple[str, ...] = ()
 
     def save(self, path: Path | str) -> None:
         """Write the model, whole or not at all.
@@ -90,6 +93,7 @@ def quantize(
         TvmbuildError: the model cannot be read or prepared.
     """
     options = _with(options or QuantizeOptions(), changes)
+    check_options(options, calibrate)
     recipe = load_recipe(options.images)
     float_model = open_float_model(Path(model), options)
     specs = float_model.prepared.inputs
@@ -100,9 +104,10 @@ def quantize(
         elif calibrate is not None:
             refs = spool_samples(calibrate, specs, Path(stack.enter_context(spool_folder())))
         samples = _split(refs, options) if refs else None
+        asked = _asked(float_model, options.keep_fp32)
         table = _table(float_model, samples, options)
         speed = predict_speed(float_model.proto, target) if target is not None else None
-        return _quantize(float_model, table, samples, options, decide, speed)
+        return _quantize(float_model, table, samples, options, asked, decide, speed)
 
 
 def _with(options: QuantizeOptions, changes: dict[str, Any]) -> QuantizeOptions:
@@ -114,8 +119,6 @@ def _with(options: QuantizeOptions, changes: dict[str, Any]) -> QuantizeOptions:
 
 
 def _split(refs: list[Any], options: QuantizeOptions) -> SampleSet:
-    if not 0.0 <= options.held_out < 1.0:
-        raise OptionError(f"The share of held-out samples is {options.held_out:g}.", "Give 0 up to below 1.")
     return split_samples(refs, held_out=options.held_out, seed=options.seed, fewest=options.min_samples)
 
 
@@ -123,9 +126,7 @@ def _table(float_model: FloatModel, samples: SampleSet | None, options: Quantize
     """Read the table where there is one; else calibrate, and write it where one is asked for."""
     if options.table is not None and is_file(options.table):
         return read_table(options.table)
-    if samples is None:
-        named = f"The calibration table {options.table} does not exist, and there" if options.table else "There"
-        raise CalibrationError(f"{named} are no samples to calibrate with.", "Give --calibrate DIR.")
+    assert samples is not None
     table = calibrate_table(float_model, samples, options)
     if options.table is not None:
         write_whole(options.table, table.to_json())
@@ -153,18 +154,18 @@ def _quantize(
     table: CalibrationTable,
     samples: SampleSet | None,
     options: QuantizeOptions,
+    asked: Mapping[str, str],
     decide: Decision | None,
     speed: ModelSpeed | None,
 ) -> Quantized:
     writer = _Writer(model, table, options)
     if decide is None and speed is not None and not options.force_int8:
         decide = speed.reason
-    kept = _kept(model, options.keep_fp32, decide)
+    kept = _kept(model, asked, decide)
     judge = Judge(model, samples, writer.write, options) if samples is not None else None
     found = None
     if options.budget:
-        if judge is None:
-            raise CalibrationError("A budget needs samples to measure with.", "Give --calibrate DIR.")
+        assert judge is not None
         found = judge.search(kept)
         kept |= dict.fromkeys(found.keep, f"left in float to reach {options.budget}")
     with progress.stage("write QDQ model") as step:
@@ -172,8 +173,7 @@ def _quantize(
         onnx.checker.check_model(proto, full_check=True)
         step.detail = f"{len(placement.layers)} of {len(model.placement.layers)} layers in int8"
     if options.bias_correction:
-        if samples is None:
-            raise CalibrationError("Bias correction needs samples.", "Give --calibrate DIR.")
+        assert samples is not None
         proto = correct_biases(model.proto, proto, placement.layers, samples.calibration)
     report = QuantizationReport(
         model=model.prepared.path.name,
@@ -186,12 +186,12 @@ def _quantize(
         search=found,
         speed=speed.note(kept) if speed is not None else "",
     )
-    return Quantized(proto, table, report)
+    return Quantized(proto, table, report, model.prepared.assumed)
 
 
-def _kept(model: FloatModel, patterns: Iterable[str], decide: Decision | None) -> dict[str, str]:
-    """Return the layers that stay in float before any search, with the reason of each."""
-    kept: dict[str, str] = {}
+def _asked(model: FloatModel, patterns: Iterable[str]) -> dict[str, str]:
+    """Return the layers that are to stay in float, with the pattern that says so."""
+    asked: dict[str, str] = {}
     layers = model.placement.layers
     for pattern in patterns:
         matched = [layer.name for layer in layers if _matches(layer, pattern)]
@@ -199,8 +199,14 @@ def _kept(model: FloatModel, patterns: Iterable[str], decide: Decision | None) -
             raise OptionError(
                 f"No layer matches --keep-fp32 '{pattern}'.", did_you_mean(pattern, (layer.name for layer in layers))
             )
-        kept |= dict.fromkeys(matched, f"asked for by --keep-fp32 {pattern}")
-    for layer in layers:
+        asked |= dict.fromkeys(matched, f"asked for by --keep-fp32 {pattern}")
+    return asked
+
+
+def _kept(model: FloatModel, asked: Mapping[str, str], decide: Decision | None) -> dict[str, str]:
+    """Return the layers that stay in float before any search, with the reason of each."""
+    kept = dict(asked)
+    for layer in model.placement.layers:
         reason = decide(layer) if decide is not None and layer.name not in kept else ""
         if reason:
             kept[layer.name] = reason

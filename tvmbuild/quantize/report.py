@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tvmbuild.artifact.staging import check_writable
 from tvmbuild.errors import OptionError
 from tvmbuild.escape import plot_text
 from tvmbuild.quantize.budget import Found
@@ -83,18 +84,34 @@ def _some(items: list[Any], verbose: bool) -> list[Any]:
     return items if verbose else items[:_SHOWN]
 
 
+def check_plot(path: Path, *, has_samples: bool) -> None:
+    """Check, before there is a report, that it can be drawn.
+
+    Raises:
+        OptionError: matplotlib is not installed or cannot write such a file, or there will be nothing to draw.
+        OutputError: the folder cannot be written.
+    """
+    if not has_samples:
+        raise OptionError("There is no accuracy to plot.", "Give samples with --calibrate DIR.")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise OptionError("--plot needs matplotlib.", "pip install 'tvmbuild[plot]'") from error
+    if path.suffix[1:].lower() not in Figure().canvas.get_supported_filetypes():
+        raise OptionError(f"--plot {path} has no ending of a picture.", "Write .png, .svg or .pdf.")
+    check_writable(path.parent, path.name)
+
+
 def plot(report: QuantizationReport, path: Path) -> None:
     """Draw the SQNR of every tensor in the model's order into a picture (.png, .svg, .pdf).
 
     Raises:
         OptionError: matplotlib is not installed, or there is nothing to draw.
     """
-    if report.accuracy is None:
-        raise OptionError("There is no accuracy to plot.", "Give samples with --calibrate DIR.")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise OptionError("--plot needs matplotlib.", "pip install 'tvmbuild[plot]'") from error
+    check_plot(path, has_samples=report.accuracy is not None)
+    assert report.accuracy is not None
+    from matplotlib.figure import Figure
+
     tensors = report.accuracy.tensors
     figure = Figure(figsize=(8, max(3.0, 0.18 * len(tensors) + 1)), layout="constrained")
     axes = figure.add_subplot()

@@ -61,6 +61,16 @@ def activation_params(low: float, high: float, *, symmetric: bool = False, power
     return QuantParams(scale, zero_point)
 
 
+def check_weight_scale(rule: str) -> None:
+    """Check the name of a rule for the scales of weights.
+
+    Raises:
+        OptionError: it is unknown.
+    """
+    if rule not in WEIGHT_SCALES:
+        raise OptionError(f"There is no weight scale '{rule}'.", did_you_mean(rule, WEIGHT_SCALES))
+
+
 def weight_scales(weights: np.ndarray, rule: str = "max", *, power2: bool = False) -> np.ndarray:
     """Return one scale a channel, float32[C], for weights of shape [C, n]; 0 for a channel of zeros.
 
@@ -72,8 +82,7 @@ def weight_scales(weights: np.ndarray, rule: str = "max", *, power2: bool = Fals
     Raises:
         OptionError: the rule is unknown.
     """
-    if rule not in WEIGHT_SCALES:
-        raise OptionError(f"There is no weight scale '{rule}'.", did_you_mean(rule, WEIGHT_SCALES))
+    check_weight_scale(rule)
     largest = np.abs(weights.astype(np.float64)).max(axis=1, initial=0.0)
     scales = largest / WEIGHT_LIMIT
     if rule == "mse":

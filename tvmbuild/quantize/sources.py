@@ -32,9 +32,7 @@ def find_samples(source: Path, specs: Specs, recipe: ImageRecipe) -> list[Sample
     Raises:
         CalibrationError: there is nothing to read.
     """
-    why = missing(source)
-    if why:
-        raise CalibrationError(f"The calibration data {source} {why}.", _ACCEPTED)
+    require_source(source)
     if not source.is_dir():
         return _from_file(source, specs, recipe)
     sets = sorted(path for path in source.rglob("test_data_set_*") if path.is_dir())
@@ -46,6 +44,17 @@ def find_samples(source: Path, specs: Specs, recipe: ImageRecipe) -> list[Sample
     if not files:
         raise CalibrationError(f"The calibration folder {source} holds no samples.", _ACCEPTED)
     return [ref for path in files for ref in _from_file(path, specs, recipe)]
+
+
+def require_source(source: Path) -> None:
+    """Check that a folder or file of samples is there.
+
+    Raises:
+        CalibrationError: it is not.
+    """
+    why = missing(source)
+    if why:
+        raise CalibrationError(f"The calibration data {source} {why}.", _ACCEPTED)
 
 
 def spool_samples(samples: Iterable[Any], specs: Specs, folder: Path) -> list[SampleRef]:

@@ -15,7 +15,7 @@ from tvmbuild.artifact.archive import write_archive
 from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, sums_text
 from tvmbuild.artifact.manifest import file_entry
 from tvmbuild.artifact.open import Artifact
-from tvmbuild.artifact.staging import staged
+from tvmbuild.artifact.staging import check_writable, staged
 from tvmbuild.device.check_build import CHECK_NAME, check_program
 from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
 from tvmbuild.elf import neighbours, read_elf, version_key
@@ -82,6 +82,7 @@ def write_bundle(artifacts: Sequence[Artifact], options: BundleOptions, signer: 
     _check_one_model(artifacts)
     top = f"{name}-{options.version}"
     archive = options.output / f"{top}.tar.gz"
+    check_writable(options.output, archive.name)
     with progress.stage(f"bundle {archive.name}"), _collected(artifacts, name, options) as folder:
         files = _files(folder)
         (folder / SUMS_NAME).write_text(sums_text(files), encoding="utf-8")

@@ -14,9 +14,12 @@ from tvmbuild.artifact.manifest import Manifest, read_manifest
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.artifact.store import Store, Stored, files_of
 from tvmbuild.border import Border, NotNegative
+from tvmbuild.cache import cache_root
 from tvmbuild.dependencies import quantization_files
 from tvmbuild.errors import ArtifactError, InputDataError, TargetError
 from tvmbuild.onnx_model.open import open_model
+from tvmbuild.onnx_model.prepare import open_fixed
+from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.options import QuantizeOptions, VerifyOptions
 from tvmbuild.release.plan import Cell
 from tvmbuild.samples import load_samples
@@ -109,6 +112,21 @@ def _stored(path: Path, form: type[Any]) -> dict[str, Any]:
     return content
 
 
+def check_cell(cell: Cell) -> None:
+    """Check what can be checked of a cell before any is built: options, files, toolchain, the model's shapes.
+
+    Raises:
+        TvmbuildError: any of the classes in ``errors.py``, as the build would.
+    """
+    from tvmbuild import pipeline
+    from tvmbuild.quantize.checks import check_options
+
+    pipeline.check_build(cell.model, cell.target, dataclasses.replace(cell.options, output=cache_root()))
+    if cell.quantization:
+        check_options(cell.quantization, cell.options.calibrate)
+    open_fixed(cell.model, parse_shapes(cell.options.shape), parse_values(cell.options.value))
+
+
 def build_inputs(cell: Cell) -> dict[str, str]:
     """Return everything that a cell's artifact depends on, by names for people."""
     model = open_model(cell.model)
@@ -172,12 +190,12 @@ def _build(cell: Cell, folder: Path) -> None:
     from tvmbuild.verify import require_passed, verify
 
     options = dataclasses.replace(cell.options, output=folder)
+    device = open_device("auto", cell.target)
     if cell.quantization:
         result = pipeline.build_int8(cell.model, cell.target, options, cell.quantization)
     else:
         result = pipeline.build(cell.model, cell.target, options)
     artifact = open_artifact(folder / f"{options.name}.so")
-    device = open_device("auto", cell.target)
     outcome = verify(artifact, result.model, device, VerifyOptions(tolerance=cell.tolerance))
     require_passed(outcome, details=outcome.to_json())
     report = outcome.to_json()

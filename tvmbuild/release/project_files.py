@@ -8,6 +8,8 @@ from pathlib import Path
 
 from tvmbuild.artifact.staging import write_whole
 from tvmbuild.errors import OptionError
+from tvmbuild.onnx_model.prepare import open_fixed
+from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.release.placeholders import ENDING, Value, fill_template
 from tvmbuild.release.templates import check_name
 from tvmbuild.target import load_target
@@ -24,7 +26,13 @@ FILES = {
 
 
 def write_project(
-    folder: Path, model: str, targets: Sequence[str], shapes: Sequence[str], source: str = ""
+    folder: Path,
+    model: str,
+    targets: Sequence[str],
+    shapes: Sequence[str],
+    *,
+    frozen: Sequence[str] = (),
+    source: str = "",
 ) -> list[Path]:
     """Write Makefile, tvmbuild.toml, .gitignore and recipes for two CI systems; files that are there stay as they are.
 
@@ -32,7 +40,9 @@ def write_project(
         folder: the project.
         model: path of the ONNX file, relative to the project.
         targets: names of the boards.
-        shapes: input shapes ("x=1,3,224,224").
+        shapes: input shapes ("x=1,3,224,224"); where the model is there already, an open batch that they leave out is
+            written as 1.
+        frozen: inputs frozen to a constant ("sr=16000").
         source: what pip installs tvmbuild from in CI; "" for the project's owner to fill in.
 
     Returns:
@@ -41,6 +51,7 @@ def write_project(
     Raises:
         OptionError: the model's name cannot stand in a Makefile, or all files are there already.
         TargetError: a target is unknown.
+        ModelError, ShapeError, UnsupportedOperatorError: the model is there and cannot be built so.
         OutputError: the folder cannot be written.
     """
     stem = Path(model).stem
@@ -49,11 +60,13 @@ def write_project(
         raise OptionError(f"The path {model!r} cannot stand in a Makefile.", "Use letters, digits and . _ + - / in it.")
     for target in targets:
         load_target(target)
+    shapes = _checked_shapes(folder / model, shapes, frozen)
     values: dict[str, Value] = {
         "MODEL": model,
         "NAME": stem,
         "TARGETS": tuple(targets),
         "SHAPES": tuple(shapes),
+        "VALUES": tuple(frozen),
         "SOURCE": source,
     }
     written = []
@@ -65,3 +78,13 @@ def write_project(
     if not written:
         raise OptionError(f"{folder} has all of {', '.join(FILES.values())} already.", "Remove what should be new.")
     return written
+
+
+def _checked_shapes(model: Path, shapes: Sequence[str], values: Sequence[str]) -> Sequence[str]:
+    """Return the shapes to write down: those given, and the batch of 1 that a build would take for the open ones."""
+    given, frozen = parse_shapes(shapes), parse_values(values)
+    if not model.exists():
+        return shapes
+    fixed = open_fixed(model, given, frozen)
+    assumed = [f"{name}={','.join(map(str, shape))}" for name, shape in fixed.shapes.items() if name not in given]
+    return [*shapes, *assumed]

@@ -14,11 +14,11 @@ from tvmbuild import progress
 from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, check_sums
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.remote import Remote
-from tvmbuild.artifact.staging import clean, staged_folder
+from tvmbuild.artifact.staging import check_writable, clean, staged_folder
 from tvmbuild.artifact.store import Store
 from tvmbuild.errors import ArtifactError, OptionError
 from tvmbuild.paths import is_dir, is_file, missing
-from tvmbuild.release.cell import Made, make_cell
+from tvmbuild.release.cell import Made, check_cell, make_cell
 from tvmbuild.release.junit import JUNIT_NAME, junit_text
 from tvmbuild.release.notes import NOTES_NAME, REPORT_NAME, notes, report
 from tvmbuild.release.packed import Packed, pack
@@ -66,6 +66,10 @@ def release(
     # What a killed run left.
     clean(output)
     require_release(folder)
+    check_writable(output)
+    with progress.stage("check what is asked for"):
+        for cell in plan.cells:
+            check_cell(cell)
     with Store(remote) as store:
         made, packed = _make(plan, store, signer, epoch)
         content = report(plan.version, packed, last)
