@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PREFIX = ".tvmbuild-aside-"
+#: Folders that are being written, with the process that does.
+_own: set[tuple[Path, int]] = set()
 
 
 @contextmanager
@@ -31,14 +33,25 @@ def aside_in(folder: Path) -> Iterator[Path]:
         # Before it was locked another process may have taken it for abandoned.
         if held is not None or aside.exists():
             break
+    own = aside, os.getpid()
+    _own.add(own)
     try:
         yield aside
     finally:
+        _own.discard(own)
         if aside.is_symlink():
             # A link that the folder took the place of.
             aside.unlink(missing_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
         release_lock(held)
+
+
+def remove_own() -> None:
+    """Remove the folders that this process is writing into, before it ends without unwinding."""
+    for aside, process in list(_own):
+        # A forked child's list has its parent's too.
+        if process == os.getpid():
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def remove_abandoned(folder: Path) -> None:

@@ -127,6 +127,75 @@ def test_an_interrupt_has_its_code(
     assert word in capsys.readouterr().err
 
 
+#: A command that writes, and inside of that does not come back from a call for minutes.
+STUCK = """
+import hashlib, sys
+from pathlib import Path
+from tvmbuild import target
+from tvmbuild.artifact.staging import staged
+from tvmbuild.commands.app import run
+
+def stuck(_name):
+    with staged(Path("dist")) as aside:
+        (aside / "half").write_text("")
+        print("begun", flush=True)
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+
+target.load_target = stuck
+sys.exit(run(["targets"]))
+"""
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, errors.INTERRUPTED, "Interrupted"), (signal.SIGTERM, 143, "Terminated")],
+)
+def test_a_call_that_does_not_return_ends_with_the_signal(number: int, code: int, word: str, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STUCK], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begun\n"
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == code
+    assert word in said
+    assert not list((tmp_path / "dist").iterdir())
+
+
+#: A command whose forked child gets a signal.
+FORKED = """
+import os, signal, sys, time
+from tvmbuild import target
+from tvmbuild.commands import interrupt
+from tvmbuild.commands.app import run
+
+load, asked = target.load_target, []
+
+def forks(name):
+    if not asked:
+        asked.append(name)
+        child = os.fork()
+        if not child:
+            signal.raise_signal(signal.SIGTERM)
+        os.waitpid(child, 0)
+        time.sleep(2 * interrupt.PATIENCE)
+    return load(name)
+
+target.load_target = forks
+sys.exit(run(["targets", "-q"]))
+"""
+
+
+@pytest.mark.subprocess
+def test_a_signal_to_a_forked_child_is_not_the_parents() -> None:
+    assert subprocess.run([sys.executable, "-c", FORKED], check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import io
-import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import typer
@@ -33,9 +29,10 @@ from tvmbuild.commands import (
     tune,
     verify,
 )
-from tvmbuild.commands.console import Console, emit, emit_json
+from tvmbuild.commands.console import Console, emit, emit_error
+from tvmbuild.commands.interrupt import Stop
 from tvmbuild.commands.outside import explained
-from tvmbuild.errors import INTERRUPTED, OptionError, TvmbuildError
+from tvmbuild.errors import OptionError, TvmbuildError
 
 app = typer.Typer(
     name="tvmbuild",
@@ -85,7 +82,7 @@ def root(
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; a traceback is shown for none of them."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    stop = _Stop()
+    stop = Stop(as_json=_wants_json(arguments))
     for stream in (sys.stdout, sys.stderr):
         # A file's name may be no text in the terminal's encoding.
         if isinstance(stream, io.TextIOWrapper):
@@ -95,50 +92,15 @@ def run(arguments: list[str] | None = None) -> int:
             code = app(arguments, standalone_mode=False)
     except BaseException as error:
         # An interrupt inside one of TVM's callbacks comes back as an error of TVM's: the signal tells the truth.
-        return _stopped(stop.code, arguments) or _failed(error, arguments)
+        return stop.code or _failed(error, arguments)
     # Typer takes any interrupt for Ctrl-C.
-    return _stopped(stop.code, arguments) or (code if isinstance(code, int) else 0)
-
-
-class _Stop:
-    """Turns SIGINT and SIGTERM into an exception, and remembers them."""
-
-    def __init__(self) -> None:
-        self.code = 0
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Handle both signals while the block runs."""
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            if self.code:
-                word = "Interrupted" if self.code == INTERRUPTED else "Terminated"
-                Console.say(f"\n{word}. Finished files are whole; nothing is half-written.")
-
-    def _stop(self, number: int, _frame: FrameType | None) -> None:
-        self.code = 128 + number
-        raise KeyboardInterrupt
+    return stop.code or (code if isinstance(code, int) else 0)
 
 
 def _wants_json(arguments: list[str]) -> bool:
     """Whether a command line asks for JSON, be it right or wrong in all else."""
     options = arguments[: arguments.index("--") if "--" in arguments else None]
     return any(option.partition("=")[0] == "--json" for option in options)
-
-
-def _stopped(code: int, arguments: list[str]) -> int:
-    if code and _wants_json(arguments):
-        _show_error("Interrupted", "Interrupted." if code == INTERRUPTED else "Terminated.", "", code)
-    return code
-
-
-def _show_error(kind: str, message: str, hint: str, code: int, details: Mapping[str, Any] | None = None) -> None:
-    described = {"class": kind, "message": message, "hint": hint, "exit_code": code}
-    emit_json({"error": {**described, **(details or {})}})
 
 
 def _failed(error: BaseException, arguments: list[str]) -> int:
@@ -164,7 +126,7 @@ def _failed(error: BaseException, arguments: list[str]) -> int:
 
 def _expected(error: TvmbuildError, as_json: bool) -> int:
     if as_json:
-        _show_error(type(error).__name__, error.message, error.hint, error.exit_code, error.details)
+        emit_error(type(error).__name__, error.message, error.hint, error.exit_code, error.details)
     Console.say(f"error: {error.message}", style="red")
     if error.hint:
         Console.say(f"  fix: {error.hint}")
@@ -176,7 +138,7 @@ def _usage(error: Any, as_json: bool) -> int:
     message, context, code = str(error.format_message()), getattr(error, "ctx", None), int(error.exit_code)
     if as_json:
         hint = f"{context.command_path} --help" if context else ""
-        _show_error(OptionError.__name__, message, hint, code)
+        emit_error(OptionError.__name__, message, hint, code)
     # Without any argument the message is the help itself.
     if context is None or type(error).__name__ == "NoArgsIsHelpError":
         Console.say(message)
@@ -197,7 +159,7 @@ def _bug(error: Exception, arguments: list[str], as_json: bool) -> int:
     except OSError as failure:
         hint, details = f"please report it (no log could be written: {failure.strerror})", {}
     if as_json:
-        _show_error("Bug", message, hint, TvmbuildError.exit_code, details)
+        emit_error("Bug", message, hint, TvmbuildError.exit_code, details)
     Console.say(f"error: {message}", style="red")
     Console.say(f"  fix: {hint}")
     return TvmbuildError.exit_code

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,6 +53,20 @@ def emit(text: str, *, error: bool = False, style: str = "") -> None:
 def emit_json(value: Any) -> None:
     """Print one JSON object on stdout, in one line without control characters."""
     print(json_text(json.dumps(value, default=plain, ensure_ascii=False)))
+
+
+def emit_error(kind: str, message: str, hint: str, code: int, details: Mapping[str, Any] | None = None) -> None:
+    """Print an error as the one JSON object of its command.
+
+    Args:
+        kind: the error's class.
+        message: what failed and why.
+        hint: what to do next.
+        code: exit code.
+        details: more fields.
+    """
+    described = {"class": kind, "message": message, "hint": hint, "exit_code": code}
+    emit_json({"error": {**described, **(details or {})}})
 
 
 @dataclasses.dataclass(frozen=True)
