@@ -78,7 +78,7 @@ def build_int8(model: Path, target: Target, options: BuildOptions, quantization:
         TvmbuildError: like ``build``.
     """
     path = Path(f"{model.stem}.int8.onnx")
-    ready = _ready(path, target, options, path.name)
+    ready = _ready(artifact_name(model, target, options), target, options, path.name)
     quantized = quantize(
         model,
         options.calibrate,
@@ -105,7 +105,7 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
         OptionError: ``fp16`` for a target without fp16 arithmetic, or a folder or name that cannot be meant.
         TvmbuildError: any of the classes in ``errors.py`` up to OutputError, by the stage that failed.
     """
-    return _build(model, target, options, _ready(model, target, options))
+    return _build(model, target, options, _ready(artifact_name(model, target, options), target, options))
 
 
 def check_build(model: Path, target: Target, options: BuildOptions) -> None:
@@ -114,14 +114,18 @@ def check_build(model: Path, target: Target, options: BuildOptions) -> None:
     Raises:
         TvmbuildError: as ``build``.
     """
-    _ready(model, target, options)
+    _ready(artifact_name(model, target, options), target, options)
 
 
-def _ready(model: Path, target: Target, options: BuildOptions, *more: str) -> _Ready:
-    _check_names(model, options)
+def artifact_name(model: Path, target: Target, options: BuildOptions) -> str:
+    """Return the stem of an artifact's files."""
+    return options.name or f"{model.stem}{'.int8' if options.int8 else ''}-{target.name}"
+
+
+def _ready(name: str, target: Target, options: BuildOptions, *more: str) -> _Ready:
+    _check_names(name, options)
     if options.fp16:
         require_fp16(target)
-    name = options.name or f"{model.stem}-{target.name}"
     check_writable(options.output, *(f"{name}{ending}" for ending in _ENDINGS), *more)
     if options.dump_ir is not None:
         check_writable(options.dump_ir)
@@ -162,8 +166,7 @@ def _build(
     return BuildResult(manifest, options.output, report, model, notes=(*prepared.assumed, *ready.notes))
 
 
-def _check_names(model: Path, options: BuildOptions) -> None:
-    name = options.name or model.stem
+def _check_names(name: str, options: BuildOptions) -> None:
     if has_control(name):
         raise OptionError(f"{one_line(name)} has control characters, so no file can be called so.", "Give a --name.")
     output = options.output

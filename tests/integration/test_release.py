@@ -73,7 +73,7 @@ def test_a_users_makefile_builds_verifies_and_releases_twice(project: Path) -> N
     assert (dist / "net-rpi5.so").is_file()
     assert "tvmbuild" not in make(project, "verify")
     released = make(project, "release")
-    assert "net-rpi4: built, since it was never built here" in released
+    assert "net-rpi4: as 'tvmbuild build' made it, verified, since it was never built here" in released
     folder = project / "release" / "0.1.0"
     assert {"net-rpi4.so", "net-rpi5-0.1.0.tar.gz", "release-notes.md", "sbom.cdx.json"} <= set(check_sums(folder))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -56,10 +56,14 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_build_checks_its_surroundings_first(
-    int8: list[str], flags: list[str], error: type[errors.TvmbuildError], monkeypatch: pytest.MonkeyPatch
+    int8: list[str],
+    flags: list[str],
+    error: type[errors.TvmbuildError],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     if "--toolchain" not in flags:
-        monkeypatch.setattr(pipeline, "find_toolchain", lambda *_: Toolchain("gnu", (), (), "gcc", False))
+        request.getfixturevalue("installed")
     for name in ("prepare", "quantize"):
         monkeypatch.setattr(pipeline, name, reached)
     assert run(["build", "net.onnx", "-t", "rpi4", *int8, *flags]) == error.exit_code

@@ -74,8 +74,8 @@ class Store:
             OutputError: the cache cannot be written.
         """
         limit = _limit()
-        key = hashlib.sha256(json.dumps(dict(sorted(inputs.items()))).encode()).hexdigest()
-        relative = f"store/{key[:2]}/{key}"
+        key = _key(inputs)
+        relative = _relative(key)
         folder = cache_root() / relative
         reason = "its cached files were damaged" if folder.exists() else _changed(name, inputs)
         why, fetched = "", False
@@ -99,6 +99,11 @@ class Store:
             self._remote.offer(key, folder)
         return Stored(folder, why, fetched)
 
+    def find(self, inputs: Mapping[str, str]) -> Stored | None:
+        """Return the entry for these inputs if it is here and whole; the remote is not asked."""
+        folder = cache_root() / _relative(_key(inputs))
+        return Stored(folder, "") if is_whole(folder) and self._keep(folder) else None
+
     def _keep(self, folder: Path) -> bool:
         """Keep others from removing an entry; False if one just did."""
         self._in_use.append(keep(folder))
@@ -111,6 +116,14 @@ class Store:
 def files_of(entry: Stored) -> list[Path]:
     """Return the files of an entry, sorted."""
     return sorted(path for path in entry.folder.iterdir() if path.name != INDEX)
+
+
+def _key(inputs: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(dict(sorted(inputs.items()))).encode()).hexdigest()
+
+
+def _relative(key: str) -> str:
+    return f"store/{key[:2]}/{key}"
 
 
 def _last_inputs(name: str) -> Path:

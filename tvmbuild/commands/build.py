@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
 if TYPE_CHECKING:
     from tvmbuild.options import BuildOptions, QuantizeOptions
     from tvmbuild.pipeline import BuildResult
+    from tvmbuild.target import Target
 
 
 def build(
@@ -101,15 +103,11 @@ def build(
     for line in resolved.lines():
         console.text(f"  {line}")
     quantization = None
+    if resolved.options.int8:
+        given = {"images": images, "table": table, "force_int8": force_int8}
+        quantization = resolve(QuantizeOptions, given, project=read_project_file("quantize")).options
     with console.stages():
-        from tvmbuild import pipeline
-
-        if resolved.options.int8:
-            given = {"images": images, "table": table, "force_int8": force_int8}
-            quantization = resolve(QuantizeOptions, given, project=read_project_file("quantize")).options
-            result = pipeline.build_int8(model, destination, resolved.options, quantization)
-        else:
-            result = pipeline.build(model, destination, resolved.options)
+        result = _build(model, destination, resolved.options, quantization)
     # Whatever may still fail comes before the result: there is one JSON object, this or the error.
     if depfile:
         _write_depfile(result, model, resolved.options, quantization)
@@ -124,6 +122,25 @@ def build(
         console.text(f"wrote {result.folder / entry.name}  {size_text(entry.bytes)}")
     stem = result.folder / result.manifest.name
     console.text(f"next: tvmbuild verify {stem}.so --model {result.model}")
+
+
+def _build(model: Path, target: Target, options: BuildOptions, quantization: QuantizeOptions | None) -> BuildResult:
+    from tvmbuild import pipeline
+    from tvmbuild.release.built import keep_build
+    from tvmbuild.release.cell import artifact_inputs
+
+    # What is cheap to check comes before the digests, which read samples and records.
+    pipeline.check_build(model, target, options)
+    named = dataclasses.replace(options, name=pipeline.artifact_name(model, target, options))
+    inputs = artifact_inputs(model, target, named, quantization)
+    if quantization is not None:
+        result = pipeline.build_int8(model, target, options, quantization)
+    else:
+        result = pipeline.build(model, target, options)
+    # A release takes no model that was not compared with the original.
+    if options.compare:
+        keep_build(inputs, result)
+    return result
 
 
 def _write_depfile(

@@ -81,10 +81,11 @@ def release(
         released = run_release(plan, output, signer=signer, epoch=source_date_epoch(), last=last, remote=remote)
     console.result({**released.report, "folder": released.folder})
     if explain:
-        entries = [(one.manifest.name, one.entry) for one in released.made]
-        for name, entry in [*entries, *((one.archive.name, one.entry) for one in released.packed)]:
+        entries = [(one.manifest.name, one.entry, one.taken) for one in released.made]
+        for name, entry, taken in [*entries, *((one.archive.name, one.entry, False) for one in released.packed)]:
             origin = "from the remote cache" if entry.fetched else "from the cache"
-            console.text(f"{name}: {f'built, since {entry.why}' if entry.why else origin}")
+            made = "as 'tvmbuild build' made it, verified" if taken else "built"
+            console.text(f"{name}: {f'{made}, since {entry.why}' if entry.why else origin}")
     cells, bundles = released.report["cells"], released.report["bundles"]
     rows = [(cell["name"], size_text(cell["library_bytes"]), f"{cell['largest_difference']:.0e}") for cell in cells]
     console.table(("artifact", "library", "difference"), rows)

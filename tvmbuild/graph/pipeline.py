@@ -31,6 +31,7 @@ from tvmbuild.graph.simplify import simplify
 from tvmbuild.graph.sink_reshapes import sink_reshapes
 from tvmbuild.graph.to_float16 import to_float16
 from tvmbuild.target import Target
+from tvmbuild.tvm_log import without_warnings
 
 #: A pass takes a module and returns it changed, with a report where there is something to count.
 Pass = Callable[[IRModule], tuple[IRModule, "PassReport | None"]]
@@ -63,6 +64,7 @@ class _State:
     phase: int = 0
 
 
+@without_warnings()
 def optimize(
     mod: IRModule,
     target: Target,
@@ -96,6 +98,7 @@ def optimize(
     return state.mod, report
 
 
+@without_warnings()
 def prepare_graph(mod: IRModule, target: Target, kernels: KernelLibrary, *, fp16: bool = False) -> IRModule:
     """Run the phases before legalization; ``make_kernels`` goes on, as often as one likes."""
     state = _State(mod, target, kernels, None, fp16)
@@ -106,6 +109,7 @@ def prepare_graph(mod: IRModule, target: Target, kernels: KernelLibrary, *, fp16
     return state.mod
 
 
+@without_warnings()
 def make_kernels(mod: IRModule, target: Target, kernels: KernelLibrary) -> IRModule:
     """Legalize and fuse what ``prepare_graph`` returned; nothing is scheduled yet."""
     state = _State(mod, target, kernels, None)
@@ -114,6 +118,7 @@ def make_kernels(mod: IRModule, target: Target, kernels: KernelLibrary) -> IRMod
     return state.mod
 
 
+@without_warnings()
 def lower(mod: IRModule, target: Target, *, dump_ir: Path | None = None) -> IRModule:
     """Turn an optimized module into calls of the virtual machine with planned memory, ready for code generation."""
     with progress.stage("graph: lower"):

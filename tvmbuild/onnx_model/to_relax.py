@@ -10,6 +10,7 @@ from typing import Any
 
 from tvmbuild.errors import CompileError
 from tvmbuild.onnx_model.prepare import PreparedModel
+from tvmbuild.tvm_log import without_warnings
 
 
 def to_relax(prepared: PreparedModel) -> Any:
@@ -40,6 +41,6 @@ def to_relax(prepared: PreparedModel) -> Any:
 @contextlib.contextmanager
 def _quiet(said: io.StringIO) -> Iterator[None]:
     """Keep the importer's warnings (renamed inputs) and its printed errors from the screen."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(said):
+    with warnings.catch_warnings(), contextlib.redirect_stdout(said), without_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -20,9 +20,10 @@ from tvmbuild.errors import ArtifactError, InputDataError, TargetError
 from tvmbuild.onnx_model.open import open_model
 from tvmbuild.onnx_model.prepare import open_fixed
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
-from tvmbuild.options import QuantizeOptions, VerifyOptions
+from tvmbuild.options import BuildOptions, QuantizeOptions, VerifyOptions
 from tvmbuild.release.plan import Cell
 from tvmbuild.samples import load_samples
+from tvmbuild.target import Target
 from tvmbuild.toolchain import find_toolchain
 from tvmbuild.versions import package_versions
 
@@ -43,6 +44,7 @@ class Made:
         manifest: of the library.
         verification: what ``verify`` reported, as JSON has it.
         prediction: what ``bench --predict`` reports in sum; None if that was not asked for or the core has no model.
+        taken: whether ``tvmbuild build`` had made the artifact, and it was only verified now.
     """
 
     cell: Cell
@@ -51,6 +53,7 @@ class Made:
     manifest: Manifest
     verification: dict[str, Any]
     prediction: dict[str, Any] | None
+    taken: bool = False
 
 
 def make_cell(cell: Cell, store: Store) -> Made:
@@ -61,13 +64,19 @@ def make_cell(cell: Cell, store: Store) -> Made:
         TvmbuildError: any of the classes in ``errors.py``, by the stage that failed.
     """
     name = cell.options.name
-    built = store.get(name, build_inputs(cell), lambda folder: _build(cell, folder))
+    taken = False
+
+    def make(folder: Path) -> None:
+        nonlocal taken
+        taken = _build(cell, store, folder)
+
+    built = store.get(name, build_inputs(cell), make)
     files = tuple(path for path in files_of(built) if path.name not in (_VERIFICATION, _PREDICTION))
     verification = _stored(built.folder / _VERIFICATION, _VerificationForm)
     predicted = built.folder / _PREDICTION
     prediction = _stored(predicted, _PredictionForm) if predicted.exists() else None
     manifest = read_manifest(built.folder / f"{name}.json")
-    return Made(cell, built, files, manifest, verification, prediction)
+    return Made(cell, built, files, manifest, verification, prediction, taken)
 
 
 @dataclass(frozen=True)
@@ -128,20 +137,38 @@ def check_cell(cell: Cell) -> None:
 
 
 def build_inputs(cell: Cell) -> dict[str, str]:
-    """Return everything that a cell's artifact depends on, by names for people."""
-    model = open_model(cell.model)
-    options = {key: value for key, value in dataclasses.asdict(cell.options).items() if key not in _PLACES}
+    """Return everything that a cell depends on, by names for people."""
+    inputs = artifact_inputs(cell.model, cell.target, cell.options, cell.quantization)
+    return {**inputs, "the tolerance": str(cell.tolerance), "the prediction": str(cell.predict)}
+
+
+def artifact_inputs(
+    path: Path, target: Target, build_options: BuildOptions, quantization: QuantizeOptions | None
+) -> dict[str, str]:
+    """Return everything that an artifact depends on, by names for people.
+
+    Args:
+        path: the ONNX file.
+        target: the board.
+        build_options: how it is built; ``name`` is set.
+        quantization: how a float model becomes an int8 one, or None.
+
+    Raises:
+        TvmbuildError: the model, the toolchain or a file cannot be read.
+    """
+    model = open_model(path)
+    options = {key: value for key, value in dataclasses.asdict(build_options).items() if key not in _PLACES}
     told = {key: value for key, value in options.items() if not isinstance(value, Path)}
-    quantization, read = _quantization_inputs(cell.quantization) if cell.quantization else ({}, {})
+    quantized, read = _quantization_inputs(quantization) if quantization else ({}, {})
     inputs = {
         "the model": model.sha256,
+        "the model's name": path.name,
         "the model's external data": " ".join(file.sha256 for file in model.external),
-        "the options": json.dumps([told, quantization, cell.predict], sort_keys=True, default=str),
-        "the target": json.dumps(dataclasses.asdict(cell.target), sort_keys=True),
-        "the toolchain": find_toolchain(cell.target, cell.options.toolchain or None).version,
+        "the options": json.dumps([told, quantized], sort_keys=True, default=str),
+        "the target": json.dumps(dataclasses.asdict(target), sort_keys=True),
+        "the toolchain": find_toolchain(target, build_options.toolchain or None).version,
         "the packages": json.dumps(package_versions(), sort_keys=True),
         "tvmbuild's code": sources_digest(),
-        "the tolerance": str(cell.tolerance),
         **read,
     }
     # Folders of samples and of tuning records.
@@ -183,20 +210,24 @@ def tree_digest(top: Path) -> str:
     return digest.hexdigest()
 
 
-def _build(cell: Cell, folder: Path) -> None:
+def _build(cell: Cell, store: Store, folder: Path) -> bool:
+    """Make and verify a cell; return whether the artifact was there already."""
     from tvmbuild import pipeline
     from tvmbuild.artifact.open import open_artifact
     from tvmbuild.device import open_device
+    from tvmbuild.release.built import take_build
     from tvmbuild.verify import require_passed, verify
 
     options = dataclasses.replace(cell.options, output=folder)
     device = open_device("auto", cell.target)
-    if cell.quantization:
-        result = pipeline.build_int8(cell.model, cell.target, options, cell.quantization)
-    else:
-        result = pipeline.build(cell.model, cell.target, options)
+    model = folder / f"{cell.model.stem}.int8.onnx" if cell.quantization else cell.model
+    taken = take_build(artifact_inputs(cell.model, cell.target, cell.options, cell.quantization), store, folder)
+    if cell.quantization and not taken:
+        pipeline.build_int8(cell.model, cell.target, options, cell.quantization)
+    elif not taken:
+        pipeline.build(cell.model, cell.target, options)
     artifact = open_artifact(folder / f"{options.name}.so")
-    outcome = verify(artifact, result.model, device, VerifyOptions(tolerance=cell.tolerance))
+    outcome = verify(artifact, model, device, VerifyOptions(tolerance=cell.tolerance))
     require_passed(outcome, details=outcome.to_json())
     report = outcome.to_json()
     # What a run took differs each time, and from machine to machine.
@@ -204,6 +235,7 @@ def _build(cell: Cell, folder: Path) -> None:
     (folder / _VERIFICATION).write_text(json.dumps(kept, default=_plain), encoding="utf-8")
     if cell.predict:
         _predict(artifact, cell, folder)
+    return taken
 
 
 def _predict(artifact: Artifact, cell: Cell, folder: Path) -> None:
