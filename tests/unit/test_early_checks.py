@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import helper
+from test_artifact import MANIFEST
 
 from tests.onnx_models import model, saved
 from tvmbuild import errors, pipeline
+from tvmbuild.artifact.open import Artifact
 from tvmbuild.artifact.staging import check_writable
 from tvmbuild.commands.app import run
 from tvmbuild.quantize import quantize
-from tvmbuild.release import cell
+from tvmbuild.release import bundle, cell
 from tvmbuild.release.plan import read_plan
+from tvmbuild.target import load_target
 from tvmbuild.toolchain import Toolchain
 
 SHAPE = (1, 3, 8, 8)
@@ -165,3 +168,16 @@ def test_a_folder_that_can_be_written_stays_as_it_was() -> None:
     check_writable(Path("new/deep"), "net.so")
     check_writable(Path("samples"), "0.npy")
     assert sorted(Path().rglob("*")) == before
+
+
+def test_a_bundle_asks_for_its_device_and_its_folder_before_it_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise errors.DeviceError("no emulator")
+
+    monkeypatch.setattr(bundle, "_collected", reached)
+    monkeypatch.setattr(bundle, "target_of", lambda _artifact: load_target("rpi4"))
+    monkeypatch.setattr(bundle, "open_device", refuse)
+    with pytest.raises(errors.DeviceError):
+        bundle.write_bundle([Artifact(Path(), MANIFEST)], bundle.BundleOptions())
+    with pytest.raises(errors.OutputError):
+        bundle.write_bundle([Artifact(Path(), MANIFEST)], bundle.BundleOptions(output=Path("file/dist")))

@@ -16,6 +16,7 @@ from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, sums_text
 from tvmbuild.artifact.manifest import file_entry
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.artifact.staging import check_writable, staged
+from tvmbuild.device import open_device
 from tvmbuild.device.check_build import CHECK_NAME, check_program
 from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
 from tvmbuild.elf import neighbours, read_elf, version_key
@@ -83,6 +84,9 @@ def write_bundle(artifacts: Sequence[Artifact], options: BundleOptions, signer: 
     top = f"{name}-{options.version}"
     archive = options.output / f"{top}.tar.gz"
     check_writable(options.output, archive.name)
+    for artifact in artifacts:
+        # The golden inputs run at the end: that they can is known now.
+        open_device("auto", target_of(artifact))
     with progress.stage(f"bundle {archive.name}"), _collected(artifacts, name, options) as folder:
         files = _files(folder)
         (folder / SUMS_NAME).write_text(sums_text(files), encoding="utf-8")
