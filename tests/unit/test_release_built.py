@@ -78,5 +78,5 @@ def test_a_release_asks_for_what_the_makefile_builds(monkeypatch: pytest.MonkeyP
     asked = cell.artifact_inputs(planned.model, planned.target, planned.options, planned.quantization)
     assert asked == inputs(BuildOptions(shape=("x=1,3",), name="net-rpi4", output=Path("elsewhere"), seed=3))
     for other in ({"fp16": True}, {"shape": ()}, {"use_records": False}, {"name": "net"}):
-        options = dataclasses.replace(BuildOptions(shape=("x=1,3",), name="net-rpi4"), **other)  # type: ignore[arg-type]
+        options = dataclasses.replace(BuildOptions(shape=("x=1,3",), name="net-rpi4"), **other)
         assert inputs(options) != asked
