@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import itertools
 import json
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -24,6 +27,7 @@ from tvmbuild.errors import (
     ArtifactError,
     InputDataError,
     OptionError,
+    OutputError,
     ShapeError,
     TargetError,
     UnsupportedOperatorError,
@@ -193,6 +197,38 @@ def test_keys_sign_and_refuse(tmp_path: Path) -> None:
             load_signer(wrong)
     with pytest.raises(OptionError, match="cannot be read"):
         check_signature(signed, signature, signed)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_keys_for_which_the_disk_has_no_room_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    count, fsync = itertools.count(1), os.fsync
+
+    def full(descriptor: int) -> None:
+        if next(count) == step and step < 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    def moved(source: Path, target: Path) -> Path:
+        if next(moves) == step - 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(source, target)
+
+    moves, replace = itertools.count(1), Path.replace
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(Path, "replace", moved)
+    with pytest.raises(OutputError, match="Nothing in it was changed"):
+        new_keys(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    private, public = new_keys(tmp_path)
+    assert load_signer(private).verifier().accepts(b"x", load_signer(private).sign(b"x"))
+    assert public.exists()
+    public.unlink()
+    with pytest.raises(OptionError, match=r"without release\.pub") as refused:
+        new_keys(tmp_path)
+    assert "openssl pkey" in refused.value.hint
 
 
 def test_a_depfile_is_as_make_reads_it() -> None:

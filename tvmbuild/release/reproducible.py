@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 
 from tvmbuild import progress
-from tvmbuild.artifact.members import Archive, members
 from tvmbuild.cache import cache_root
 from tvmbuild.errors import CompileError, VerificationError
 
@@ -145,7 +145,9 @@ def _parts(path: Path) -> dict[str, object]:
             return {section.name: section.data() for section in ELFFile(stream).iter_sections()}
     if path.suffix not in (".tar", ".gz"):
         return {}
-    found = members(Archive(path, "archive", "Build it again."))
-    return {
-        member.name: (member.header.mode, member.header.mtime, member.header.uname, member.read()) for member in found
-    }
+    with tarfile.open(path, "r:gz" if path.suffix == ".gz" else "r:") as archive:
+        parts: dict[str, object] = {}
+        for member in archive:
+            content = archive.extractfile(member)
+            parts[member.name] = (member.mode, member.mtime, member.uname, content.read() if content else b"")
+        return parts

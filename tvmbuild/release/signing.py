@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvmbuild.artifact.checksums import read_plain_file
+from tvmbuild.artifact.staging import staged
+from tvmbuild.aside import folder_locked
 from tvmbuild.errors import ArtifactError, OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def new_keys(folder: Path) -> tuple[Path, Path]:
 
     Raises:
         OptionError: a key of that name is there: losing one is worse than a second command.
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written; then there is neither key.
     """
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -69,17 +71,28 @@ def new_keys(folder: Path) -> tuple[Path, Path]:
     private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
     public = key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
     paths = folder / PRIVATE_NAME, folder / PUBLIC_NAME
-    for path in paths:
-        if path.exists():
-            raise OptionError(f"{path} is there already.", "Move it away, or give another folder with -o.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, content, mode in zip(paths, (private, public), (0o600, 0o644), strict=True):
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
-                stream.write(content)
     except OSError as error:
         raise OutputError(f"The keys cannot be written to {folder}: {error.strerror}.", "Choose another -o.") from error
+    # Of two commands that make keys in one folder the second finds those of the first.
+    with folder_locked(folder), staged(folder, PUBLIC_NAME) as aside:
+        _require_free(*paths)
+        for path, content, mode in zip(paths, (private, public), (0o600, 0o644), strict=True):
+            with os.fdopen(os.open(aside / path.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+                stream.write(content)
     return paths
+
+
+def _require_free(private: Path, public: Path) -> None:
+    if private.exists() and not public.exists():
+        raise OptionError(
+            f"{private} is there already, without {public.name}.",
+            f"Its public key: openssl pkey -in {private} -pubout -out {public}; for a new pair move it away.",
+        )
+    for path in (private, public):
+        if path.exists():
+            raise OptionError(f"{path} is there already.", "Move it away, or give another folder with -o.")
 
 
 def load_signer(path: Path) -> Signer:
