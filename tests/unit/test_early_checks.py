@@ -13,6 +13,7 @@ from tests.onnx_models import model, saved
 from tvmbuild import errors, pipeline
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.artifact.staging import check_writable
+from tvmbuild.artifact.store import Store
 from tvmbuild.commands.app import run
 from tvmbuild.quantize import quantize
 from tvmbuild.release import bundle, cell
@@ -181,3 +182,16 @@ def test_a_bundle_asks_for_its_device_and_its_folder_before_it_is_packed(monkeyp
         bundle.write_bundle([Artifact(Path(), MANIFEST)], bundle.BundleOptions())
     with pytest.raises(errors.OutputError):
         bundle.write_bundle([Artifact(Path(), MANIFEST)], bundle.BundleOptions(output=Path("file/dist")))
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_cell_looks_for_the_tools_of_its_prediction_before_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise errors.ToolchainError("no llvm-mca")
+
+    Path("tvmbuild.toml").write_text('[release]\npredict = true\n[[release.models]]\npath = "net.onnx"\n')
+    monkeypatch.setattr("tvmbuild.device.open_device", lambda *_: None)
+    monkeypatch.setattr("tvmbuild.predict.llvm.find_llvm", refuse)
+    monkeypatch.setattr("tvmbuild.release.built.take_build", reached)
+    with Store() as store, pytest.raises(errors.ToolchainError):
+        cell.make_cell(read_plan(Path()).cells[0], store)

@@ -220,6 +220,7 @@ def _build(cell: Cell, store: Store, folder: Path) -> bool:
 
     options = dataclasses.replace(cell.options, output=folder)
     device = open_device("auto", cell.target)
+    predictable = _predictable(cell)
     model = folder / f"{cell.model.stem}.int8.onnx" if cell.quantization else cell.model
     taken = take_build(artifact_inputs(cell.model, cell.target, cell.options, cell.quantization), store, folder)
     if cell.quantization and not taken:
@@ -233,20 +234,32 @@ def _build(cell: Cell, store: Store, folder: Path) -> bool:
     # What a run took differs each time, and from machine to machine.
     kept = {key: report[key] for key in ("passed", "outputs", "samples", "device") if key in report}
     (folder / _VERIFICATION).write_text(json.dumps(kept, default=_plain), encoding="utf-8")
-    if cell.predict:
+    if predictable:
         _predict(artifact, cell, folder)
     return taken
+
+
+def _predictable(cell: Cell) -> bool:
+    """Whether a cell's time is to be predicted and can be; that the tools are there is checked before it is built."""
+    from tvmbuild.predict.core_model import core_model
+    from tvmbuild.predict.llvm import find_llvm
+
+    if not cell.predict:
+        return False
+    try:
+        core_model(cell.target)
+    except TargetError:
+        # LLVM has no model of this core.
+        return False
+    find_llvm()
+    return True
 
 
 def _predict(artifact: Artifact, cell: Cell, folder: Path) -> None:
     from tvmbuild.predict.predictor import predict
 
     sample = load_samples(artifact.manifest.inputs, None)[0]
-    try:
-        found = predict(artifact.library, cell.target, [sample[spec.name] for spec in artifact.manifest.inputs])
-    except TargetError:
-        # LLVM has no model of this core.
-        return
+    found = predict(artifact.library, cell.target, [sample[spec.name] for spec in artifact.manifest.inputs])
     kept = {"core": found.core, "cycles": found.estimated_cycles, "milliseconds": found.milliseconds}
     (folder / _PREDICTION).write_text(json.dumps(kept), encoding="utf-8")
 
