@@ -9,26 +9,52 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 _PREFIX = ".tvmbuild-aside-"
 #: Folders that are being written, with the process that does.
 _own: set[tuple[Path, int]] = set()
+_SCRATCH_PREFIX = "tvmbuild-scratch-"
 
 
 @contextmanager
-def aside_in(folder: Path) -> Iterator[Path]:
+def scratch() -> Iterator[None]:
+    """Keep all temporary files of this process, and of those that it starts, in one folder while the block runs.
+
+    The next command removes it if this one is killed. Where it cannot be made files go where they always went.
+    """
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(aside_in(Path(tempfile.gettempdir()), _SCRATCH_PREFIX))
+        except OSError:
+            yield
+            return
+        before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+        tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+            if variable is None:
+                os.environ.pop("TMPDIR", None)
+            else:
+                os.environ["TMPDIR"] = variable
+
+
+@contextmanager
+def aside_in(folder: Path, prefix: str = _PREFIX) -> Iterator[Path]:
     """Give an empty folder inside ``folder``, which must exist; it is removed after the block, if it is still there.
 
     Raises:
         OSError: it cannot be made.
     """
-    remove_abandoned(folder)
+    remove_abandoned(folder, prefix)
     while True:
-        aside = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
+        aside = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
         held = _lock(aside, fcntl.LOCK_EX)
         # Before it was locked another process may have taken it for abandoned.
         if held is not None or aside.exists():
@@ -54,13 +80,24 @@ def remove_own() -> None:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Remove what killed processes left in a folder."""
-    for path in folder.glob(f"{_PREFIX}*"):
+def remove_abandoned(folder: Path, prefix: str = _PREFIX) -> None:
+    """Remove what killed processes left in a folder; where all may write, only what is this user's."""
+    for path in folder.glob(f"{prefix}*"):
+        if not is_trusted(path):
+            continue
         held = try_lock(path)
         if held is not None:
             shutil.rmtree(path, ignore_errors=True)
             release_lock(held)
+
+
+def is_trusted(folder: Path) -> bool:
+    """Whether a folder is there; inside one like /tmp anybody could have made it, so there it must be this user's."""
+    try:
+        found, around = folder.lstat(), folder.parent.stat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and (found.st_uid == os.geteuid() or not around.st_mode & stat.S_ISVTX)
 
 
 def discard(folder: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tvmbuild.artifact.open import open_artifact
 from tvmbuild.artifact.staging import clean, staged, staged_folder
 from tvmbuild.artifact.store import Store
 from tvmbuild.cache import cache_root
+from tvmbuild.commands.app import run
 from tvmbuild.errors import OutputError
 
 #: Python's audit events of everything that touches a file system, at which a kill can make a difference.
@@ -179,7 +181,7 @@ def test_what_another_user_left_where_all_may_write_is_not_moved(
     (tmp_path / moves.READY).mkdir()
     (tmp_path / moves.READY / "m.so").write_text("evil")
     tmp_path.chmod(0o1777)
-    monkeypatch.setattr(moves.os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(aside.os, "geteuid", lambda: os.getuid() + 1)
     assert not moves.finish_moves(tmp_path)
     with pytest.raises(OutputError, match="in the way"):
         put(tmp_path, "mine")
@@ -215,6 +217,68 @@ def test_a_folder_in_the_place_of_a_file_changes_nothing(tmp_path: Path) -> None
     with pytest.raises(OutputError, match="Nothing in it was changed"):
         put(tmp_path, "new")
     assert [(tmp_path / name).read_text() for name in ("m.json", "m.so")] == ["old", "old"]
+
+
+@pytest.fixture
+def tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own for temporary files, as /tmp is."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def test_temporary_folders_of_a_killed_command_go_with_the_next(tmpdir: Path) -> None:
+    mine = tmpdir / "tvmbuild-notes"
+    mine.mkdir()
+    child = os.fork()
+    if child == 0:
+        with aside.scratch():
+            (Path(tempfile.mkdtemp(prefix="tvmbuild-run-")) / "input.npy").write_text("large")
+            kill()
+    os.waitpid(child, 0)
+    (left,) = (path for path in tmpdir.iterdir() if path != mine)
+    assert list(left.rglob("input.npy"))
+    assert run(["targets", "-q"]) == 0
+    assert list(tmpdir.iterdir()) == [mine]
+
+
+def test_temporary_folders_of_a_living_command_and_of_others_stay(
+    tmpdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with aside.scratch():
+        inner = tempfile.gettempdir()
+        assert os.environ["TMPDIR"] == inner
+        with tempfile.TemporaryDirectory() as folder:
+            tempfile.tempdir = str(tmpdir)
+            with aside.scratch():
+                assert tempfile.gettempdir() != inner
+            assert Path(folder).is_dir()
+    assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(tmpdir)
+    assert list(tmpdir.iterdir()) == []
+    (tmpdir / "tvmbuild-scratch-of-another-user").mkdir()
+    monkeypatch.setattr(aside.os, "geteuid", lambda: os.getuid() + 1)
+    aside.remove_abandoned(tmpdir, "tvmbuild-scratch-")
+    assert len(list(tmpdir.iterdir())) == 1
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o755), (0o077, 0o700), (0o002, 0o775)])
+def test_what_is_published_has_the_modes_that_the_user_wants(tmp_path: Path, mask: int, mode: int) -> None:
+    """A release, an entry of the cache and a set of files: made in folders that are nobody else's."""
+    before = os.umask(mask)
+    try:
+        publish(tmp_path / "dist", "new")
+        put(tmp_path / "set", "new")
+        with staged_folder(tmp_path / "deep" / "1.0") as folder:
+            (folder / "include").mkdir()
+    finally:
+        os.umask(before)
+    folders = (tmp_path / "dist" / "1.0", tmp_path / "set", tmp_path / "deep" / "1.0" / "include")
+    assert [path.stat().st_mode & 0o777 for path in folders] == [mode] * 3
+    files = (tmp_path / "dist" / "1.0" / SUMS_NAME, *(tmp_path / "set" / name for name in NAMES))
+    assert {path.stat().st_mode & 0o777 for path in files} == {mode & 0o666}
 
 
 def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:

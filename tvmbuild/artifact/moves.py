@@ -10,12 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tvmbuild.aside import folder_locked
+from tvmbuild.aside import folder_locked, is_trusted
 
 #: One folder has one, so two sets never mix.
 READY = ".tvmbuild-ready"
@@ -66,7 +65,7 @@ def finish_moves(folder: Path) -> bool:
         OSError: the folder cannot be written.
     """
     ready = folder / READY
-    if not _is_trusted(ready):
+    if not is_trusted(ready):
         return False
     with folder_locked(ready), suppress(FileNotFoundError):
         # Nothing is there any more when a living process ended them.
@@ -146,12 +145,3 @@ def _undo(ready: Path, folder: Path, moved: list[str]) -> None:
                 (ready / _BEFORE / name).replace(folder / name)
     except OSError as error:
         raise HalfMovedError(error.errno, error.strerror) from error
-
-
-def _is_trusted(ready: Path) -> bool:
-    """Whether the folder is there; in one like /tmp anybody could make it, so there it must be this user's."""
-    try:
-        found, around = ready.lstat(), ready.parent.stat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(found.st_mode) and (found.st_uid == os.geteuid() or not around.st_mode & stat.S_ISVTX)

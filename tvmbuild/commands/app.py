@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 import tvmbuild
+from tvmbuild.aside import scratch
 from tvmbuild.commands import (
     bench,
     build,
@@ -88,7 +89,7 @@ def run(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with stop.listening():
+        with stop.listening(), scratch():
             code = app(arguments, standalone_mode=False)
     except BaseException as error:
         # An interrupt inside one of TVM's callbacks comes back as an error of TVM's: the signal tells the truth.
