@@ -49,6 +49,13 @@ def test_the_narrowest_codes_decide() -> None:
     assert (Precision(8).step, Precision(16).step, Precision().step) == (1.0, 1 / 256, 0.0)
 
 
+def test_constants_are_rounded_once() -> None:
+    nodes = [NODE("QuantizeLinear", ["w", "s"], ["q"]), NODE("DequantizeLinear", ["q", "s"], ["d"])]
+    nodes.append(NODE("MatMul", ["x", "d"], ["y"]))
+    proto = model(nodes, {"x": [2, 3]}, ["y"], {"w": np.ones((3, 3), np.float32), "s": np.float32(0.1)})
+    assert precision_of(proto) == Precision()
+
+
 def half_inside() -> ModelProto:
     """float32 in and out; half precision between."""
     weights = {"w": np.random.default_rng(0).standard_normal((3, 3)).astype(np.float16)}
@@ -73,6 +80,18 @@ def test_half_precision_is_found_wherever_it_is() -> None:
     branch = model([NODE("If", ["c"], ["y"], then_branch=inner, else_branch=inner)], {"c": [], "x": [2]}, ["y"])
     assert precision_of(branch).half
     assert precision_of(model([NODE("Relu", ["x"], ["y"])], {"x": [2]}, ["y"])) == Precision()
+
+
+def test_weights_that_are_only_kept_in_half_do_not_count() -> None:
+    """They are cast at once: everything is computed in float32."""
+    nodes = [NODE("Cast", ["w"], ["wide"], to=TensorProto.FLOAT), NODE("MatMul", ["x", "wide"], ["y"])]
+    kept = np.ones((3, 3), np.float16)
+    proto = model(nodes, {"x": [2, 3]}, ["y"], {"w": kept})
+    proto.graph.value_info.append(helper.make_tensor_value_info("w", TensorProto.FLOAT16, [3, 3]))
+    assert not precision_of(proto).half
+    # A product in half precision, though nothing is declared.
+    direct = model([NODE("MatMul", ["x", "w"], ["y"])], {"x": [2, 3]}, ["y"], {"w": kept})
+    assert precision_of(direct).half
 
 
 def test_the_loosest_reason_decides() -> None:

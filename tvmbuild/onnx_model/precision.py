@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx
-from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.qoperators import is_qoperator
@@ -29,7 +29,7 @@ class Precision:
 
     Attributes:
         code_bits: bits of the narrowest codes that the model rounds values to as it runs; 0 when it does not.
-        half: whether any of its tensors is float16 or bfloat16.
+        half: whether it computes in float16 or bfloat16; weights that are only kept so and cast at once do not count.
     """
 
     code_bits: int = 0
@@ -45,7 +45,7 @@ def precision_of(model: onnx.ModelProto) -> Precision:
     """Look through a model, the graphs inside its nodes and its functions."""
     bodies = [model.graph, *(GraphProto(node=function.node) for function in model.functions)]
     bits = [each for body in bodies for each in _code_bits(body)]
-    return Precision(min(bits, default=0), any(kind in _HALF for body in bodies for kind in _types(body)))
+    return Precision(min(bits, default=0), any(_has_half(body) for body in bodies))
 
 
 def _code_bits(body: GraphProto) -> Iterator[int]:
@@ -55,6 +55,8 @@ def _code_bits(body: GraphProto) -> Iterator[int]:
             if node.op_type == "Constant" and attribute.type == AttributeProto.TENSOR:
                 types[node.output[0]] = attribute.t.data_type
     for node in walk.nodes(body):
+        if node.input and node.input[0] in types:
+            continue  # What is rounded is constant: the same in every run.
         if node.op_type == "QuantizeLinear":
             yield _CODE_BITS.get(_quantized_type(node, types), _BITS)
         elif node.op_type == "DynamicQuantizeLinear" or (is_qoperator(node) and node.op_type != "DequantizeLinear"):
@@ -68,14 +70,25 @@ def _quantized_type(node: NodeProto, types: dict[str, int]) -> int:
     return int(given.i) if given is not None and given.i else TensorProto.UINT8
 
 
-def _types(body: GraphProto) -> Iterator[int]:
-    """Yield the types of tensors that a graph declares, holds or casts to."""
+def _has_half(body: GraphProto) -> bool:
+    """Whether a tensor that is not constant is half, or an operator other than Cast reads a constant that is."""
+    constants = {tensor.name for graph in walk.graphs(body) for tensor in graph.initializer}
+    constants |= {name for node in walk.nodes(body) if node.op_type == "Constant" for name in node.output}
+    half = set(_half_constants(body))
     for graph in walk.graphs(body):
         for value in (*graph.input, *graph.output, *graph.value_info):
-            yield value.type.tensor_type.elem_type
-    for tensor in walk.tensors(body):
-        yield tensor.data_type
+            if value.type.tensor_type.elem_type in _HALF and value.name not in constants:
+                return True
     for node in walk.nodes(body):
         to = walk.attributes(node).get("to")
-        if to is not None:
-            yield int(helper.get_attribute_value(to))
+        if (to is not None and to.i in _HALF) or (node.op_type != "Cast" and half.intersection(node.input)):
+            return True
+    return False
+
+
+def _half_constants(body: GraphProto) -> Iterator[str]:
+    for graph in walk.graphs(body):
+        yield from (tensor.name for tensor in graph.initializer if tensor.data_type in _HALF)
+    for node in walk.nodes(body):
+        if node.op_type == "Constant" and any(attribute.t.data_type in _HALF for attribute in node.attribute):
+            yield node.output[0]
