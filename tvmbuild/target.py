@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
+from msgspec import Meta
+
 from tvmbuild.border import Border, Count, FileName, Line, Positive, Word, WordOrNone, form, shown
 from tvmbuild.errors import OptionError, TargetError
 from tvmbuild.paths import missing
@@ -65,7 +67,7 @@ class Target:
     l2_kib: Positive
     max_mhz: Count
     glibc: Version
-    toolchains: tuple[Word, ...]
+    toolchains: Annotated[tuple[Word, ...], Meta(min_length=1)]
     qemu_cpu: WordOrNone
 
     @property

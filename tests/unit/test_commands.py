@@ -200,6 +200,7 @@ def test_a_signal_to_a_forked_child_is_not_the_parents() -> None:
     ("error", "code", "said"),
     [
         (OSError(errno.ENOSPC, "No space left on device", f"{tempfile.gettempdir()}/a/b"), 11, "TMPDIR"),
+        (OSError(errno.ENOSPC, "No space left", "/cache/a", None, f"{tempfile.gettempdir()}/b"), 11, "TMPDIR"),
         (OSError("1024 requested and 0 written"), 11, "the disk is full"),
         (OSError(errno.ENOSPC, "No space left on device", "/mnt/usb/a"), 11, "/mnt/usb/a cannot be read or written"),
         (OSError(errno.EACCES, "Permission denied", "/root/a"), 11, "permission denied"),

@@ -62,6 +62,7 @@ def test_own_file_works_by_path(tmp_path: Path) -> None:
         ('glibc = "two"', "glibc"),
         ('triple = "aarch64"', "triple"),
         ("max_mhz = -1", "max_mhz"),
+        ("toolchains = []", "toolchains"),
     ],
 )
 def test_values_of_the_wrong_type_are_named(tmp_path: Path, line: str, named: str) -> None:

@@ -25,7 +25,10 @@ def explained(error: BaseException) -> TvmbuildError | None:
     """Return the error for people, or None where it is not known to be about the world outside."""
     if not isinstance(error, OSError):
         return None
-    number, path = error.errno or 0, os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    number = error.errno or 0
+    # Where two files are named, the second is the one that is written.
+    given = error.filename if error.filename2 is None else error.filename2
+    path = os.fsdecode(given) if isinstance(given, str | bytes) else ""
     if number in _NO_PATH:
         return OptionError(f"The path {path} cannot be used: {_NO_PATH[number]}.", "Choose a shorter one.")
     # NumPy tells of a full disk without a number.
