@@ -118,6 +118,17 @@ def test_a_table_is_reused_and_may_be_edited(tmp_path: Path) -> None:
     assert again.report.accuracy is None
 
 
+def test_damaged_histograms_in_the_cache_are_made_anew(tmp_path: Path) -> None:
+    path, data = saved(net(), tmp_path), files(tmp_path / "data")
+    quantize(path, data, table=tmp_path / "a.json")
+    for content in (b"", b"PK", b"\x93NUMPY\x01\x00"):
+        for kept in (tmp_path / "cache").rglob("histograms.npz"):
+            kept.write_bytes(content)
+        (tmp_path / "b.json").unlink(missing_ok=True)
+        quantize(path, data, table=tmp_path / "b.json")
+        assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
+
+
 def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path, table = saved(net(), tmp_path), tmp_path / "t.json"
     quantize(path, samples(), table=table)
