@@ -149,3 +149,60 @@ def test_right_models_verify_whatever_their_codes_and_kernels(zero: Any, tmp_pat
     found = verify(artifact, tmp_path / "m.onnx", open_device("local", board), VerifyOptions(samples=3))
     assert found.passed
     assert found.outputs[0].rms is not None
+
+
+#: What TVM writes with bound names (our polynomials), and what has no vector form, between rounding and rounding.
+FUNCTIONS: dict[str, list[str]] = {
+    "erf": ["Erf"],
+    "sigmoid": ["Sigmoid"],
+    "tanh": ["Tanh"],
+    "exp": ["Exp"],
+    "log": ["Exp", "Log"],
+    "softplus": ["Softplus"],
+    "elu": ["Elu"],
+    "gelu": ["Gelu"],
+    "mish": ["Mish"],
+    "atan": ["Atan"],
+    "atan_of_sigmoid": ["Sigmoid", "Atan"],
+    "sigmoid_of_atan": ["Atan", "Sigmoid"],
+    "round_of_tanh": ["Tanh", "Round"],
+}
+
+
+def model_of_functions() -> onnx.ModelProto:
+    """A branch for each of ``FUNCTIONS``: product with one number, codes, function, codes, sum."""
+    nodes: list[Any] = []
+    weights = {"scale": np.float32(1 / 32), "fine": np.float32(1 / 64), "zero": np.int8(3), "one": np.float32(1)}
+    for number, (name, operators) in enumerate(FUNCTIONS.items()):
+        weights[f"{name}.k"] = np.float32(1 + number / 8)
+        nodes.append(helper.make_node("Mul", ["x", f"{name}.k"], [f"{name}.0"]))
+        chain = [("QuantizeLinear", ["scale", "zero"]), ("DequantizeLinear", ["scale", "zero"])]
+        chain += [(operator, []) for operator in operators]
+        chain += [("QuantizeLinear", ["fine", "zero"]), ("DequantizeLinear", ["fine", "zero"]), ("Mul", ["fine"])]
+        for step, (operator, more) in enumerate(chain):
+            output = name if step == len(chain) - 1 else f"{name}.{step + 1}"
+            nodes.append(helper.make_node(operator, [f"{name}.{step}", *more], [output]))
+    graph = helper.make_graph(
+        nodes,
+        "functions",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 5, 7, 9))],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in FUNCTIONS],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+@pytest.mark.parametrize("target", ["host", "rpi4"])
+def test_functions_stand_between_codes(target: str, tmp_path: Path) -> None:
+    onnx.save(model_of_functions(), tmp_path / "functions.onnx")
+    board = load_target(target)
+    result = build(tmp_path / "functions.onnx", board, BuildOptions(output=tmp_path, name="net"))
+    device = open_device("local" if target == "host" else "emulated", board)
+    x = rng.standard_normal((1, 5, 7, 9)).astype(np.float32)
+    given = device.run(tmp_path / "net.so", [x], threads=2).outputs
+    wanted = run_reference(tmp_path / "functions.onnx", {"x": x})
+    for spec, output in zip(result.manifest.outputs, given, strict=True):
+        steps = np.abs(output - wanted[spec.name]) * 64 * 64
+        # A value that lies between two codes may be rounded to either.
+        assert steps.max() <= 1.01, spec.name
+        assert np.mean(steps > 0.01) <= 0.01, spec.name

@@ -49,10 +49,6 @@ from tvmbuild.target import Target
 #: Most codes whose sum, with the zero point, surely fits into int32.
 _MOST_ADDED = 2**22
 
-#: What fast_math writes out with Let. Of one behind codes that were rounded in the same kernel, TVM's vectorizer says
-#: "Let cannot bind the same var to two different values"; the codes then are a kernel's result.
-_FUNCTIONS = ("sigmoid", "tanh", "exp", "log", "erf", "nn.silu", "nn.gelu", "nn.gelu_tanh", "nn.selu", "nn.softplus")
-
 _PRODUCTS = ("nn.conv2d", "nn.conv2d_transpose", "matmul")
 
 
@@ -289,16 +285,15 @@ class _Quantizer:
         """Return a call that stays in float, reading dequantized operands of its own; None where it has none."""
         if not isinstance(value, relax.Call):
             return None
-        joins = op_name(value) not in _FUNCTIONS
-        args = [self._number(rewriter, arg, joins=joins) for arg in value.args]
+        args = [self._number(rewriter, arg) for arg in value.args]
         if all(new is old for new, old in zip(args, value.args, strict=True)):
             return None
         return relax.Call(value.op, args, value.attrs, value.ty_args)
 
-    def _number(self, rewriter: Rewriter, arg: Expr, *, joins: bool = True) -> Expr:
+    def _number(self, rewriter: Rewriter, arg: Expr) -> Expr:
         """Return an operand in float32: weights as a constant, codes dequantized for this reader alone."""
         if isinstance(arg, relax.Tuple):
-            fields = [self._number(rewriter, field, joins=joins) for field in arg.fields]
+            fields = [self._number(rewriter, field) for field in arg.fields]
             return relax.Tuple(fields) if any(a is not b for a, b in zip(fields, arg.fields, strict=True)) else arg
         if not isinstance(arg, relax.Var):
             return arg
@@ -307,7 +302,7 @@ class _Quantizer:
         value = self.values.get(arg)
         if value is None or value.codes is None:
             return arg
-        real = rewriter.emit(epilogues.dequantize(self.builder, value, joins=joins), "real")
+        real = rewriter.emit(epilogues.dequantize(self.builder, value), "real")
         # Whoever rounds it again, behind a concat, goes back to the codes.
         self.values[real] = value
         return real

@@ -13,15 +13,15 @@ import numpy as np
 from tvm import relax, te, tirx
 
 from tvmbuild.graph.affine import Array
-from tvmbuild.graph.patterns import ANCHOR, INJECTIVE
+from tvmbuild.graph.patterns import ANCHOR
 from tvmbuild.graph.quantized import Value
 from tvmbuild.graph.rewriter import Expr, constant, dtype_of
 
 _Read = Callable[[tuple[Any, ...]], Any]
 
 
-def dequantize(builder: relax.BlockBuilder, value: Value, *, joins: bool = True) -> Expr:
-    """Return the call that computes a value in float32; it joins the product before it, or only what comes after."""
+def dequantize(builder: relax.BlockBuilder, value: Value) -> Expr:
+    """Return the call that computes a value in float32."""
     arguments = _Arguments()
     total = _sum_of(value, 1.0, arguments)
 
@@ -31,10 +31,7 @@ def dequantize(builder: relax.BlockBuilder, value: Value, *, joins: bool = True)
 
         return te.compute(tensors[0].shape, element, name="dequantize")
 
-    attributes = {} if joins else {"op_pattern": INJECTIVE}
-    return builder.call_te(
-        compute, *arguments.tensors, primfunc_name_hint="dequantize", primfunc_attrs=attributes or None
-    )
+    return builder.call_te(compute, *arguments.tensors, primfunc_name_hint="dequantize")
 
 
 def requantize(builder: relax.BlockBuilder, value: Value, scale: float, zero: int) -> Expr:

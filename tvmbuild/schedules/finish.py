@@ -12,6 +12,7 @@ from tvmbuild.schedules.int8_taps import add_taps
 from tvmbuild.schedules.nan_order import keep_nan
 from tvmbuild.schedules.partial_sums import sum_in_parts
 from tvmbuild.schedules.requantize import narrow_codes
+from tvmbuild.schedules.vector_calls import name_intrinsics
 from tvmbuild.schedules.vector_loops import cut_vectors
 from tvmbuild.schedules.vector_reduction import cut_reductions
 from tvmbuild.target import Target
@@ -20,9 +21,9 @@ from tvmbuild.target import Target
 def finish(func: Any, target: Target) -> Any:
     """Return a scheduled PrimFunc for a board.
 
-    Deep sums are cut into parts, borders peeled, views flat, vectors without masks, functions expanded, and bounds
-    keep NaN.
+    Deep sums are cut into parts, borders peeled, views flat, vectors without masks, functions expanded, bounds
+    keep NaN, and rounding is by name.
     """
     bordered = add_taps(multiply(peel(guard_updates(sum_in_parts(func)))))
     looped = cut_vectors(cut_reductions(flatten_views(bordered)))
-    return expand(keep_nan(narrow_codes(looped, target), target))
+    return name_intrinsics(expand(keep_nan(narrow_codes(looped, target), target)))
