@@ -11,14 +11,16 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from onnx import NodeProto, helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx_models import model, saved
 
 from tvmbuild.artifact.open import open_artifact
 from tvmbuild.device import open_device
 from tvmbuild.options import BuildOptions, VerifyOptions
 from tvmbuild.pipeline import BuildResult, build
+from tvmbuild.reference import run_reference
 from tvmbuild.target import load_target
 from tvmbuild.toolchain import find_toolchain
 from tvmbuild.verify import Verification, require_passed, verify
@@ -140,3 +142,51 @@ def test_real_models_stay_within_the_tolerance_of_float16(name: str, model_folde
     outcome = verify(open_artifact(tmp_path / "half.json"), path, open_device("emulated", RPI5), options)
     require_passed(outcome)
     assert {output.tolerance for output in outcome.outputs} == {1e-2}
+
+
+#: Operators whose sums are taken in float32, by the constants and attributes that they need.
+NORMS: dict[str, tuple[str, tuple[str, ...], dict[str, object]]] = {
+    "layer": ("LayerNormalization", ("scale", "shift"), {"axis": -1}),
+    "rms": ("RMSNormalization", ("scale",), {"axis": -1}),
+    "instance": ("InstanceNormalization", ("gain", "bias"), {}),
+    "group": ("GroupNormalization", ("gain", "bias"), {"num_groups": 2}),
+    "batch": ("BatchNormalization", ("gain", "bias", "bias", "gain"), {}),
+    "softmax": ("Softmax", (), {"axis": -1}),
+    "log_softmax": ("LogSoftmax", (), {"axis": -1}),
+}
+
+
+def test_norms_of_a_half_model_feed_each_other(tmp_path: Path) -> None:
+    shape = (1, 4, 3, 16)
+    weights = {"scale": np.linspace(0.5, 1.5, 16), "shift": np.linspace(-1, 1, 16)}
+    weights |= {"gain": np.linspace(0.5, 1.5, 4), "bias": np.linspace(0.1, 1, 4)}
+    nodes, outputs = [], []
+    for number, name in enumerate(NORMS):
+        # Each is the first of a pair, the last of a pair, and follows itself.
+        for pair in {(name, "layer"), ("layer", name), (name, name), ("softmax", name)}:
+            outputs.append(f"y{number}.{'.'.join(pair)}")
+            weights[f"{outputs[-1]}.k"] = np.array(1 + len(outputs) / 8)
+            nodes.append(helper.make_node("Mul", ["x", f"{outputs[-1]}.k"], [f"{outputs[-1]}.0"]))
+            for place, norm in enumerate(pair):
+                kind, constants, attributes = NORMS[norm]
+                names = [outputs[-1] if step == 2 else f"{outputs[-1]}.{step}" for step in (place, place + 1)]
+                nodes.append(helper.make_node(kind, [names[0], *constants], [names[1]], **attributes))
+    graph = helper.make_graph(
+        nodes,
+        "norms",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT16, shape)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT16, shape) for name in outputs],
+        [numpy_helper.from_array(value.astype(np.float16), name) for name, value in weights.items()],
+    )
+    path = tmp_path / "norms.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10), path)
+    host = load_target("host")
+    result = build(path, host, BuildOptions(output=tmp_path, name="norms"))
+    x = rng.standard_normal(shape).astype(np.float16)
+    given = open_device("local", host).run(tmp_path / "norms.so", [x]).outputs
+    wanted = run_reference(path, {"x": x})
+    for spec, output in zip(result.manifest.outputs, given, strict=True):
+        assert output.dtype == np.float16, spec.name
+        # Two results in float16 between which a norm divides by a deviation of about one.
+        scale = max(1.0, float(np.abs(wanted[spec.name]).max()))
+        np.testing.assert_allclose(output, wanted[spec.name], rtol=0, atol=TOLERANCE * scale, err_msg=spec.name)

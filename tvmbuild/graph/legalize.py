@@ -36,14 +36,20 @@ def _conv2d_transpose(builder: Any, call: Any) -> Any:
 
 
 def _layer_norm(builder: Any, call: Any) -> Any:
-    """Take the variance from centered values: TVM's E[x^2] - E[x]^2 cancels where the mean is large."""
+    """Take the variance from centered values: TVM's E[x^2] - E[x]^2 cancels where the mean is large.
+
+    float16 is summed in float32, and the result is float16 again: what reads it counts on its type.
+    """
     rank = len(call.args[0].ty.shape)
     axes = sorted(int(axis) % rank for axis in call.attrs.axes)
     center, scale, epsilon = bool(call.attrs.center), bool(call.attrs.scale), float(call.attrs.epsilon)
 
     count = math.prod(int(call.args[0].ty.shape[axis]) for axis in axes)
+    dtype = str(call.ty.dtype)
+    wide = "float32" if dtype == "float16" else dtype
 
-    def compute(data: Any, gamma: Any, beta: Any) -> Any:
+    def compute(*operands: Any) -> Any:
+        data, gamma, beta = (operand if dtype == wide else topi.cast(operand, wide) for operand in operands)
         mean = topi.sum(data, axes, keepdims=True)
         centered = te.compute(data.shape, lambda *i: data(*i) - mean(*_kept(i, axes)) / float(count), name="centered")
         square = te.compute(data.shape, lambda *i: centered(*i) * centered(*i), name="square")
@@ -53,7 +59,8 @@ def _layer_norm(builder: Any, call: Any) -> Any:
             value = centered(*i) / te.sqrt(total(*_kept(i, axes)) / float(count) + epsilon)
             own = [i[axis] for axis in axes]
             value = value * gamma(*own) if scale else value
-            return value + beta(*own) if center else value
+            value = value + beta(*own) if center else value
+            return value if dtype == wide else value.astype(dtype)
 
         return te.compute(data.shape, normalized, name="layer_norm")
 
