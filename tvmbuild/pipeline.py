@@ -147,7 +147,7 @@ def _build(
     module, report = optimize(module, target, kernels=ready.kernels, dump_ir=options.dump_ir, fp16=options.fp16)
     module, weights = take_out_weights(lower(module, target, dump_ir=options.dump_ir))
     with progress.stage("lower kernels"):
-        executable = compile_module(module, target)
+        executable = compile_module(module, target, {kernel.name: str(kernel) for kernel in report.kernels})
     name, toolchain = ready.name, ready.toolchain
     with tempfile.TemporaryDirectory(prefix="tvmbuild-") as scratch, staged(options.output, f"{name}.json") as aside:
         with progress.stage("generate machine code"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import tvm
+from compile_limit import within_limit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -28,10 +32,17 @@ TOLERANCE = 1e-4
 
 def run(model: Any, data: np.ndarray[Any, Any], kernels: Any = None) -> list[np.ndarray[Any, Any]]:
     """Compile an optimized model for this machine, without schedules unless given them, and run it."""
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "net.so"
+        within_limit(lambda: export(model, library, kernels), model)
+        result = relax.VirtualMachine(tvm.runtime.load_module(library), tvm.cpu())["main"](tvm.runtime.tensor(data))
+        return [result.numpy()] if hasattr(result, "numpy") else [field.numpy() for field in result]
+
+
+def export(model: Any, library: Path, kernels: Any) -> None:
     mod, _ = optimize(from_onnx(model), HOST, kernels=kernels)
     executable = tvm.compile(lower(mod, HOST), HOST.to_tvm(), relax_pipeline=tvm.transform.Sequential([]))
-    result = relax.VirtualMachine(executable, tvm.cpu())["main"](tvm.runtime.tensor(data))
-    return [result.numpy()] if hasattr(result, "numpy") else [field.numpy() for field in result]
+    executable.export_library(library)
 
 
 def check(model: Any, shape: tuple[int, ...], kernels: Any = None) -> None:
@@ -284,3 +295,57 @@ def test_scans_and_scatters_keep_their_numbers() -> None:
         helper.make_node("ScatterND", ["sums", "places", "rows"], ["y"]),
     ]
     check(model_of(nodes, weights, (4, 5), "y"), (4, 5), schedules)
+
+
+def gated(data: str, output: str) -> list[Any]:
+    return [
+        helper.make_node("Sigmoid", [data], [f"{output}.s"]),
+        helper.make_node("Mul", [data, f"{output}.s"], [output]),
+    ]
+
+
+#: Operators between a convolution's output "c" and "y" whose expression grew with each; all took minutes or for ever.
+LONG_CHAINS: dict[str, list[Any]] = {
+    "doubled": [helper.make_node("Add", [f"d{i}" if i else "c"] * 2, [f"d{i + 1}"]) for i in range(24)]
+    + [helper.make_node("Tanh", ["d24"], ["y"])],
+    "gates": [*gated("c", "g1"), *gated("g1", "g2"), *gated("g2", "g3"), *gated("g3", "y")],
+    "sigmoids": [
+        helper.make_node("Sigmoid", [f"s{i}" if i else "c"], [f"s{i + 1}" if i < 5 else "y"]) for i in range(6)
+    ],
+    "leaky_gates": [
+        *gated("c", "l1"),
+        helper.make_node("LeakyRelu", ["l1"], ["l2"]),
+        *gated("l2", "l3"),
+        helper.make_node("Mul", ["l3", "l2"], ["l4"]),
+        helper.make_node("LeakyRelu", ["l4"], ["y"]),
+    ],
+    "gate_between_borders": [
+        *gated("c", "p1"),
+        helper.make_node("Pad", ["p1", "pads"], ["p2"]),
+        *gated("p2", "p3"),
+        helper.make_node("Concat", ["p3", "p2"], ["p4"], axis=1),
+        *gated("p4", "p5"),
+        helper.make_node("Resize", ["p5", "", "twice"], ["p6"], mode="nearest"),
+        *gated("p6", "y"),
+    ],
+}
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("name", LONG_CHAINS)
+def test_chains_that_grow_compile_in_seconds(name: str, groups: int) -> None:
+    conv = helper.make_node("Conv", ["x", "w"], ["c"], pads=[1] * 4, group=groups)
+    weights = {"w": normal(3, 3 // groups, 3, 3) / (2**20 if name == "doubled" else 1)}
+    weights |= {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "twice": np.array([1, 1, 2, 2], np.float32)}
+    used = {name for node in LONG_CHAINS[name] for name in node.input}
+    weights = {key: value for key, value in weights.items() if key == "w" or key in used}
+    check(model_of([conv, *LONG_CHAINS[name]], weights, (1, 3, 18, 9), "y"), (1, 3, 18, 9), kernels=schedules)
+
+
+def test_a_net_that_takes_too_long_is_saved_and_named() -> None:
+    model = model_of([helper.make_node("Relu", ["x"], ["y"])], {}, (1, 3), "y")
+    with pytest.raises(pytest.fail.Exception, match="Relu") as failed:
+        within_limit(lambda: time.sleep(60), model, seconds=0.2)
+    saved = Path(str(failed.value).split()[1])
+    assert onnx.load(saved) == model
+    saved.unlink()

@@ -189,3 +189,40 @@ def test_a_kernel_library_legalizes_and_schedules_what_is_fused() -> None:
     _, report = optimize(from_onnx(model), TARGET, kernels=CountingLibrary())
     assert report.groups()["conv2d+bias+own_relu"] == 1
     assert set(report.schedules) == {kernel.name for kernel in report.kernels}
+
+
+def chained(net: Net, operator: str, count: int) -> str:
+    """Apply an operator of two operands to a value and itself, again and again."""
+    value = net.conv("x")
+    for _ in range(count):
+        value = net.op(operator, value, value)
+    return value
+
+
+@pytest.mark.parametrize("operator", ["Add", "Mul", "Sub", "Min"])
+def test_a_chain_that_doubles_is_cut_into_kernels(operator: str) -> None:
+    net = Net()
+    report = report_of(net.model(net.op("Relu", chained(net, operator, 40))))
+    for kernel in report.kernels:
+        assert len([op for op in kernel.ops if op not in ("conv2d", "bias", "relu")]) <= 9
+    assert any("conv2d" in kernel.ops and len(kernel.ops) > 3 for kernel in report.kernels)
+
+
+@pytest.mark.parametrize("function", ["Sigmoid", "Tanh", "Exp", "Erf"])
+def test_no_more_than_two_functions_come_to_stand_in_each_other(function: str) -> None:
+    net = Net()
+    value = net.conv("x")
+    for _ in range(6):
+        value = net.op(function, value)
+    name = function.lower()
+    assert groups(net.model(value)) == {f"conv2d+bias+{name}+{name}": 1, f"{name}+{name}": 2}
+
+
+def test_a_value_that_both_parts_of_a_cut_read_is_computed_once() -> None:
+    net = Net()
+    first = net.conv("x")
+    second = net.op("Sigmoid", first)
+    third = net.op("Sigmoid", net.op("Mul", first, second))
+    report = report_of(net.model(net.op("Add", net.op("Sigmoid", third), net.op("Add", first, second))))
+    assert sum("conv2d" in kernel.ops for kernel in report.kernels) == 1
+    assert sum(kernel.ops.count("sigmoid") * kernel.count for kernel in report.kernels) == 3

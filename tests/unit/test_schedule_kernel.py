@@ -4,6 +4,7 @@ import pytest
 from tvm import relax, te, topi
 
 from tvmbuild.schedules import schedule_module
+from tvmbuild.schedules.expression_size import result_sizes
 from tvmbuild.schedules.kernel import analyze
 from tvmbuild.schedules.knob import Knob, defaults
 from tvmbuild.schedules.registry import NAIVE
@@ -77,3 +78,25 @@ def test_kernel_that_a_schedule_fails_on_is_named_and_left_naive(monkeypatch):
     _, reports = schedule_module(builder.get(), load_target("rpi4"))
     assert reports[0].kind == NAIVE
     assert "window failed" in reports[0].note
+
+
+def test_an_expression_beyond_the_limit_keeps_its_stages_and_says_so():
+    data = te.placeholder((4, 8), name="data")
+    value = data
+    for _ in range(60):
+        value = topi.add(value, value)
+    builder = relax.BlockBuilder()
+    builder.add_func(te.create_prim_func([data, value]), "k")
+    (report,) = schedule_module(builder.get(), load_target("rpi4"))[1]
+    assert report.kind == NAIVE
+    assert "stages stay apart" in report.note
+
+
+def test_sizes_count_what_is_inlined():
+    data = te.placeholder((4, 8), name="data")
+    twice = topi.add(data, data)
+    total = topi.sum(topi.sigmoid(twice), axis=1, keepdims=True)
+    func = te.create_prim_func([data, topi.subtract(total, twice)])
+    # x + x is 3; its sigmoid 40 more; the sum one addition more; what reads the sum reads one node.
+    sizes = [(size.nodes, size.depth, size.in_memory) for size in result_sizes(func, {})]
+    assert sizes == [(3, 0, False), (43, 1, False), (45, 1, True), (5, 0, False)]

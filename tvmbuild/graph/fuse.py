@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import tvm
 from tvm import relax
 
+from tvmbuild.graph.kernel_size import cut_large
 from tvmbuild.graph.patterns import BROADCAST, OPAQUE, is_spreading, kernel_op, pattern_of, set_patterns
 from tvmbuild.graph.report import FusedKernel, Kept
 from tvmbuild.graph.rewriter import MAIN, Expr, IRModule, Var, flat_bindings, is_constant, op_name, used_vars
@@ -25,7 +26,7 @@ def fuse(mod: IRModule) -> tuple[IRModule, tuple[FusedKernel, ...], tuple[Kept, 
         The module, its kernels, and the element-wise operators that stayed alone.
     """
     mod = set_patterns(relax.transform.AnnotateTIROpPattern()(mod))
-    grouped = relax.transform.FuseOps()(mod)
+    grouped = cut_large(relax.transform.FuseOps()(mod))
     groups = _read_groups(grouped)
     return relax.transform.FuseTIR()(grouped), _kernels(groups), _unfused(grouped, groups)
 

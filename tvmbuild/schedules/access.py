@@ -109,7 +109,7 @@ def analyze_access(block: Any) -> Access:
         name = call.op.name if isinstance(call.op, ir.Op) else ""
         if name == "prim.if_then_else":
             conditions.append(call.args[0])
-        elif name in _FUNCTIONS:
+        elif name in FUNCTIONS:
             functions += 1
 
     tvm_ffi.structural_walk(
@@ -126,7 +126,8 @@ def analyze_access(block: Any) -> Access:
     return Access(extents, tuple(walks), conditional, borders, max(widths), functions)
 
 
-_FUNCTIONS = ("tirx.exp", "tirx.log", "tirx.tanh", "tirx.sigmoid", "tirx.erf", "tirx.pow", "tirx.sin", "tirx.cos")
+#: Elementary functions: dozens of instructions each.
+FUNCTIONS = ("tirx.exp", "tirx.log", "tirx.tanh", "tirx.sigmoid", "tirx.erf", "tirx.pow", "tirx.sin", "tirx.cos")
 
 
 def address(buffer: Any, indices: Any) -> Any:

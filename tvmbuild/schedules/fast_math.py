@@ -52,8 +52,12 @@ def exp(x: Any) -> Any:
 
 def sigmoid(x: Any) -> Any:
     """Return 1 / (1 + e**-x) for a float32 expression."""
-    # One scaling step gives 0 below -88 and infinity above 88.4, which is as good here: 1/(1+0) and 1/inf.
-    return _f32(1.0) / (_f32(1.0) + _exp_in_range(_clamp(-x, -88.0, _EXP_HIGH), two_steps=False))
+
+    def body(v: Any) -> Any:
+        # One scaling step gives 0 below -88 and infinity above 88.4, which is as good here: 1/(1+0) and 1/inf.
+        return _f32(1.0) / (_f32(1.0) + _exp_in_range(_clamp(v, -88.0, _EXP_HIGH), two_steps=False))
+
+    return _bind(-x, "x", body)
 
 
 def tanh(x: Any) -> Any:
@@ -198,16 +202,19 @@ def _bind(value: Any, name: str, body: Callable[[Any], Any]) -> Any:
 
 
 def _clamp(x: Any, low: float, high: float) -> Any:
-    """Return x within bounds; NaN stays NaN, which ``tirx.max`` does not promise."""
+    """Return x within bounds; NaN stays NaN, since LLVM gets ``max(a, b)`` as ``a > b ? a : b`` (see nan_order).
+
+    Not as a Select: under one TVM's simplifier takes the condition, with all that is bound in it, three times over.
+    """
     from tvm import tirx
 
-    return _bind(tirx.Select(x < _f32(low), _f32(low), x), "low", lambda v: _at_most(v, high))
+    return _at_most(tirx.Max(_f32(low), x), high)
 
 
 def _at_most(x: Any, high: float) -> Any:
     from tvm import tirx
 
-    return _bind(x, "high", lambda v: tirx.Select(v > _f32(high), _f32(high), v))
+    return tirx.Min(_f32(high), x)
 
 
 def _abs(x: Any) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tvmbuild.progress import stage
+from tvmbuild.schedules.expression_size import result_sizes
 from tvmbuild.schedules.finish import finish
 from tvmbuild.schedules.kernel import Kernel, analyze
 from tvmbuild.schedules.knob import Choice, defaults
@@ -16,6 +17,10 @@ from tvmbuild.target import Target
 
 #: Kind of a kernel that no schedule matched.
 NAIVE = "naive"
+
+#: Largest expression that a schedule may inline, far beyond what fusion leaves (``graph/kernel_size.py``) and the
+#: unrolled transforms of Winograd's algorithm (20 thousand): TVM would take minutes, or for ever.
+MAX_NODES = 100_000
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,10 @@ def schedule_function(name: str, func: Any, target: Target, choice: Choice | Non
     module = find_schedule(kernel, target)
     if module is None:
         return func, KernelReport(name, NAIVE, kernel.macs, kernel.workload, note="no schedule matches it")
+    nodes = max((size.nodes for size in result_sizes(func, {})), default=0)
+    if nodes > MAX_NODES:
+        note = f"it would compute an element by an expression of {nodes:.3g} operations, so its stages stay apart"
+        return func, KernelReport(name, NAIVE, kernel.macs, kernel.workload, note=note)
     values = defaults(module.knobs(kernel, target)) | dict(choice or {})
     schedule = s_tir.Schedule(tvm.IRModule({"main": func}))
     try:
