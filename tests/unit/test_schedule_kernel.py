@@ -3,6 +3,7 @@
 import pytest
 from tvm import relax, te, topi
 
+from tvmbuild.graph.report import FusedKernel, GraphReport, MemoryPlan
 from tvmbuild.schedules import schedule_module
 from tvmbuild.schedules.expression_size import result_sizes
 from tvmbuild.schedules.kernel import analyze
@@ -78,6 +79,9 @@ def test_kernel_that_a_schedule_fails_on_is_named_and_left_naive(monkeypatch):
     _, reports = schedule_module(builder.get(), load_target("rpi4"))
     assert reports[0].kind == NAIVE
     assert "window failed" in reports[0].note
+    graph = GraphReport((), (FusedKernel("k", ("conv2d", "relu"), 1),), (), MemoryPlan(0, 0, 0, 0), reports)
+    (warning,) = [line for line in graph.lines() if line.startswith("warning")]
+    assert "k (conv2d+relu) has no fast schedule, with 100.0% of the multiply-accumulates: window failed" in warning
 
 
 def test_an_expression_beyond_the_limit_keeps_its_stages_and_says_so():

@@ -309,6 +309,35 @@ def test_records_of_another_core_are_left_out_with_a_note(tmp_path: Path) -> Non
     assert "another core" in notes[0]
 
 
+def test_records_of_another_revision_of_their_schedule_are_named_as_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tvmbuild.schedules.library.REVISIONS", {"conv2d.direct": 2})
+    store(tmp_path, BOARD, trial(), trial(2, revision=2), trial(3, kind="pool"))
+    (entry,), notes = usable(read_target(tmp_path, "rpi4"), RPI4)
+    assert [kept.choice["rows"] for kept in entry.trials] == [2, 3]
+    assert "1 of 3 records" in notes[0]
+    assert "conv2d.direct (revision 1)" in notes[0]
+
+
+def test_a_board_of_stale_records_alone_is_not_used(tmp_path: Path) -> None:
+    store(tmp_path, BOARD, trial(revision=7))
+    entries, notes = usable(read_target(tmp_path, "rpi4"), RPI4)
+    assert entries == []
+    assert "stale" in notes[0]
+
+
+def test_records_from_before_revisions_are_of_the_first(tmp_path: Path) -> None:
+    line = trial_line(trial())
+    assert read_journal_line(tmp_path, line.replace(b', "revision": 1', b"")) == trial()
+
+
+def read_journal_line(folder: Path, line: bytes) -> Trial:
+    (folder / JOURNAL).write_bytes(line)
+    (read,) = read_journal(folder / JOURNAL)
+    return read
+
+
 def test_the_fingerprint_names_the_folder() -> None:
     assert measured("1.4").name != measured("1.5").name
     assert measured("1.4").name.startswith("measured-cortex-a72-")

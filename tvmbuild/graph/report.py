@@ -172,10 +172,12 @@ class GraphReport:
         return sorted(shared, key=lambda row: -row[2])
 
     def unscheduled(self) -> list[str]:
-        """Return a warning for each kernel that no schedule matched."""
+        """Return a warning for each kernel that no schedule matched, with its share of the work where it has one."""
         return [
-            f"{report.name} ({kernel}) has no fast schedule: {report.note}"
-            for kernel, report, _ in self.scheduled()
+            f"{report.name} ({kernel}) has no fast schedule"
+            + (f", with {share:.1%} of the multiply-accumulates" if report.macs else "")
+            + f": {report.note}"
+            for kernel, report, share in self.scheduled()
             if report is not None and report.kind == "naive"
         ]
 

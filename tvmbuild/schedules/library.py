@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tvmbuild.schedules import (
     conv2d_direct,
     conv2d_int8,
@@ -17,6 +19,16 @@ from tvmbuild.schedules import (
     winograd,
 )
 from tvmbuild.schedules.module import ScheduleModule
+
+#: Revision of a schedule, by its kind, where it is not the first: raised whenever ``knobs`` or ``apply`` change what a
+#: choice means, so that tuning records made before are known to be stale.
+REVISIONS: Mapping[str, int] = {}
+
+
+def revision(kind: str) -> int:
+    """Return the revision of the schedule of a kind ("conv2d.direct")."""
+    return REVISIONS.get(kind, 1)
+
 
 SCHEDULES: tuple[ScheduleModule, ...] = (
     winograd,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from tvmbuild.artifact.staging import write_whole
 from tvmbuild.errors import RecordsError
 from tvmbuild.schedules.conv2d_choices import PlanKey
+from tvmbuild.schedules.library import revision
 from tvmbuild.target import Target
 from tvmbuild.tuning.fingerprint import Board
 from tvmbuild.tuning.journal import JOURNAL, read_journal
@@ -127,7 +129,8 @@ def usable(
 ) -> tuple[list[BoardRecords], tuple[str, ...]]:
     """Return the records that a build for a target may use, the preferred first, and notes on those that it may not.
 
-    Measured records outrank predicted ones. Records of another core are left out.
+    Measured records outrank predicted ones. Records of another core are left out, and stale ones: those of an older
+    revision of their schedule, in which a choice meant something else.
 
     Args:
         found: of ``read_target``.
@@ -161,4 +164,24 @@ def usable(
                 f"which are not to be mixed: {names}.",
                 "Choose one with --board, merge them with 'tvmbuild records merge', or build with --no-records.",
             )
-    return fitting, notes
+    stale = tuple(text for entry in fitting if (text := _staleness(entry)))
+    current = [_current(entry) for entry in fitting]
+    return [entry for entry in current if entry.trials], notes + stale
+
+
+def _current(entry: BoardRecords) -> BoardRecords:
+    """Return the records that were made with the schedules as they are."""
+    trials = tuple(trial for trial in entry.trials if trial.revision == revision(trial.kind))
+    return entry if len(trials) == len(entry.trials) else dataclasses.replace(entry, trials=trials)
+
+
+def _staleness(entry: BoardRecords) -> str:
+    """Name the records that an older or newer revision of their schedule made; "" where there are none."""
+    stale = [trial for trial in entry.trials if trial.revision != revision(trial.kind)]
+    if not stale:
+        return ""
+    kinds = ", ".join(sorted({f"{trial.kind} (revision {trial.revision})" for trial in stale}))
+    return (
+        f"{len(stale)} of {len(entry.trials)} records of {entry.folder.name} are stale and not used: "
+        f"they were made with other revisions of the schedules {kinds}; run 'tvmbuild tune' again"
+    )

@@ -61,6 +61,7 @@ class Trial:
         is_default: whether it is the choice of a build without records.
         time: seconds since 1970, when it ended.
         board: which of several boards measured it, "host:port"; "" where there is one.
+        revision: of the schedule ``kind`` that was tried; records from before revisions were kept are of the first.
     """
 
     task: str
@@ -78,6 +79,7 @@ class Trial:
     is_default: bool = False
     time: float = 0.0
     board: str = ""
+    revision: int = 1
 
     @property
     def ok(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from numpy.typing import NDArray
 
 from tvmbuild.schedules.knob import Choice
+from tvmbuild.schedules.library import revision
 from tvmbuild.tuning.baseline import Baselines, is_far
 from tvmbuild.tuning.lanes import Lanes
 from tvmbuild.tuning.measure import Measurer, Run, arguments_of, no_measure
@@ -273,6 +274,7 @@ class Trier:
             is_default=candidate == task.default and not failed,
             time=round(time.time(), 3),
             board="" if isinstance(outcome, Failure) else outcome.board,
+            revision=revision(variant.kind or task.kind),
         )
         keep(task, trial)
         return trial
