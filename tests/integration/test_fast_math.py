@@ -7,7 +7,9 @@ import pytest
 import tvm
 from tvm import s_tir, te, tirx
 
-from tvmbuild.schedules import fast_math, vector_loops
+from tvmbuild.compile import compile_module
+from tvmbuild.errors import CompileError
+from tvmbuild.schedules import fast_math, vector_calls, vector_loops
 from tvmbuild.target import load_target
 
 pytestmark = pytest.mark.integration
@@ -86,3 +88,40 @@ def test_exp_underflows_gradually(functions):
     exact = np.exp(x.astype(np.float64))
     # Half a subnormal step for rounding, half for the scaling in two factors.
     assert np.max(np.abs(call(functions["exp"], x) - exact)) <= 2.0**-149 + 2e-7 * exact.max()
+
+
+def vector_loop(expression):
+    """Return a PrimFunc that stores an expression of ``x[i]`` in a loop of one vector."""
+    x, y = (tirx.decl_buffer((16,), "float32", name) for name in "xy")
+    i = tirx.Var("i", "int32")
+    store = tirx.BufferStore(y, expression(tirx.BufferLoad(x, [i])), [i])
+    return tirx.PrimFunc([x, y], tirx.For(i, 0, 16, tirx.ForKind.VECTORIZED, store))
+
+
+def between(outer):
+    """A name bound to a product, and calls of ``outer`` on both sides of it, under a product."""
+
+    def expression(x):
+        name = tirx.Var("t", "float32")
+        return outer(tirx.Let(name, outer(x) * 2.0, outer(name) * name)) * 3.0
+
+    return expression
+
+
+@pytest.mark.parametrize(("outer", "exact"), [(tirx.nearbyint, np.rint), (tirx.atan, np.arctan)])
+def test_calls_that_the_vectorizer_does_not_know_may_stand_around_a_name(outer, exact):
+    func = vector_loop(between(outer))
+    with pytest.raises(Exception, match="Let cannot bind the same var"):
+        tirx.transform.VectorizeLoop()(tvm.IRModule({"main": func}))
+    module = tvm.IRModule({"main": vector_calls.name_intrinsics(func).with_attr("global_symbol", "main")})
+    x = np.linspace(-3, 3, 16, dtype="float32")
+    expected = exact(exact(exact(x) * 2) * (exact(x) * 2)) * 3
+    output = tvm.runtime.empty(x.shape, "float32")
+    tvm.compile(module, load_target("host").to_tvm())["main"](tvm.runtime.tensor(x), output)
+    np.testing.assert_allclose(output.numpy(), expected, rtol=1e-5)
+
+
+def test_a_kernel_that_tvm_refuses_is_named_with_its_operators():
+    good, bad = vector_loop(lambda x: x + 1.0), vector_loop(between(tirx.atan))
+    with pytest.raises(CompileError, match=r"kernel bad \(atan\+multiply\) for host.*Let cannot bind"):
+        compile_module(tvm.IRModule({"good": good, "bad": bad}), load_target("host"), {"bad": "atan+multiply"})
