@@ -214,7 +214,7 @@ _GATE_IS_ONE = 10.0
 
 
 def _tanh(rewriter: Rewriter, value: Call) -> Expr | None:
-    """Write the gate of Mish with one function; TVM's simplifier takes half a minute for the three in one kernel."""
+    """Write the gate of Mish with one function instead of three, of which no kernel may hold so many in each other."""
     data = _softplus_input(rewriter, value.args[0])
     if data is None:
         return None

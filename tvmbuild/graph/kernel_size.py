@@ -25,15 +25,12 @@ from tvmbuild.graph.rewriter import (
     substitute,
     used_vars,
 )
-from tvmbuild.schedules.expression_size import READ, Size, result_sizes
+from tvmbuild.schedules.expression_size import MAX_DEPTH, READ, Size, result_sizes
 
 _Binding = tuple[Var, Expr]
 
 #: Largest expression of an element: TVM takes a second for one of this size.
 MAX_NODES = 1000
-#: Most elementary functions within each other. Each is a chain of bound names, and what TVM's simplifier does with
-#: names that are bound to names takes seconds for four within each other and minutes for six.
-MAX_DEPTH = 2
 
 
 def cut_large(mod: IRModule) -> IRModule:

@@ -15,6 +15,10 @@ from typing import Any
 
 from tvmbuild.schedules.access import FUNCTIONS
 
+#: Most elementary functions within each other. Each is a chain of bound names, and what TVM's simplifier does with
+#: names that are bound to names takes seconds for four within each other and minutes for six.
+MAX_DEPTH = 2
+
 #: What an elementary function weighs: about the nodes of its polynomial.
 _FUNCTION = 40
 _CONDITION = 3

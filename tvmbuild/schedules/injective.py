@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 from tvmbuild.schedules.access import FLAT, Access, analyze_access
+from tvmbuild.schedules.expression_size import MAX_DEPTH
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.threads import thread_count
 from tvmbuild.schedules.vector_loops import mark
@@ -19,9 +20,6 @@ from tvmbuild.target import Target
 #: A stage that would be computed more often than this after inlining is kept in memory instead: copies of copies of an
 #: expanded exponential take LLVM and TVM's simplifier minutes.
 MAX_COPIES = 3
-
-#: Most elementary functions within each other: TVM's simplifier takes milliseconds for two, 24 s for three (Mish).
-MAX_NESTED = 2
 
 
 def lanes(access: Access, target: Target, registers: int) -> int:
@@ -49,7 +47,7 @@ def inline_stages(sch: Any, kernel: Kernel) -> list[Stage]:
 
 
 def _too_nested(sch: Any, kernel: Kernel) -> set[str]:
-    """Return the stages to keep in memory so that no more than ``MAX_NESTED`` functions come to stand in each other."""
+    """Return the stages to keep in memory so that no more than ``MAX_DEPTH`` functions come to stand in each other."""
     writer = {ref.name: stage.name for stage in kernel.stages for ref in stage.writes}
     depth: dict[str, int] = {}
     kept: set[str] = set()
@@ -57,7 +55,7 @@ def _too_nested(sch: Any, kernel: Kernel) -> set[str]:
         own = analyze_access(sch.get(sch.get_sblock(stage.name))).functions
         sources = [writer[ref.name] for ref in stage.reads if writer.get(ref.name, stage.name) != stage.name]
         if own:
-            kept |= {name for name in sources if depth[name] and depth[name] + own > MAX_NESTED}
+            kept |= {name for name in sources if depth[name] and depth[name] + own > MAX_DEPTH}
         depth[stage.name] = own + max((depth[name] for name in sources if name not in kept), default=0)
     return kept
 
