@@ -63,12 +63,14 @@ def first_difference(artifact: Artifact, model: Path, device: Device, options: V
     Raises:
         TvmbuildError: whatever a build or a run can raise.
     """
+    from tvmbuild.budget import parse_limits
     from tvmbuild.onnx_model.prepare import prepare
     from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 
     told = artifact.manifest.options
     fp16 = bool(told.get("fp16"))
-    prepared = prepare(model, parse_shapes(told["shape"]), values=parse_values(told["value"]), compare=False)
+    shapes, values = parse_shapes(told["shape"]), parse_values(told["value"])
+    prepared = prepare(model, shapes, values, compare=False, limits=parse_limits(options.limit))
     sample = load_samples(artifact.manifest.inputs, options.inputs, count=1, seed=options.seed)[0]
     layers = _layers(prepared.proto)
     low, high, worst, builds = 0, len(layers), None, 0

@@ -36,9 +36,11 @@ def build_dependencies(model: Path, options: BuildOptions, quantization: Quantiz
     Raises:
         ModelError: the model cannot be read.
     """
+    from tvmbuild.budget import Budget, parse_limits
     from tvmbuild.onnx_model.open import open_model
 
-    external = [model.parent / file.name for file in open_model(model).external]
+    budget = Budget(model, parse_limits(options.limit))
+    external = [model.parent / file.name for file in open_model(model, budget).external]
     inputs = [model, *external, target_file(options.target), Path(PROJECT_FILE)]
     if options.use_records:
         # The target's own name is that of its file.

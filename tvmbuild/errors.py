@@ -216,5 +216,12 @@ class AccuracyError(TvmbuildError):
     meaning = "a quantized model misses the accuracy asked for"
 
 
+class LimitError(TvmbuildError):
+    """Reading or preparing a model would take more nodes, bytes or seconds than are allowed."""
+
+    exit_code = 25
+    meaning = "a model would take more nodes, bytes or seconds than `--limit` allows"
+
+
 #: Exit code after Ctrl-C, as shells have it (128 + SIGINT).
 INTERRUPTED = 130

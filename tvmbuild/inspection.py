@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 from tvmbuild import schedules
+from tvmbuild.budget import Budget, Limits
 from tvmbuild.errors import ShapeError, TvmbuildError
 from tvmbuild.graph.pipeline import optimize
 from tvmbuild.graph.report import GraphReport
@@ -62,16 +63,19 @@ class Inspection:
         }
 
 
-def inspect_model(path: Path, shape: Sequence[str], value: Sequence[str], target: Target) -> Inspection:
-    """Read a model and run the graph passes on it.
+def inspect_model(
+    path: Path, shape: Sequence[str], value: Sequence[str], target: Target, limits: Limits | None = None
+) -> Inspection:
+    """Read a model, within the limits, and run the graph passes on it.
 
     Why a model that can be read cannot be built is in the result.
 
     Raises:
         ModelError: the file is damaged or unsafe.
         ShapeError: a given shape or value is none.
+        LimitError: reading the model would take more than the limits.
     """
-    opened = open_model(path)
+    opened = open_model(path, Budget(path, limits))
     shapes, values = parse_shapes(shape), parse_values(value)
     described = _described(opened)
     notes: tuple[str, ...] = opened.notes
@@ -79,7 +83,7 @@ def inspect_model(path: Path, shape: Sequence[str], value: Sequence[str], target
     refusal: TvmbuildError | None = None
     try:
         check_support(path, opened.proto)
-        prepared = prepare(path, shapes, values)
+        prepared = prepare(path, shapes, values, limits=limits)
         notes = prepared.notes
         _, graph = optimize(to_relax(prepared), target, kernels=schedules)
     except ShapeError as error:

@@ -28,6 +28,7 @@ class BuildOptions:
         records: folder of tuning records; it need not exist.
         use_records: whether to take schedules from it.
         board: beginning of the name of the board whose records to use; "" for the only one.
+        limit: raised limits of reading and preparing the model ("seconds=3600"); see ``budget.Limits``.
     """
 
     target: str = "rpi4"
@@ -45,6 +46,7 @@ class BuildOptions:
     records: Path = Path("tuning_logs")
     use_records: bool = True
     board: str = ""
+    limit: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,13 @@ class InspectOptions:
         target: name of a built-in target or path of a TOML file; the board to plan for.
         shape: input shapes as given ("x=1,3,224,224"), one an input.
         value: inputs frozen to a constant ("sr=16000").
+        limit: raised limits of reading and preparing the model ("seconds=3600"); see ``budget.Limits``.
     """
 
     target: str = "rpi4"
     shape: tuple[str, ...] = ()
     value: tuple[str, ...] = ()
+    limit: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class TuneOptions:
         records: folder of tuning records.
         workers: compiling processes; 0 for one a core.
         resume: go on with the interrupted run of this model and board.
+        limit: raised limits of reading and preparing the model ("seconds=3600"); see ``budget.Limits``.
     """
 
     target: str = "rpi4"
@@ -101,6 +106,7 @@ class TuneOptions:
     records: Path = Path("tuning_logs")
     workers: Threads = 0
     resume: bool = False
+    limit: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,7 @@ class QuantizeOptions:
         seed: of the division into calibration and held-out samples.
         min_samples: the fewest to calibrate with.
         compare: check in ONNX Runtime that preparing the model does not change it.
+        limit: raised limits of reading and preparing the model ("seconds=3600"); see ``budget.Limits``.
     """
 
     shape: tuple[str, ...] = ()
@@ -146,6 +153,7 @@ class QuantizeOptions:
     seed: Seed = 0
     min_samples: Count = 8
     compare: bool = True
+    limit: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -164,6 +172,7 @@ class VerifyOptions:
             models that round to codes are judged by their root mean square then (``int8_rounding``).
         threads: threads of the runtime; 0 for one a core.
         timeout: seconds that one run may take.
+        limit: raised limits of reading and preparing the model ("seconds=3600"); see ``budget.Limits``.
     """
 
     on: str = "auto"
@@ -175,6 +184,7 @@ class VerifyOptions:
     tolerance: NotNegative = 0.0
     threads: Threads = 0
     timeout: Seconds = 600.0
+    limit: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

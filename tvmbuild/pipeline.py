@@ -13,6 +13,7 @@ from tvmbuild import progress
 from tvmbuild.artifact.embedded import write_manifest_object
 from tvmbuild.artifact.manifest import Manifest, file_entry
 from tvmbuild.artifact.staging import check_writable, staged
+from tvmbuild.budget import parse_limits
 from tvmbuild.compile import compile_module
 from tvmbuild.errors import OptionError
 from tvmbuild.escape import has_control, one_line
@@ -83,7 +84,12 @@ def build_int8(model: Path, target: Target, options: BuildOptions, quantization:
         model,
         options.calibrate,
         dataclasses.replace(
-            quantization, shape=options.shape, value=options.value, compare=options.compare, seed=options.seed
+            quantization,
+            shape=options.shape,
+            value=options.value,
+            compare=options.compare,
+            seed=options.seed,
+            limit=options.limit,
         ),
         target=target,
     )
@@ -141,6 +147,7 @@ def _build(
         values=parse_values(options.value),
         compare=options.compare,
         seed=options.seed,
+        limits=parse_limits(options.limit),
     )
     with progress.stage("import into Relax"):
         module = to_relax(prepared)

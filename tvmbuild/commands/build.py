@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
+from tvmbuild.commands.console import Console, Json, Limit, Quiet, Verbose, size_text
 
 if TYPE_CHECKING:
     from tvmbuild.options import BuildOptions, QuantizeOptions
@@ -56,6 +56,7 @@ def build(
         bool | None, typer.Option("--use-records/--no-records", help="Take schedules from tuning records. [use]")
     ] = None,
     board: Annotated[str | None, typer.Option(help="Board whose records to use, by the start of its name.")] = None,
+    limit: Limit = None,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -94,6 +95,7 @@ def build(
         "records": records,
         "use_records": use_records,
         "board": board,
+        "limit": limit,
     }
     resolved = resolve(BuildOptions, flags, project=read_project_file("build"))
     if not resolved.options.int8 and (calibrate or images or table or force_int8):

@@ -32,6 +32,12 @@ Tracker = Annotated[str | None, typer.Option("--tracker", help="HOST:PORT of the
 Key = Annotated[str | None, typer.Option("--key", help="What the boards registered as. [the target's name]")]
 Board = Annotated[str, typer.Option("-t", "--target", help="Which library of a bundle for several boards.")]
 
+#: Option of commands that read a model.
+Limit = Annotated[
+    list[str] | None,
+    typer.Option("--limit", help="Raise a limit of reading a model: nodes=, bytes=, memory=, seconds=NUMBER[K|M|G]."),
+]
+
 #: A step longer than this gets a bar on a terminal.
 BAR_AFTER_SECONDS = 2.0
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
+from tvmbuild.commands.console import Console, Json, Limit, Quiet, Verbose, size_text
 
 if TYPE_CHECKING:
     from tvmbuild.artifact.manifest import Manifest
@@ -18,6 +18,7 @@ def inspect(
     shape: Annotated[list[str] | None, typer.Option("--shape", help="Input shape, NAME=1,3,224,224.")] = None,
     value: Annotated[list[str] | None, typer.Option("--value", help="Freeze an input, NAME=16000.")] = None,
     target: Annotated[str | None, typer.Option("-t", "--target", help="Board to plan for. [rpi4]")] = None,
+    limit: Limit = None,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -40,7 +41,7 @@ def inspect(
     if looks_like_artifact(path):
         _show_artifact(console, path)
     else:
-        _show_model(console, path, {"target": target, "shape": shape, "value": value})
+        _show_model(console, path, {"target": target, "shape": shape, "value": value, "limit": limit})
 
 
 def _show_artifact(console: Console, path: Path) -> None:
@@ -72,6 +73,7 @@ def _show_manifest(console: Console, manifest: Manifest) -> None:
 
 
 def _show_model(console: Console, path: Path, flags: dict[str, Any]) -> None:
+    from tvmbuild.budget import parse_limits
     from tvmbuild.options import InspectOptions
     from tvmbuild.resolve import read_project_options, resolve
     from tvmbuild.target import load_target
@@ -81,7 +83,7 @@ def _show_model(console: Console, path: Path, flags: dict[str, Any]) -> None:
     with console.stages():
         from tvmbuild.inspection import inspect_model
 
-        found = inspect_model(path, options.shape, options.value, board)
+        found = inspect_model(path, options.shape, options.value, board, parse_limits(options.limit))
     console.text(f"{path}: opset {found.opset}, {sum(found.operators.values())} nodes, sha256 {found.sha256}")
     for word, texts in (("input", found.inputs), ("output", found.outputs)):
         for text in texts:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tvmbuild.commands.console import Console, Json, Quiet, Verbose, size_text
+from tvmbuild.commands.console import Console, Json, Limit, Quiet, Verbose, size_text
 
 
 def quantize(
@@ -61,6 +61,7 @@ def quantize(
     min_samples: Annotated[int | None, typer.Option(help="The fewest samples to calibrate with. [8]")] = None,
     report: Annotated[Path | None, typer.Option(help="Write the whole report, as JSON.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the SQNR of every tensor (.png, .svg).")] = None,
+    limit: Limit = None,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -98,6 +99,7 @@ def quantize(
         "held_out": held_out,
         "seed": seed,
         "min_samples": min_samples,
+        "limit": limit,
     }
     resolved = resolve(QuantizeOptions, flags, project=read_project_options(QuantizeOptions, "quantize"))
     board = load_target(for_target) if for_target else None

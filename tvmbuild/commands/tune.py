@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tvmbuild.commands.console import Console, Json, Quiet, Verbose
+from tvmbuild.commands.console import Console, Json, Limit, Quiet, Verbose
 
 if TYPE_CHECKING:
     from tvmbuild.tuning.session import Session
@@ -37,6 +37,7 @@ def tune(
     value: Annotated[list[str] | None, typer.Option("--value", help="Freeze an input, NAME=16000.")] = None,
     fp16: Annotated[bool | None, typer.Option("--fp16/--fp32", help="Tune half precision (rpi5). [fp32]")] = None,
     toolchain: Annotated[str | None, typer.Option(help="'gnu' or 'zig'.")] = None,
+    limit: Limit = None,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -76,6 +77,7 @@ def tune(
         "value": value,
         "fp16": fp16,
         "toolchain": toolchain,
+        "limit": limit,
     }
     resolved = resolve(TuneOptions, flags, project=read_project_options(TuneOptions, "tune"))
     board = load_target(resolved.options.target)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tvmbuild.commands.bundle import next_on_board
-from tvmbuild.commands.console import Board, Console, Json, Key, Quiet, Tracker, Verbose, size_text
+from tvmbuild.commands.console import Board, Console, Json, Key, Limit, Quiet, Tracker, Verbose, size_text
 
 
 def verify(
@@ -40,6 +40,7 @@ def verify(
         bool, typer.Option("--bisect", help="On a difference, find the first layer that differs.")
     ] = False,
     junit: Annotated[Path | None, typer.Option(help="Write the outcome as JUnit XML, one case an output.")] = None,
+    limit: Limit = None,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -75,6 +76,7 @@ def verify(
         "tolerance": tolerance,
         "threads": threads,
         "timeout": timeout,
+        "limit": limit,
     }
     options = resolve(VerifyOptions, flags, project=read_project_file("verify")).options
     with console.stages():

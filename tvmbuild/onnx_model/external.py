@@ -54,6 +54,12 @@ def check_external_data(path: Path, proto: onnx.ModelProto) -> tuple[ExternalFil
     return tuple(ExternalFile(name, file.stat().st_size, _sha256(path, file)) for name, file in sorted(files.items()))
 
 
+def shared_bytes(proto: onnx.ModelProto, files: tuple[ExternalFile, ...]) -> int:
+    """Return how many bytes more the external tensors take in memory than their files have: they may share them."""
+    wanted = sum(tensor_bytes(tensor) for tensor in walk.tensors(proto.graph) if is_external(tensor))
+    return max(0, wanted - sum(file.size for file in files))
+
+
 def _entries(tensor: TensorProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in tensor.external_data}
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import GraphProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from tvmbuild.budget import Budget
 from tvmbuild.errors import ModelError
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.shapes import input_specs
-from tvmbuild.onnx_model.skeleton import without_weights
+from tvmbuild.onnx_model.skeleton import weight_bytes, without_weights
 from tvmbuild.reference import random_inputs, run_reference
 
 
@@ -38,13 +41,17 @@ class Facts:
         return np.asarray(numpy_helper.to_array(self.constants[name])) if name in self.constants else None
 
 
-def gather_facts(proto: onnx.ModelProto, *, run: bool = False) -> Facts:
+def gather_facts(proto: onnx.ModelProto, budget: Budget | None = None, *, run: bool = False) -> Facts:
     """Collect what is known of a model with fixed input shapes.
 
     With ``run``, the shapes that ONNX's inference does not find (of GroupNormalization, of foreign operators) are taken
-    from a run of the model.
+    from a run of the model. Inference and run keep to the budget, if there is one; a model whose constants are folded
+    and that needs no run needs none.
+
+    Raises:
+        LimitError: it takes more than the budget has.
     """
-    inferred = infer_shapes(proto)
+    inferred = infer_shapes(proto, budget)
     shapes: dict[str, tuple[int, ...]] = {}
     dtypes: dict[str, str] = {}
     constants: dict[str, TensorProto] = {}
@@ -67,39 +74,60 @@ def gather_facts(proto: onnx.ModelProto, *, run: bool = False) -> Facts:
         shapes[name] = tuple(tensor.dims)
         dtypes[name] = str(helper.tensor_dtype_to_np_dtype(tensor.data_type))
     if run:
-        for name, array in _run_unknown(proto, shapes).items():
-            shapes[name], dtypes[name] = array.shape, str(array.dtype)
+        for name, (shape, dtype) in _run_unknown(proto, shapes, budget).items():
+            shapes[name], dtypes[name] = shape, dtype
     return Facts(opset_of(proto), shapes, dtypes, constants, frozenset(read))
 
 
-def _run_unknown(proto: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+def _run_unknown(
+    proto: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]], budget: Budget | None
+) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return shape and dtype of each tensor whose shape is unknown."""
     unknown = [name for node in proto.graph.node for name in node.output if name and name not in shapes]
     if not unknown:
         return {}
+    if budget is None:
+        return _run_for(proto, unknown)
+    return budget.run("running it for shapes", weight_bytes(proto), _run_for, proto, unknown)
+
+
+def _run_for(proto: onnx.ModelProto, names: list[str]) -> dict[str, tuple[tuple[int, ...], str]]:
     try:
-        return run_reference(proto, random_inputs(input_specs(proto)), unknown)
+        arrays = run_reference(proto, random_inputs(input_specs(proto)), names)
     except ModelError:
         return {}
+    return {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
 
 
-def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+def infer_shapes(proto: onnx.ModelProto, budget: Budget | None = None) -> onnx.ModelProto:
     """Return the model without its weights and with every shape that ONNX's inference finds.
 
     The inference does not look outside an inner graph for the axes and sizes it needs, so these are copied into it.
+
+    Raises:
+        LimitError: it takes more than the budget has. (It computes with shapes, which a file can double at each node.)
     """
     skeleton = without_weights(proto)
-    _lend(skeleton.graph, {})
-    return onnx.shape_inference.infer_shapes(skeleton, data_prop=True)
+    _lend(skeleton.graph, ChainMap())
+    if budget is None:
+        return onnx.shape_inference.infer_shapes(skeleton, data_prop=True)
+    inferred = onnx.ModelProto()
+    inferred.ParseFromString(budget.run("inferring its shapes", 0, _inferred, skeleton, share=8))
+    return inferred
 
 
-def _lend(graph: GraphProto, outer: dict[str, TensorProto]) -> None:
+def _inferred(skeleton: onnx.ModelProto) -> bytes:
+    return bytes(onnx.shape_inference.infer_shapes(skeleton, data_prop=True).SerializeToString())
+
+
+def _lend(graph: GraphProto, outer: ChainMap[str, TensorProto]) -> None:
     """Give inner graphs copies of the outer constants that they read."""
-    scope = outer | {tensor.name: tensor for tensor in graph.initializer}
+    scope = outer.new_child({tensor.name: tensor for tensor in graph.initializer})
     for node in graph.node:
         for inner in walk.subgraphs(node):
             own = {tensor.name for tensor in inner.initializer}
             reads = {name for each in inner.node for name in walk.outer_reads(each)}
-            inner.initializer.extend(scope[name] for name in sorted(reads & scope.keys() - own))
+            inner.initializer.extend(scope[name] for name in sorted(reads - own) if name in scope)
             _lend(inner, scope)
 
 

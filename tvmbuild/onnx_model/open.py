@@ -14,9 +14,12 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import external_data_helper
 
+from tvmbuild.budget import Budget
 from tvmbuild.errors import ModelError
 from tvmbuild.onnx_model import walk
-from tvmbuild.onnx_model.external import ExternalFile, check_external_data
+from tvmbuild.onnx_model.dtypes import check_dtypes
+from tvmbuild.onnx_model.external import ExternalFile, check_external_data, shared_bytes
+from tvmbuild.onnx_model.functions import inline_functions
 from tvmbuild.onnx_model.names import check_file_name, check_names
 from tvmbuild.onnx_model.order import sort_nodes
 from tvmbuild.onnx_model.sizes import check_tensor_sizes
@@ -25,6 +28,8 @@ from tvmbuild.paths import is_dir
 
 #: Oldest form of the file that TVM's importer reads (ONNX 1.1).
 _OLDEST_IR = 3
+#: Bytes of the largest protobuf message.
+_LARGEST_FILE = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -48,24 +53,31 @@ class OpenedModel:
     notes: tuple[str, ...]
 
 
-def open_model(path: Path) -> OpenedModel:
-    """Read and check an ONNX file.
+def open_model(path: Path, budget: Budget | None = None) -> OpenedModel:
+    """Read and check an ONNX file; ``budget`` is the default one if not given.
 
     Raises:
         ModelError: the file is missing, unreadable, damaged, not ONNX, invalid or unsafe.
+        UnsupportedOperatorError: it uses a dtype that cannot be compiled.
+        LimitError: it would take more nodes, bytes or seconds than the budget has.
     """
+    budget = budget or Budget(path)
     check_file_name(path)
     data = _read(path)
     proto = _parse(path, data)
     check_names(path, proto)
     check_tensor_sizes(path, proto)
     external = check_external_data(path, proto)
+    budget.check_bytes(shared_bytes(proto, external), "weights that share bytes of their files")
     notes = sort_nodes(path, proto)
     drop_weights_from_inputs(proto)
     _check_rules(path, proto)
     if proto.functions:
         notes += (f"functions inlined: {len(proto.functions)}",)
-        proto = _inlined(path, proto)
+        proto = inline_functions(proto, budget)
+    budget.check_nodes(sum(1 for _ in walk.nodes(proto.graph)), "itself")
+    check_dtypes(path, proto)
+    drop_unused_weights(proto)
     return OpenedModel(path, hashlib.sha256(data).hexdigest(), proto, path.parent, external, notes)
 
 
@@ -93,10 +105,28 @@ def drop_weights_from_inputs(proto: onnx.ModelProto) -> None:
     proto.ir_version = max(proto.ir_version, 4)
 
 
+def drop_unused_weights(proto: onnx.ModelProto) -> None:
+    """Take out weights that nothing reads: every later step pays for them, ONNX Runtime more than in proportion."""
+    read = {value.name for value in proto.graph.output}
+    for node in proto.graph.node:
+        read |= walk.outer_reads(node)
+    kept = [tensor for tensor in proto.graph.initializer if tensor.name in read]
+    if len(kept) < len(proto.graph.initializer):
+        del proto.graph.initializer[:]
+        proto.graph.initializer.extend(kept)
+
+
 def _read(path: Path) -> bytes:
     if is_dir(path):
         raise ModelError(f"{path} is a folder, not an ONNX file.", "Give the .onnx file inside it.")
     try:
+        if path.exists() and not path.is_file():
+            raise ModelError(f"{path} is no plain file.", "Save the model as a file and give that.")
+        if path.stat().st_size > _LARGEST_FILE:
+            raise ModelError(
+                f"{path} has {path.stat().st_size} bytes; an ONNX file has at most {_LARGEST_FILE}.",
+                "Export the model with external data.",
+            )
         return path.read_bytes()
     except FileNotFoundError as error:
         near = sorted(other.name for other in path.parent.glob("*.onnx")) if is_dir(path.parent) else []
@@ -116,6 +146,11 @@ def _parse(path: Path, data: bytes) -> onnx.ModelProto:
             f"{path} ({len(data)} bytes) is not an ONNX model, or it is truncated: {error}.", hint
         ) from error
     # Some text and many truncated files parse as an empty message.
+    if proto.graph.node and proto.opset_import and not proto.graph.output:
+        raise ModelError(
+            f"{path} has {len(proto.graph.node)} nodes and no output, so that there is nothing to compute.",
+            "Export it with the outputs that you want, or add them to graph.output.",
+        )
     if not proto.graph.node or not proto.graph.output or not proto.opset_import:
         raise ModelError(f"{path} ({len(data)} bytes) is not an ONNX model, or it is truncated.", hint)
     if proto.ir_version < _OLDEST_IR:
@@ -129,18 +164,6 @@ def _parse(path: Path, data: bytes) -> onnx.ModelProto:
             "Export the model with dense weights.",
         )
     return proto
-
-
-def _inlined(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Replace calls of the model's own functions by their bodies, which TVM's importer does not look into."""
-    from onnx import inliner
-
-    try:
-        return inliner.inline_local_functions(proto)
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(
-            f"{path} has functions that cannot be inlined: {error}.", "Export without functions."
-        ) from error
 
 
 def _check_rules(path: Path, proto: onnx.ModelProto) -> None:

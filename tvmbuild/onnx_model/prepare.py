@@ -10,11 +10,12 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from tvmbuild.onnx_model.compare import allowed, check_same
+from tvmbuild.budget import Budget, Limits
+from tvmbuild.onnx_model.compare import Allowed, allowed, check_same
 from tvmbuild.onnx_model.convolution_input import straighten_convolutions
 from tvmbuild.onnx_model.external import ExternalFile
 from tvmbuild.onnx_model.facts import gather_facts, opset_of
-from tvmbuild.onnx_model.fold import OLDEST_FOLDED, fold_constants
+from tvmbuild.onnx_model.fold import OLDEST_FOLDED, check_computed_constants, fold_constants
 from tvmbuild.onnx_model.modulation import constant_weights
 from tvmbuild.onnx_model.open import OpenedModel, load_external_data, open_model
 from tvmbuild.onnx_model.opset import update_opset
@@ -25,6 +26,7 @@ from tvmbuild.onnx_model.quantization import check_quantization
 from tvmbuild.onnx_model.rewrite import rewrite_operators
 from tvmbuild.onnx_model.shapes import freeze_shapes, input_specs, with_batch_of_one
 from tvmbuild.onnx_model.sizes import check_inferred_sizes
+from tvmbuild.onnx_model.skeleton import weight_bytes
 from tvmbuild.onnx_model.support import check_support
 from tvmbuild.progress import stage
 from tvmbuild.reference import random_inputs
@@ -85,13 +87,14 @@ def open_fixed(
     path: Path,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     values: Mapping[str, np.ndarray] | None = None,
+    budget: Budget | None = None,
 ) -> FixedModel:
     """Read a model and give its inputs fixed shapes: what can be refused at once is refused here.
 
     Raises:
         ModelError, ShapeError, UnsupportedOperatorError: as ``prepare``, which has the same arguments.
     """
-    opened = open_model(path)
+    opened = open_model(path, budget)
     shapes, assumed = with_batch_of_one(opened.proto, shapes or {}, values or {})
     notes = opened.notes + assumed + freeze_shapes(opened.proto, shapes, values)
     check_support(path, opened.proto)
@@ -105,6 +108,7 @@ def prepare(
     *,
     compare: bool = True,
     seed: int = 0,
+    limits: Limits | None = None,
 ) -> PreparedModel:
     """Read a model and prepare it.
 
@@ -115,18 +119,23 @@ def prepare(
         values: inputs that become constants.
         compare: whether to run the prepared model against the original; without it nothing warns of a wrong meaning.
         seed: for the random inputs with which the prepared model is compared to the original.
+        limits: what all of it may take; the default ones if None.
 
     Raises:
         ModelError: the file is missing, damaged, invalid or unsafe.
         ShapeError: an input's shape is missing or does not fit.
         UnsupportedOperatorError: operators that cannot be compiled, all of them.
         PreparationError: the prepared model would not compute what the original does.
+        LimitError: it would take more than ``limits``.
     """
+    budget = Budget(path, limits)
     with stage("read model") as step:
-        fixed = open_fixed(path, shapes, values)
+        fixed = open_fixed(path, shapes, values, budget)
         opened, original = fixed.opened, fixed.opened.proto
         frozen = [tensor for tensor in original.graph.initializer if tensor.name in (values or {})]
-        check_inferred_sizes(path, gather_facts(original).shapes)
+        facts = gather_facts(original, budget)
+        check_inferred_sizes(path, facts.shapes)
+        check_computed_constants(original, facts, budget)
         precision = precision_of(original)
         step.detail = ", ".join([f"{len(original.graph.node)} nodes", f"opset {opset_of(original)}", *fixed.assumed])
     with stage("prepare model") as step:
@@ -137,20 +146,24 @@ def prepare(
         check_quantization(path, proto)
         # Folding comes first where it can, since old operators are rewritten by the rank of what they read.
         early = opset_of(proto) >= OLDEST_FOLDED
-        proto, changes = update_opset(fold_constants(proto) if early else proto)
-        proto = fold_constants(proto) if changes or not early else proto
+        proto, changes = update_opset(fold_constants(proto, budget) if early else proto)
+        proto = fold_constants(proto, budget) if changes or not early else proto
         reordered = constant_weights(proto)
-        changes = rewritten + changes + reordered + rewrite_operators(proto, gather_facts(proto, run=True))
-        facts = gather_facts(proto, run=True)
+        changes = (
+            rewritten + changes + reordered + rewrite_operators(proto, gather_facts(proto, budget, run=True), budget)
+        )
+        facts = gather_facts(proto, budget, run=True)
         straightened = straighten_convolutions(proto, facts)
-        facts = gather_facts(proto, run=True) if straightened else facts
+        facts = gather_facts(proto, budget, run=True) if straightened else facts
         check_support(path, proto, facts)
         step.detail = f"{len(proto.graph.node)} nodes"
     inputs, outputs = input_specs(proto), output_specs(path, proto, facts)
     if compare:
         with stage("compare with the original"):
             tolerance = allowed(precision, rewritten=bool(rewritten), reordered=bool(reordered))
-            check_same(path, original, opened.folder, proto, random_inputs(inputs, seed), tolerance)
+            budget.run(
+                "comparing it with the original", weight_bytes(proto), _compare, opened, proto, inputs, seed, tolerance
+            )
     return PreparedModel(
         path=path,
         sha256=opened.sha256,
@@ -165,3 +178,9 @@ def prepare(
         notes=fixed.notes + changes + straightened,
         assumed=fixed.assumed,
     )
+
+
+def _compare(
+    opened: OpenedModel, proto: onnx.ModelProto, inputs: tuple[TensorSpec, ...], seed: int, tolerance: Allowed
+) -> None:
+    check_same(opened.path, opened.proto, opened.folder, proto, random_inputs(inputs, seed), tolerance)

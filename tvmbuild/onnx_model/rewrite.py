@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from tvmbuild.budget import Budget
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.facts import Facts
 from tvmbuild.onnx_model.padding import explicit_pads, transposed_pads
@@ -20,8 +21,12 @@ from tvmbuild.onnx_model.replacement import Replacement, changed
 from tvmbuild.onnx_model.resize import resize
 
 
-def rewrite_operators(proto: onnx.ModelProto, facts: Facts) -> tuple[str, ...]:
-    """Rewrite a folded model in place; return what was rewritten, for people."""
+def rewrite_operators(proto: onnx.ModelProto, facts: Facts, budget: Budget | None = None) -> tuple[str, ...]:
+    """Rewrite a folded model in place, within the budget if there is one; return what was rewritten, for people.
+
+    Raises:
+        LimitError: unrolling would make more nodes than allowed.
+    """
     counts: dict[str, int] = {}
     for graph in walk.graphs(proto.graph):
         nodes: list[NodeProto] = []
@@ -34,6 +39,8 @@ def rewrite_operators(proto: onnx.ModelProto, facts: Facts) -> tuple[str, ...]:
             else:
                 counts[node.op_type] = counts.get(node.op_type, 0) + 1
                 nodes.extend(replacement.nodes)
+                if budget:
+                    budget.check_nodes(len(nodes), "with its recurrent layers unrolled")
                 constants.extend(replacement.constants)
         if len(nodes) != len(graph.node) or any(new is not old for new, old in zip(nodes, graph.node, strict=False)):
             copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]

@@ -11,7 +11,7 @@ from onnx import ValueInfoProto, helper, numpy_helper
 
 from tvmbuild.errors import ShapeError
 from tvmbuild.onnx_model import walk
-from tvmbuild.onnx_model.sizes import is_gigantic
+from tvmbuild.onnx_model.sizes import MOST_AXES, is_gigantic
 from tvmbuild.suggest import did_you_mean
 from tvmbuild.tensor import TensorSpec
 
@@ -102,7 +102,7 @@ def with_batch_of_one(
     is_open = {name: bool(dims) and isinstance(dims[0], str) for name, dims in declared.items()}
     if any(shapes[name][:1] != (1,) for name in declared if name in shapes and is_open[name]):
         return dict(shapes), ()
-    sizes = _named_sizes(proto, shapes)
+    sizes = named_sizes(proto, shapes)
     later = {size for dims in declared.values() for size in dims[1:]}
     assumed: dict[str, tuple[int, ...]] = {}
     for name, dims in declared.items():
@@ -127,16 +127,19 @@ def freeze_shapes(
 ) -> tuple[str, ...]:
     """Give every input of ``proto`` a fixed shape, in place; return what differs from the file's own shapes.
 
-    A dimension's name that another input shares gets the size that is given for it there. Shapes that the file
-    states for other tensors are dropped, since they may no longer hold. An input in ``values`` becomes a constant.
+    A dimension's name that another input shares gets the size that is given for it there; it has one size. Shapes that
+    the file states for other tensors are dropped, since they may no longer hold. An input in ``values`` becomes a
+    constant.
 
     Raises:
-        ShapeError: an unknown input, a wrong rank, a size under 1 or gigantic, or dynamic dimensions that remain.
+        ShapeError: an unknown input, a wrong rank, a size under 1 or gigantic, a dimension of two sizes, or
+            dynamic dimensions that remain.
     """
     values = values or {}
     _check_given(proto, shapes, values)
-    notes = _freeze_values(proto, values)
-    sizes = _named_sizes(proto, shapes)
+    fitted = _fitted_values(proto, values)
+    sizes = named_sizes(proto, {**shapes, **{name: array.shape for name, array in fitted.items()}})
+    notes = _freeze_values(proto, fitted)
     open_inputs: dict[str, list[str]] = {}
     for value in proto.graph.input:
         declared = _declared(value)
@@ -183,6 +186,8 @@ def _check_given(
                 f" {len(shape)} ({_text(shape)}).",
                 _FORM,
             )
+        if len(shape) > MOST_AXES:
+            raise ShapeError(f"The shape of '{name}' has {len(shape)} dimensions; {MOST_AXES} are the most.", _FORM)
         if any(size < 1 for size in shape):
             raise ShapeError(f"The shape {_text(shape)} of '{name}' has a size under 1.", _FORM)
 
@@ -195,13 +200,24 @@ def _declared(value: ValueInfoProto) -> list[int | str] | None:
     return [dim.dim_value if dim.dim_value > 0 else dim.dim_param for dim in tensor.shape.dim]
 
 
-def _named_sizes(proto: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """Return the sizes that the given shapes imply for named dimensions."""
+def named_sizes(proto: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Return the sizes that the given shapes imply for named dimensions.
+
+    Raises:
+        ShapeError: they imply two sizes for one name.
+    """
     sizes: dict[str, int] = {}
+    first: dict[str, str] = {}
     for value in proto.graph.input:
-        for old, new in zip(_declared(value) or (), shapes.get(value.name, ()), strict=False):
-            if isinstance(old, str) and not _ANONYMOUS.match(old):
-                sizes.setdefault(old, new)
+        for axis, (old, new) in enumerate(zip(_declared(value) or (), shapes.get(value.name, ()), strict=False)):
+            if not isinstance(old, str) or _ANONYMOUS.match(old):
+                continue
+            place = first.setdefault(old, f"axis {axis} of '{value.name}'")
+            if sizes.setdefault(old, new) != new:
+                raise ShapeError(
+                    f"The dimension '{old}' is {sizes[old]} in {place}, but {new} in axis {axis} of '{value.name}'.",
+                    "One name means one size in ONNX: give the same size, or rename the dimension in the exporter.",
+                )
     return sizes
 
 
@@ -250,14 +266,19 @@ def _text(shape: Iterable[object]) -> str:
     return "x".join(str(size) or "?" for size in shape) or "a scalar"
 
 
+def _fitted_values(proto: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {value.name: _fitted(value, values[value.name]) for value in proto.graph.input if value.name in values}
+
+
 def _freeze_values(proto: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """Turn inputs into constants; the value is cast to the input's dtype."""
+    """Turn inputs into constants of the given arrays."""
     notes = []
-    for value in [value for value in proto.graph.input if value.name in values]:
-        array = _fitted(value, values[value.name])
-        proto.graph.initializer.append(numpy_helper.from_array(array, value.name))
-        proto.graph.input.remove(value)
-        notes.append(f"input '{value.name}' is fixed to {np.array2string(array, threshold=4, separator=',')}")
+    kept = [value for value in proto.graph.input if value.name not in values]
+    for name, array in values.items():
+        proto.graph.initializer.append(numpy_helper.from_array(array, name))
+        notes.append(f"input '{name}' is fixed to {np.array2string(array, threshold=4, separator=',')}")
+    del proto.graph.input[:]
+    proto.graph.input.extend(kept)
     return tuple(notes)
 
 

@@ -14,6 +14,9 @@ from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.skeleton import is_external, tensor_bytes
 from tvmbuild.tensor import LARGEST_ELEMENTS
 
+#: Axes of a tensor at most: NumPy's arrays have no more.
+MOST_AXES = 64
+
 
 def is_gigantic(dims: Iterable[int]) -> bool:
     """Whether a tensor of these sizes has more elements than a kernel can index."""
@@ -27,7 +30,11 @@ def check_tensor_sizes(path: Path, proto: onnx.ModelProto) -> None:
     Raises:
         ModelError: naming the tensor.
     """
+    for graph in walk.graphs(proto.graph):
+        for value in (*graph.input, *graph.output):
+            check_rank(path, value.name, len(value.type.tensor_type.shape.dim))
     for tensor in walk.tensors(proto.graph):
+        check_rank(path, tensor.name, len(tensor.dims))
         shape = "x".join(map(str, tensor.dims))
         if any(size < 0 for size in tensor.dims) or is_gigantic(tensor.dims):
             raise ModelError(
@@ -44,6 +51,19 @@ def check_tensor_sizes(path: Path, proto: onnx.ModelProto) -> None:
             )
 
 
+def check_rank(path: Path, name: str, axes: int) -> None:
+    """Refuse a tensor with more axes than an array can have.
+
+    Raises:
+        ModelError: naming the tensor.
+    """
+    if axes > MOST_AXES:
+        raise ModelError(
+            f"{path}: the tensor '{name}' has {axes} axes, more than the {MOST_AXES} that an array can have.",
+            "Reshape it in the exporter; if no tensor of yours has so many, the file is damaged or hostile.",
+        )
+
+
 def check_inferred_sizes(path: Path, shapes: Mapping[str, Sequence[int]]) -> None:
     """Refuse a model in which an operator would make a gigantic tensor, before folding computes it.
 
@@ -51,6 +71,7 @@ def check_inferred_sizes(path: Path, shapes: Mapping[str, Sequence[int]]) -> Non
         ModelError: naming the tensor.
     """
     for name, shape in shapes.items():
+        check_rank(path, name, len(shape))
         if is_gigantic(shape):
             raise ModelError(
                 f"{path}: the tensor '{name}' would be {'x'.join(map(str, shape))}, more than a kernel can index.",

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 
 from tvmbuild import progress
+from tvmbuild.budget import parse_limits
 from tvmbuild.errors import CalibrationError
 from tvmbuild.onnx_model.facts import gather_facts
 from tvmbuild.onnx_model.prepare import PreparedModel, prepare
@@ -47,7 +48,12 @@ def open_float_model(path: Path, options: QuantizeOptions) -> FloatModel:
         TvmbuildError: the model cannot be read or prepared.
     """
     prepared = prepare(
-        path, parse_shapes(options.shape), parse_values(options.value), compare=options.compare, seed=options.seed
+        path,
+        parse_shapes(options.shape),
+        parse_values(options.value),
+        compare=options.compare,
+        seed=options.seed,
+        limits=parse_limits(options.limit),
     )
     if any(node.op_type in _QUANTIZED for node in prepared.proto.graph.node):
         raise CalibrationError(f"{path} is quantized already.", f"Build it as it is: tvmbuild build {path}")

@@ -14,6 +14,7 @@ from tvmbuild.artifact.manifest import Manifest, read_manifest
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.artifact.store import Store, Stored, files_of
 from tvmbuild.border import Border, NotNegative
+from tvmbuild.budget import Budget, parse_limits
 from tvmbuild.cache import cache_root
 from tvmbuild.dependencies import quantization_files
 from tvmbuild.errors import ArtifactError, InputDataError, TargetError
@@ -30,7 +31,7 @@ from tvmbuild.versions import package_versions
 _VERIFICATION = "verification.json"
 _PREDICTION = "prediction.json"
 #: Options that say where something goes, not what is made.
-_PLACES = ("output", "dump_ir", "target", "compare", "seed")
+_PLACES = ("output", "dump_ir", "target", "compare", "seed", "limit")
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,8 @@ def check_cell(cell: Cell) -> None:
     pipeline.check_build(cell.model, cell.target, dataclasses.replace(cell.options, output=cache_root()))
     if cell.quantization:
         check_options(cell.quantization, cell.options.calibrate)
-    open_fixed(cell.model, parse_shapes(cell.options.shape), parse_values(cell.options.value))
+    budget = Budget(cell.model, parse_limits(cell.options.limit))
+    open_fixed(cell.model, parse_shapes(cell.options.shape), parse_values(cell.options.value), budget)
 
 
 def build_inputs(cell: Cell) -> dict[str, str]:
@@ -156,7 +158,7 @@ def artifact_inputs(
     Raises:
         TvmbuildError: the model, the toolchain or a file cannot be read.
     """
-    model = open_model(path)
+    model = open_model(path, Budget(path, parse_limits(build_options.limit)))
     options = {key: value for key, value in dataclasses.asdict(build_options).items() if key not in _PLACES}
     told = {key: value for key, value in options.items() if not isinstance(value, Path)}
     quantized, read = _quantization_inputs(quantization) if quantization else ({}, {})

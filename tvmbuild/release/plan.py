@@ -82,6 +82,7 @@ class _ModelTable:
     name: str = ""
     shape: tuple[str, ...] = ()
     value: tuple[str, ...] = ()
+    limit: tuple[str, ...] = ()
     targets: Names | None = None
     precision: Names | None = None
     bundles: str | None = None
@@ -181,6 +182,7 @@ def _cells(folder: Path, table: _ReleaseTable, model: _ModelTable) -> list[Cell]
                 target=target,
                 shape=model.shape,
                 value=model.value,
+                limit=model.limit,
                 name=f"{stem}-{board.name}{_ending(precision)}",
                 toolchain=table.toolchain,
                 records=folder / "tuning_logs",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tvmbuild import schedules
+from tvmbuild.budget import parse_limits
 from tvmbuild.graph.pipeline import make_kernels, prepare_graph
 from tvmbuild.onnx_model.prepare import prepare
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
@@ -57,7 +58,12 @@ def extract_tasks(model: Path, target: Target, options: BuildOptions, *, plans: 
         TvmbuildError: the model cannot be read or compiled; as ``pipeline.build``.
     """
     prepared = prepare(
-        model, parse_shapes(options.shape), values=parse_values(options.value), compare=False, seed=options.seed
+        model,
+        parse_shapes(options.shape),
+        values=parse_values(options.value),
+        compare=False,
+        seed=options.seed,
+        limits=parse_limits(options.limit),
     )
     graph = prepare_graph(to_relax(prepared), target, _Library(), fp16=options.fp16)
     first = make_kernels(graph, target, _Library())

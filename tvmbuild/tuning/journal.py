@@ -90,6 +90,7 @@ def parse_trial(line: bytes) -> Trial:
         operator=operator,
         is_default=as_flag(values.get("is_default", False), "is_default"),
         time=as_number(values.get("time", 0.0), "time"),
+        revision=as_whole(values.get("revision", 1), "revision"),
         **texts,
     )
 

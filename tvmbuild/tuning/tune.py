@@ -92,7 +92,7 @@ def tune(
         if before is not None:
             options = dataclasses.replace(options, **{name: before.options[name] for name in KEPT})
             _check_limits(options)
-        build_options = BuildOptions(shape=options.shape, value=options.value, fp16=options.fp16)
+        build_options = BuildOptions(shape=options.shape, value=options.value, fp16=options.fp16, limit=options.limit)
         with progress.stage("find the kernels") as step:
             tasks = chosen_tasks(extract_tasks(model, target, build_options), options.task)
             step.detail = f"{len(tasks)} kernels, {sum(task.size for task in tasks)} choices"
