@@ -182,3 +182,22 @@ def test_an_open_batch_is_one_and_nothing_else_is_guessed(
 def test_an_unknown_rank_and_a_frozen_input_get_no_batch() -> None:
     proto = model([helper.make_node("Add", ["x", "k"], ["y"])], {"x": None, "k": ["n"]}, ["y"])
     assert with_batch_of_one(proto, {}, {"k"}) == ({}, ())
+
+
+def test_a_dimension_of_two_sizes_is_refused() -> None:
+    proto = model([helper.make_node("Concat", ["a", "b"], ["y"], axis=1)], {"a": ["n", 2], "b": ["n", 3]}, ["y"])
+    with pytest.raises(ShapeError, match="'n' is 1 in axis 0 of 'a', but 4 in axis 0 of 'b'"):
+        freeze_shapes(proto, {"a": (1, 2), "b": (4, 3)})
+
+
+def test_a_dimension_of_two_sizes_in_one_input_is_refused() -> None:
+    with pytest.raises(ShapeError, match="'n' is 2 in axis 0 of 'x', but 3 in axis 1 of 'x'"):
+        freeze_shapes(model([helper.make_node("Relu", ["x"], ["y"])], {"x": ["n", "n"]}, ["y"]), {"x": (2, 3)})
+
+
+def test_a_value_gives_its_dimensions_sizes() -> None:
+    proto = model([helper.make_node("Add", ["a", "b"], ["y"])], {"a": ["n"], "b": ["n"]}, ["y"])
+    with pytest.raises(ShapeError, match="'n' is 3 in axis 0 of 'a', but 2 in axis 0 of 'b'"):
+        freeze_shapes(proto, {"a": (3,)}, {"b": np.array([1.0, 2.0])})
+    freeze_shapes(proto, {}, {"b": np.array([1.0, 2.0])})
+    assert [spec.shape for spec in input_specs(proto)] == [(2,)]
