@@ -93,3 +93,9 @@ def test_sorting_is_refused_with_a_way_out(tmp_path: Path) -> None:
     proto = model([node], {"x": [4]}, ["y"], {"k": np.array([2], np.int64)})
     with pytest.raises(UnsupportedOperatorError, match=r"TopK that runs on the board.*: cut the model before it"):
         prepare(saved(proto, tmp_path))
+
+
+@pytest.mark.parametrize(("operator", "first"), [("Attention", 23), ("RotaryEmbedding", 23), ("Swish", 24)])
+def test_an_operator_that_is_too_new_says_which_opset_builds(operator: str, first: int) -> None:
+    proto = model([helper.make_node(operator, ["x"] * 3, ["y"])], {"x": [1, 2, 3, 4]}, ["y"], opset=24)
+    assert f"export with opset 20 to {first - 1}" in unsupported_operators(proto)[0].hint

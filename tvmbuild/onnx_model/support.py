@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,8 @@ _HINTS = {
 }
 _FOREIGN_HINT = "it is not a standard ONNX operator; export without it, or cut the model before it."
 _OTHER_HINT = "replace it in the exporter with simpler operators, or cut the model before it."
+#: The opset that exporters are asked for: the newest whose operators are all known or have simpler forms.
+_SIMPLER = 20
 #: Node names shown for each operator.
 _SHOWN = 3
 
@@ -73,7 +76,7 @@ def unsupported_operators(proto: onnx.ModelProto, facts: Facts | None = None) ->
     """
     known = _known_operators()
     found: dict[tuple[str, str], list[str]] = {}
-    _search(proto.graph, known, facts, {""}, found)
+    _search(proto.graph, known, facts, [{""}], found)
     listed = [Unsupported(operator, tuple(nodes), hint) for (operator, hint), nodes in found.items()]
     return tuple(sorted(listed, key=lambda each: (-len(each.nodes), each.operator)))
 
@@ -100,6 +103,18 @@ def operator_name(node: NodeProto) -> str:
     return node.op_type if node.domain in _STANDARD else f"{node.domain}.{node.op_type}"
 
 
+@functools.cache
+def _older_opset(operator: str) -> str:
+    """Return the hint for an operator that exporters wrote in simpler ones before it became standard, or ""."""
+    first = min(
+        (s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.name == operator and not s.domain),
+        default=0,
+    )
+    if first <= _SIMPLER:
+        return ""
+    return f"it came with opset {first}; export with opset {_SIMPLER} to {first - 1}, in simpler operators."
+
+
 def _known_operators() -> frozenset[str]:
     from tvm.relax.frontend.onnx import onnx_frontend
 
@@ -110,23 +125,30 @@ def _search(
     graph: GraphProto,
     known: frozenset[str],
     facts: Facts | None,
-    constant: set[str],
+    outer: list[set[str]],
     found: dict[tuple[str, str], list[str]],
 ) -> None:
-    """Add the unsupported nodes of a graph to ``found``; ``constant`` holds the names known when it is compiled."""
-    constant = constant | {tensor.name for tensor in graph.initializer}
+    """Add the unsupported nodes of a graph to ``found``.
+
+    ``outer`` holds, for each graph around this one, the names that are known when the model is compiled.
+    """
+    scopes = [*outer, {tensor.name for tensor in graph.initializer}]
+
+    def known_early(name: str) -> bool:
+        return any(name in scope for scope in scopes)
+
     for node in graph.node:
-        reads = walk.outer_reads(node)
-        if node.op_type in ("Shape", "Size") or (reads <= constant and not node.op_type.startswith("Random")):
-            constant |= set(node.output)
+        fixed = all(map(known_early, walk.outer_reads(node))) and not node.op_type.startswith("Random")
+        if node.op_type in ("Shape", "Size") or fixed:
+            scopes[-1].update(node.output)
             continue
         problem = _problem(node, known, facts)
         if problem:
             found.setdefault(problem, []).append(walk.label(node))
         # A condition that is known leaves one branch only; it is looked at again after folding.
-        if not (node.op_type == "If" and node.input[0] in constant):
+        if not (node.op_type == "If" and known_early(node.input[0])):
             for inner in walk.subgraphs(node):
-                _search(inner, known, facts, constant, found)
+                _search(inner, known, facts, scopes, found)
 
 
 def _problem(node: NodeProto, known: frozenset[str], facts: Facts | None) -> tuple[str, str] | None:
@@ -137,7 +159,7 @@ def _problem(node: NodeProto, known: frozenset[str], facts: Facts | None) -> tup
         if node.op_type in known and node.op_type not in _NOT_STANDARD:
             reason = limit(node, facts) if facts else ""
             return (f"{node.op_type} {reason}", _HINTS.get(node.op_type, _OTHER_HINT)) if reason else None
-        return node.op_type, _HINTS.get(node.op_type, _OTHER_HINT)
+        return node.op_type, _HINTS.get(node.op_type) or _older_opset(node.op_type) or _OTHER_HINT
     if node.domain == "com.microsoft" and node.op_type in _MICROSOFT & known:
         return None
     return operator_name(node), _HINTS.get(node.op_type, _FOREIGN_HINT)
