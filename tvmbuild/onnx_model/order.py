@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 
 import onnx
@@ -39,10 +40,10 @@ def _sorted(path: Path, graph: GraphProto) -> list[int]:
         for other in need:
             readers.setdefault(other, []).append(index)
     waiting = [len(need) for need in needs]
-    ready = [index for index, count in enumerate(waiting) if count == 0]
+    ready = deque(index for index, count in enumerate(waiting) if count == 0)
     order: list[int] = []
     while ready:
-        index = ready.pop(0)
+        index = ready.popleft()
         order.append(index)
         for reader in readers.get(index, []):
             waiting[reader] -= 1
@@ -72,10 +73,10 @@ def _writers(path: Path, graph: GraphProto) -> dict[str, int]:
 def _cycle(needs: list[set[int]], done: set[int]) -> list[int]:
     """Return one cycle among the nodes that could not be sorted, in the data's order, the file's first node first."""
     index = next(number for number in range(len(needs)) if number not in done)
-    trail: list[int] = []
-    while index not in trail:
-        trail.append(index)
+    places: dict[int, int] = {}
+    while index not in places:
+        places[index] = len(places)
         index = next(other for other in sorted(needs[index]) if other not in done)
-    cycle = trail[trail.index(index) :][::-1]
+    cycle = list(places)[places[index] :][::-1]
     first = cycle.index(min(cycle))
     return cycle[first:] + cycle[:first]
