@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import gc
 import multiprocessing
 import os
 import pickle
@@ -179,6 +180,8 @@ class _Raised:
 def _serve(writer: Connection, memory: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> NoReturn:
     """Be the child: call the function, send what it returns or raises, and end without running any other code."""
     try:
+        # A collection here would write to, and so copy, all memory that is shared with the parent.
+        gc.freeze()
         # The parent answers signals, and kills us; if it is killed itself, the kernel does.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

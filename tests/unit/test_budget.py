@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import threading
@@ -116,6 +117,7 @@ def test_a_child_that_dies_is_an_error_of_the_model(number: signal.Signals, erro
 
 
 def _die(number: int) -> None:
+    faulthandler.disable()
     os.kill(os.getpid(), number)
     time.sleep(600)
 

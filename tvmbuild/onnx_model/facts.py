@@ -45,13 +45,13 @@ def gather_facts(proto: onnx.ModelProto, budget: Budget | None = None, *, run: b
     """Collect what is known of a model with fixed input shapes.
 
     With ``run``, the shapes that ONNX's inference does not find (of GroupNormalization, of foreign operators) are taken
-    from a run of the model. Inference and run keep to the budget, if there is one; a model whose constants are folded
-    and that needs no run needs none.
+    from a run of the model. With a budget the inference keeps to it, or with ``run`` the run does: that is for folded
+    models, whose inference ended when their shapes were inferred before folding.
 
     Raises:
         LimitError: it takes more than the budget has.
     """
-    inferred = infer_shapes(proto, budget)
+    inferred = infer_shapes(proto, None if run else budget)
     shapes: dict[str, tuple[int, ...]] = {}
     dtypes: dict[str, str] = {}
     constants: dict[str, TensorProto] = {}
