@@ -26,7 +26,7 @@ from tuning_fakes import BOARD
 from tvmbuild import progress
 from tvmbuild.commands.app import run
 from tvmbuild.commands.console import Console, emit, stage_bars, stage_line, table_lines
-from tvmbuild.device.tracker import BoardEntry, KeySummary, TrackerClient
+from tvmbuild.device.tracker import BoardEntry, KeySummary, Summary, TrackerClient
 from tvmbuild.errors import OptionError, TvmbuildError
 from tvmbuild.tensor import TensorSpec
 from tvmbuild.tuning.journal import JOURNAL, append_line, trial_line
@@ -99,11 +99,11 @@ def test_a_tuning_runs_table_is_cleaned() -> None:
 def manifest(folder: Path) -> list[str]:
     made = dataclasses.replace(
         MANIFEST,
-        model={"file": EVIL, "sha256": "0"},
+        model={"file": EVIL, "sha256": "0" * 64},
         inputs=(TensorSpec(EVIL, "float32", (1,)),),
         outputs=(TensorSpec(EVIL, "float32", (1,)),),
         fusion={
-            "passes": [{"applied": EVIL, "total": EVIL, "what": EVIL}],
+            "passes": [{"applied": 1, "total": 2, "what": EVIL}],
             "kernels": [{"ops": [EVIL], "kind": EVIL, "mac_share": 1.0, "calls": 1, "workload": EVIL}],
         },
         memory={"arena": 1, "naive": 1},
@@ -195,7 +195,7 @@ def test_no_source_reaches_the_terminal_raw(
     monkeypatch.setattr(TrackerClient, "__init__", lambda *_: None)
     monkeypatch.setattr(TrackerClient, "__enter__", lambda self: self)
     monkeypatch.setattr(TrackerClient, "__exit__", lambda *_: None)
-    monkeypatch.setattr(TrackerClient, "summary", lambda _: known)
+    monkeypatch.setattr(TrackerClient, "summary", lambda _: Summary(tuple(known), 0))
     code = run([*source(in_empty_folder), *(["--json"] if as_json else [])])
     shown = capsys.readouterr()
     assert code != 1, shown.err

@@ -176,7 +176,7 @@ def test_a_projects_files_say_what_they_were_told(
 ) -> None:
     folder = tmp_path_factory.mktemp("project")
     try:
-        write_project(folder, model, ["rpi4"], [shape], source)
+        write_project(folder, model, ["rpi4"], [shape], source=source)
     except TvmbuildError:
         # Nothing, or a part: each file that is there is whole.
         assert all((folder / place).read_text() for place in FILES.values() if (folder / place).exists())
