@@ -26,7 +26,7 @@ format: setup ## format the code in place
 	@$(RUN) -m ruff format . && $(RUN) -m ruff check --fix .
 
 models: setup ## fetch the real models and pictures that demo and tests use into build/
-	@$(RUN) -m tvmbuild.zoo
+	@$(RUN) -m devtools.zoo
 
 bench-kernels: setup ## measure the kernels and write docs/performance.md: minutes
 	@$(RUN) benchmarks/kernels.py

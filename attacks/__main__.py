@@ -15,7 +15,7 @@ from attacks import archives, bundles, manifests, models, ports, records, settin
 from attacks.attempt import MEMORY, SECONDS, command, warm_up
 from attacks.tally import Place, Tally
 from benchmarks import page
-from tvmbuild.escape import markdown_text
+from tvmbuild.support.escape import markdown_text
 
 TOP = Path(__file__).resolve().parent.parent
 PAGE = TOP / "docs" / "security.md"
@@ -72,7 +72,7 @@ def _prepare(folder: Path, seed: int) -> Place:
     from onnx import TensorProto, helper
 
     from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
-    from tvmbuild.target import load_target
+    from tvmbuild.targets.target import load_target
 
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 4)) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "net", values[:1], values[1:])
@@ -118,7 +118,7 @@ def _row(tally: Tally) -> list[str]:
 
 def _render(tallies: Sequence[Tally], seed: int, minutes: float) -> str:
     """Return the part of the page: what the figures were made with, the table, and what went wrong."""
-    from tvmbuild.versions import package_versions
+    from tvmbuild.support.versions import package_versions
 
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
     day = datetime.now(timezone.utc).date().isoformat()

@@ -91,10 +91,10 @@ def _judge(tally: Tally, what: str, done: Attempt) -> None:
 
 def _valid(folder: Path) -> Path:
     """Write a folder of records as tune does, and return it."""
-    from tvmbuild.tuning.fingerprint import Board
-    from tvmbuild.tuning.journal import append_line, trial_line
-    from tvmbuild.tuning.store import write_board
-    from tvmbuild.tuning.trial import Trial
+    from tvmbuild.records.fingerprint import Board
+    from tvmbuild.records.journal import append_line, trial_line
+    from tvmbuild.records.store import write_board
+    from tvmbuild.records.trial import Trial
 
     board = Board("cortex-a72", True, "a board", {"revision": "1"})
     folder = folder / board.name

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from attacks.attempt import Attempt
-from tvmbuild.escape import one_line
+from tvmbuild.support.escape import one_line
 
 #: Faults that are told one by one; the others are counted.
 _TOLD = 20

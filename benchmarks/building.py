@@ -10,8 +10,8 @@ from pathlib import Path
 
 from benchmarks.models import BenchModel
 from benchmarks.store import Result
-from tvmbuild.errors import CompileError
-from tvmbuild.versions import package_versions
+from tvmbuild.support.errors import CompileError
+from tvmbuild.support.versions import package_versions
 
 #: Longest that a build may take, in seconds: far above the limits, so that a miss of theirs is still measured.
 TIMEOUT = 900

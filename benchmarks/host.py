@@ -8,12 +8,12 @@ from pathlib import Path
 from benchmarks.models import BenchModel
 from benchmarks.store import Result
 from tvmbuild.artifact.open import open_artifact
-from tvmbuild.bench import ROUNDS, bench
+from tvmbuild.checking.bench import ROUNDS, bench
 from tvmbuild.device import open_device
-from tvmbuild.options import BenchOptions, BuildOptions
 from tvmbuild.pipeline import build
-from tvmbuild.target import load_target
-from tvmbuild.versions import package_versions
+from tvmbuild.support.options import BenchOptions, BuildOptions
+from tvmbuild.support.versions import package_versions
+from tvmbuild.targets.target import load_target
 
 TARGET = "host"
 THREADS = 2

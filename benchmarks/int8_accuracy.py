@@ -19,10 +19,10 @@ from benchmarks.calibration_pictures import write_pictures
 from benchmarks.int8_on_board import HEAD, board_row
 from benchmarks.kernels import machine
 from benchmarks.models import model as bench_model
-from tvmbuild.options import QuantizeOptions
+from devtools.zoo import fetch
 from tvmbuild.quantize.quantizer import Quantized, quantize
-from tvmbuild.versions import package_versions
-from tvmbuild.zoo import fetch
+from tvmbuild.support.options import QuantizeOptions
+from tvmbuild.support.versions import package_versions
 
 TOP = Path(__file__).resolve().parent.parent
 PAGE = TOP / "docs" / "int8.md"

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from tvmbuild.artifact.open import open_artifact
+from tvmbuild.checking.verify import verify
 from tvmbuild.device import open_device
-from tvmbuild.options import BuildOptions, VerifyOptions
 from tvmbuild.pipeline import build
+from tvmbuild.quantize.calibration.sources import find_samples
 from tvmbuild.quantize.image import load_recipe
 from tvmbuild.quantize.quantizer import Quantized
-from tvmbuild.quantize.sources import find_samples
-from tvmbuild.target import load_target
-from tvmbuild.verify import verify
+from tvmbuild.support.options import BuildOptions, VerifyOptions
+from tvmbuild.targets.target import load_target
 
 HEAD = ["model", "products in int8", "MACs in int8", "difference", "allowed"]
 

@@ -23,8 +23,8 @@ from benchmarks.host import time_model
 from benchmarks.models import PREDICTED, BenchModel, all_names, model
 from benchmarks.predicted import predict_model
 from tvmbuild.commands.console import Console
-from tvmbuild.errors import TvmbuildError
-from tvmbuild.target import HALF_PRECISION, load_target
+from tvmbuild.support.errors import TvmbuildError
+from tvmbuild.targets.target import HALF_PRECISION, load_target
 
 if sys.version_info >= (3, 11):
     import tomllib

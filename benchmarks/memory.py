@@ -18,12 +18,12 @@ from benchmarks import page
 from benchmarks.host import TARGET, THREADS
 from benchmarks.models import all_names, model
 from tvmbuild.artifact.open import Artifact, open_artifact
-from tvmbuild.bench import bench
+from tvmbuild.checking.bench import bench
 from tvmbuild.device import open_device
-from tvmbuild.options import BenchOptions, BuildOptions
 from tvmbuild.pipeline import build
-from tvmbuild.target import load_target
-from tvmbuild.versions import package_versions
+from tvmbuild.support.options import BenchOptions, BuildOptions
+from tvmbuild.support.versions import package_versions
+from tvmbuild.targets.target import load_target
 
 TOP = Path(__file__).resolve().parent.parent
 MARKERS = (

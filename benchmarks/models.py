@@ -8,8 +8,8 @@ from pathlib import Path
 import onnx
 
 from benchmarks.mobilenet_v2 import mobilenet_v2
-from tvmbuild.light import light_model
-from tvmbuild.zoo import fetch, load_catalogue, model_file
+from devtools.light import light_model
+from devtools.zoo import fetch, load_catalogue, model_file
 
 SEED = 0
 #: Those of the onnx package that are timed on this machine; each takes a picture of 224 by 224.

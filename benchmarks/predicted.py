@@ -9,21 +9,21 @@ from benchmarks.models import BenchModel
 from benchmarks.store import Result
 from tvmbuild import schedules
 from tvmbuild.artifact.open import open_artifact
+from tvmbuild.checking.samples import load_samples
 from tvmbuild.device.emulator import find_emulator
 from tvmbuild.graph.pipeline import optimize
 from tvmbuild.graph.report import GraphReport
 from tvmbuild.onnx_model.prepare import prepare
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.onnx_model.to_relax import to_relax
-from tvmbuild.options import BuildOptions
 from tvmbuild.pipeline import build
 from tvmbuild.predict.core_model import core_model
 from tvmbuild.predict.kernels import KernelPrediction
 from tvmbuild.predict.predictor import predict
-from tvmbuild.samples import load_samples
 from tvmbuild.schedules.registry import KernelReport
-from tvmbuild.target import Target, load_target
-from tvmbuild.versions import llvm_version, package_versions
+from tvmbuild.support.options import BuildOptions
+from tvmbuild.support.versions import llvm_version, package_versions
+from tvmbuild.targets.target import Target, load_target
 
 #: Beginnings of the kinds of schedules that multiply; what others count as multiply-accumulates are sums or maxima.
 _MULTIPLYING = ("conv2d", "depthwise", "matmul")

@@ -21,22 +21,22 @@ from benchmarks import page, store
 from benchmarks.kernels import machine
 from benchmarks.models import BenchModel, model
 from tvmbuild.artifact.open import Artifact, open_artifact
-from tvmbuild.bench import ROUNDS
+from tvmbuild.checking.bench import ROUNDS
+from tvmbuild.checking.onnxruntime_timing import time_onnxruntime
+from tvmbuild.checking.samples import load_samples
+from tvmbuild.checking.verify import frozen_values
 from tvmbuild.commands.console import Console
 from tvmbuild.commands.tune_view import watching
 from tvmbuild.device.local import LocalDevice
-from tvmbuild.errors import TvmbuildError
-from tvmbuild.onnxruntime_timing import time_onnxruntime
-from tvmbuild.options import BuildOptions, TuneOptions
 from tvmbuild.pipeline import build
-from tvmbuild.samples import load_samples
-from tvmbuild.target import Target, load_target
-from tvmbuild.tuning.database import scheduled
+from tvmbuild.records.database import scheduled
+from tvmbuild.records.workload import workload_module
+from tvmbuild.support.errors import TvmbuildError
+from tvmbuild.support.options import BuildOptions, TuneOptions
+from tvmbuild.support.versions import package_versions
+from tvmbuild.targets.target import Target, load_target
 from tvmbuild.tuning.extract import extract_tasks
 from tvmbuild.tuning.tune import tune
-from tvmbuild.tuning.workload import workload_module
-from tvmbuild.verify import frozen_values
-from tvmbuild.versions import package_versions
 
 TOP = Path(__file__).resolve().parent.parent
 BUILD = TOP / "build"

@@ -26,24 +26,24 @@ from benchmarks import page, store
 from benchmarks.kernels import machine
 from benchmarks.models import model
 from benchmarks.waiting_boards import WaitingBoards
+from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.commands.console import Console
-from tvmbuild.device.emulated_boards import EmulatedBoards
-from tvmbuild.errors import TvmbuildError
-from tvmbuild.options import BuildOptions
-from tvmbuild.target import Target, load_target
-from tvmbuild.toolchain import find_toolchain
+from tvmbuild.device.fleet.emulated_boards import EmulatedBoards
+from tvmbuild.support.errors import TvmbuildError
+from tvmbuild.support.options import BuildOptions
+from tvmbuild.support.versions import package_versions
+from tvmbuild.targets.target import Target, load_target
 from tvmbuild.tuning.builder import Builder
 from tvmbuild.tuning.cost_model import XgboostModel
 from tvmbuild.tuning.extract import extract_tasks
-from tvmbuild.tuning.measure import Measurer
-from tvmbuild.tuning.measure_rpc import RpcMeasurer
+from tvmbuild.tuning.measure.protocol import Measurer
+from tvmbuild.tuning.measure.rpc import RpcMeasurer
 from tvmbuild.tuning.search import Search
 from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.stopping import Limits
 from tvmbuild.tuning.task import Candidate, Task
 from tvmbuild.tuning.trials import Trier
 from tvmbuild.tuning.waits import limit_of
-from tvmbuild.versions import package_versions
 
 TOP = Path(__file__).resolve().parent.parent
 BUILD = TOP / "build"

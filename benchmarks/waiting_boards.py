@@ -6,13 +6,13 @@ import time
 import zlib
 from collections.abc import Sequence
 
-from tvmbuild.device.address import parse_address
-from tvmbuild.device.boards import BoardQueue
-from tvmbuild.errors import TvmbuildError
-from tvmbuild.target import Target
-from tvmbuild.tuning.fingerprint import Board
-from tvmbuild.tuning.measure import Run
-from tvmbuild.tuning.trial import Failure, Measured
+from tvmbuild.device.fleet.address import parse_address
+from tvmbuild.device.fleet.boards import BoardQueue
+from tvmbuild.records.fingerprint import Board
+from tvmbuild.records.trial import Failure, Measured
+from tvmbuild.support.errors import TvmbuildError
+from tvmbuild.targets.target import Target
+from tvmbuild.tuning.measure.protocol import Run
 
 #: Longest that a session may take besides the wait, in seconds.
 _SESSION_SECONDS = 30.0

@@ -15,14 +15,15 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import page
-from tvmbuild.schedules import conv2d_plan, legalize_map, schedule_module
-from tvmbuild.schedules.conv2d_choices import name_of, plan_choices, plan_key
-from tvmbuild.schedules.conv2d_plan import Conv2dPlan
+from tvmbuild.schedules import legalize_map, schedule_module
+from tvmbuild.schedules.gemm.packing import Array
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.schedules.packing import Array
-from tvmbuild.schedules.strassen_compute import StrassenPlan
-from tvmbuild.schedules.winograd_compute import WinogradPlan
-from tvmbuild.target import Target, load_target
+from tvmbuild.schedules.legalize import conv2d_plan
+from tvmbuild.schedules.legalize.conv2d_choices import name_of, plan_choices, plan_key
+from tvmbuild.schedules.legalize.conv2d_plan import Conv2dPlan
+from tvmbuild.schedules.strassen.compute import StrassenPlan
+from tvmbuild.schedules.winograd.compute import WinogradPlan
+from tvmbuild.targets.target import Target, load_target
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 MARKERS = (

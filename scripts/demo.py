@@ -8,15 +8,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from devtools.zoo import fetch, load_catalogue, model_file, picture_file
 from tvmbuild.artifact.open import open_artifact
+from tvmbuild.checking.verify import require_passed, verify
 from tvmbuild.commands.console import Console, size_text
 from tvmbuild.device import open_device
-from tvmbuild.errors import TvmbuildError
-from tvmbuild.options import BuildOptions, VerifyOptions
 from tvmbuild.pipeline import build
-from tvmbuild.target import load_target
-from tvmbuild.verify import require_passed, verify
-from tvmbuild.zoo import fetch, load_catalogue, model_file, picture_file
+from tvmbuild.support.errors import TvmbuildError
+from tvmbuild.support.options import BuildOptions, VerifyOptions
+from tvmbuild.targets.target import load_target
 
 MODEL = "ch_ppocr_mobile_v2.0_cls_infer"
 FOLDER = Path("build")

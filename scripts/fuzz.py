@@ -17,11 +17,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tvmbuild.runtime_libs import runtime_libraries
-from tvmbuild.target import load_target
+from tvmbuild.codegen.runtime_libs import runtime_libraries
+from tvmbuild.targets.target import load_target
 
 TOP = Path(__file__).resolve().parent.parent
-_NATIVE = TOP / "tvmbuild/device/native"
+_NATIVE = TOP / "tvmbuild/native/board"
 _CHECK = _NATIVE / "check"
 #: Sources of each target besides its own, and an input to start from.
 _TARGETS = {

@@ -10,9 +10,9 @@ import numpy as np
 import tvm
 from tvm import relax, te
 
-from tvmbuild.link import export_objects, link_library
-from tvmbuild.target import Target
-from tvmbuild.toolchain import find_toolchain
+from tvmbuild.codegen.link import export_objects, link_library
+from tvmbuild.codegen.toolchain import find_toolchain
+from tvmbuild.targets.target import Target
 
 SIZE = 1000
 

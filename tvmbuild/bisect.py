@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from tvmbuild import progress
 from tvmbuild.artifact.open import Artifact, open_artifact
+from tvmbuild.checking.difference import OutputDifference, difference
+from tvmbuild.checking.samples import load_samples
+from tvmbuild.checking.verify import frozen_values, own_tolerance, target_of
 from tvmbuild.device.protocol import Device
-from tvmbuild.difference import OutputDifference, difference
-from tvmbuild.options import BuildOptions, VerifyOptions
-from tvmbuild.reference import run_reference
-from tvmbuild.samples import load_samples
-from tvmbuild.target import Target
-from tvmbuild.tensor import TensorSpec
-from tvmbuild.verify import frozen_values, own_tolerance, target_of
+from tvmbuild.onnx_model.reference import run_reference
+from tvmbuild.support import progress
+from tvmbuild.support.options import BuildOptions, VerifyOptions
+from tvmbuild.support.tensor import TensorSpec
+from tvmbuild.targets.target import Target
 
 #: Tensors exposed in one round.
 PROBES = 8
@@ -63,9 +63,9 @@ def first_difference(artifact: Artifact, model: Path, device: Device, options: V
     Raises:
         TvmbuildError: whatever a build or a run can raise.
     """
-    from tvmbuild.budget import parse_limits
     from tvmbuild.onnx_model.prepare import prepare
     from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
+    from tvmbuild.support.budget import parse_limits
 
     told = artifact.manifest.options
     fp16 = bool(told.get("fp16"))

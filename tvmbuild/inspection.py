@@ -11,18 +11,18 @@ from typing import Any
 import onnx
 
 from tvmbuild import schedules
-from tvmbuild.budget import Budget, Limits
-from tvmbuild.errors import ShapeError, TvmbuildError
 from tvmbuild.graph.pipeline import optimize
 from tvmbuild.graph.report import GraphReport
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.facts import opset_of
-from tvmbuild.onnx_model.open import OpenedModel, open_model
+from tvmbuild.onnx_model.intake.open import OpenedModel, open_model
 from tvmbuild.onnx_model.prepare import prepare
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.onnx_model.support import check_support, operator_name
 from tvmbuild.onnx_model.to_relax import to_relax
-from tvmbuild.target import Target
+from tvmbuild.support.budget import Budget, Limits
+from tvmbuild.support.errors import ShapeError, TvmbuildError
+from tvmbuild.targets.target import Target
 
 
 @dataclass(frozen=True)

@@ -9,28 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tvmbuild import progress
 from tvmbuild.artifact.embedded import write_manifest_object
 from tvmbuild.artifact.manifest import Manifest, file_entry
 from tvmbuild.artifact.staging import check_writable, staged
-from tvmbuild.budget import parse_limits
-from tvmbuild.compile import compile_module
-from tvmbuild.errors import OptionError
-from tvmbuild.escape import has_control, one_line
+from tvmbuild.codegen.compile import compile_module
+from tvmbuild.codegen.link import export_objects, link_library, write_library_tar
+from tvmbuild.codegen.toolchain import Toolchain, find_toolchain
+from tvmbuild.codegen.weight_object import compile_weights
 from tvmbuild.graph.pipeline import lower, optimize
 from tvmbuild.graph.report import GraphReport
 from tvmbuild.graph.weights import take_out_weights
-from tvmbuild.link import export_objects, link_library, write_library_tar
 from tvmbuild.onnx_model.prepare import PreparedModel, prepare
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.onnx_model.to_relax import to_relax
-from tvmbuild.options import BuildOptions, QuantizeOptions
 from tvmbuild.quantize.quantizer import Quantized, quantize
-from tvmbuild.target import Target, require_fp16
-from tvmbuild.toolchain import Toolchain, find_toolchain
-from tvmbuild.tuning.apply import TunedSchedules, tuned_schedules
-from tvmbuild.versions import llvm_version, package_versions
-from tvmbuild.weight_object import compile_weights
+from tvmbuild.records.apply import TunedSchedules, tuned_schedules
+from tvmbuild.support import progress
+from tvmbuild.support.budget import parse_limits
+from tvmbuild.support.errors import OptionError
+from tvmbuild.support.escape import has_control, one_line
+from tvmbuild.support.options import BuildOptions, QuantizeOptions
+from tvmbuild.support.versions import llvm_version, package_versions
+from tvmbuild.targets.target import Target, require_fp16
 
 #: Endings of an artifact's files.
 _ENDINGS = (".so", ".tar", ".json")

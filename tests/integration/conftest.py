@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tvmbuild.zoo import fetch, load_catalogue
+from devtools.zoo import fetch, load_catalogue
 
 TOP = Path(__file__).parents[2]
 

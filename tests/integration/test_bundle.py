@@ -17,18 +17,18 @@ from test_commands_build import small_net
 from tvmbuild.artifact.archive import extract_archive
 from tvmbuild.artifact.checksums import SUMS_NAME, sums_text
 from tvmbuild.artifact.open import open_artifact
-from tvmbuild.cache import cached_folder
+from tvmbuild.codegen.runtime_libs import runtime_libraries
+from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.commands.app import run as main
 from tvmbuild.device.check_build import CHECK_NAME, check_sources
 from tvmbuild.device.emulator import find_emulator
-from tvmbuild.errors import ArtifactError
-from tvmbuild.options import BuildOptions
 from tvmbuild.pipeline import build
 from tvmbuild.release.bundle import BundleOptions, write_bundle
 from tvmbuild.release.signing import load_signer, new_keys
-from tvmbuild.runtime_libs import runtime_libraries
-from tvmbuild.target import load_target
-from tvmbuild.toolchain import find_toolchain
+from tvmbuild.support.cache import cached_folder
+from tvmbuild.support.errors import ArtifactError
+from tvmbuild.support.options import BuildOptions
+from tvmbuild.targets.target import load_target
 
 TOP = Path(__file__).parents[2]
 BOARDS = ("rpi3", "rpizero2w", "rpi4", "rpi5", "generic-aarch64")

@@ -16,8 +16,8 @@ import pytest
 import tvm
 from onnx import TensorProto, helper, numpy_helper
 
-from tvmbuild import errors
 from tvmbuild.commands.app import run
+from tvmbuild.support import errors
 
 TOP = Path(__file__).parents[2]
 

@@ -14,13 +14,13 @@ import pytest
 import tvm
 from tvm import relax
 
+from tvmbuild.codegen.elf import read_elf, version_key
+from tvmbuild.codegen.link import export_objects, link_library, write_library_tar
+from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.device import Device, open_device
 from tvmbuild.device.runner_build import runner_folder
-from tvmbuild.elf import read_elf, version_key
-from tvmbuild.errors import DeviceError, IncompatibleLibraryError, InputDataError
-from tvmbuild.link import export_objects, link_library, write_library_tar
-from tvmbuild.target import Target, load_target
-from tvmbuild.toolchain import find_toolchain
+from tvmbuild.support.errors import DeviceError, IncompatibleLibraryError, InputDataError
+from tvmbuild.targets.target import Target, load_target
 
 RPI4 = load_target("rpi4")
 RPI5 = load_target("rpi5")

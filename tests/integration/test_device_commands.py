@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from tvmbuild.commands.app import run
-from tvmbuild.device.address import parse_address
-from tvmbuild.device.boards import BoardQueue
-from tvmbuild.device.emulated_boards import EmulatedBoards
-from tvmbuild.device.tracker import TrackerClient
-from tvmbuild.errors import CheckFailedError, OptionError, ProvisionError, TrackerError
-from tvmbuild.target import load_target
+from tvmbuild.device.fleet.address import parse_address
+from tvmbuild.device.fleet.boards import BoardQueue
+from tvmbuild.device.fleet.emulated_boards import EmulatedBoards
+from tvmbuild.device.fleet.tracker import TrackerClient
+from tvmbuild.support.errors import CheckFailedError, OptionError, ProvisionError, TrackerError
+from tvmbuild.targets.target import load_target
 
 HOST = load_target("host")
 RPI4 = load_target("rpi4")
@@ -105,8 +105,8 @@ def test_check_refuses_a_board_that_is_another(here: EmulatedBoards, capsys: pyt
 
 def test_what_a_board_reads_below_sys_is_told(tmp_path: Path, here: EmulatedBoards) -> None:
     """A made-up Pi that is hot, throttled and on the wrong governor."""
-    from tvmbuild.device.check import check_board
-    from tvmbuild.device.processes import native_server_command, start, stop
+    from tvmbuild.device.fleet.check import check_board
+    from tvmbuild.device.fleet.processes import native_server_command, start, stop
 
     files = {
         "proc/cpuinfo": "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\nCPU revision\t: 3\n",

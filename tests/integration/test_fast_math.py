@@ -7,10 +7,10 @@ import pytest
 import tvm
 from tvm import s_tir, te, tirx
 
-from tvmbuild.compile import compile_module
-from tvmbuild.errors import CompileError
-from tvmbuild.schedules import fast_math, vector_calls, vector_loops
-from tvmbuild.target import load_target
+from tvmbuild.codegen.compile import compile_module
+from tvmbuild.schedules.tir import fast_math, vector_calls, vector_loops
+from tvmbuild.support.errors import CompileError
+from tvmbuild.targets.target import load_target
 
 pytestmark = pytest.mark.integration
 

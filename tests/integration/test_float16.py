@@ -16,15 +16,15 @@ import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx_models import model, saved
 
+from devtools.zoo import load_catalogue, model_file, picture_file
 from tvmbuild.artifact.open import open_artifact
+from tvmbuild.checking.verify import Verification, require_passed, verify
+from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.device import open_device
-from tvmbuild.options import BuildOptions, VerifyOptions
+from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.pipeline import BuildResult, build
-from tvmbuild.reference import run_reference
-from tvmbuild.target import load_target
-from tvmbuild.toolchain import find_toolchain
-from tvmbuild.verify import Verification, require_passed, verify
-from tvmbuild.zoo import load_catalogue, model_file, picture_file
+from tvmbuild.support.options import BuildOptions, VerifyOptions
+from tvmbuild.targets.target import load_target
 
 RPI5 = load_target("rpi5")
 TOLERANCE = 3e-3

@@ -14,13 +14,13 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx_models import model, saved
 
 from tvmbuild.device.emulated import EmulatedDevice
-from tvmbuild.errors import InputDataError, ModelError
 from tvmbuild.onnx_model.prepare import prepare
+from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.onnx_model.to_relax import to_relax
-from tvmbuild.options import BuildOptions
 from tvmbuild.pipeline import build
-from tvmbuild.reference import run_reference
-from tvmbuild.target import load_target
+from tvmbuild.support.errors import InputDataError, ModelError
+from tvmbuild.support.options import BuildOptions
+from tvmbuild.targets.target import load_target
 
 pytestmark = pytest.mark.integration
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from int8_layers import Layer, layers, make_model
 
 from tvmbuild.device import open_device
-from tvmbuild.options import BuildOptions
 from tvmbuild.pipeline import build
-from tvmbuild.target import load_target
+from tvmbuild.support.options import BuildOptions
+from tvmbuild.targets.target import load_target
 
 #: The largest sums: 4608 products of the extremes.
 LARGEST = [

@@ -11,12 +11,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tvmbuild.artifact.open import open_artifact
+from tvmbuild.checking.verify import verify
 from tvmbuild.device import open_device
-from tvmbuild.options import BuildOptions, VerifyOptions
+from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.pipeline import build
-from tvmbuild.reference import run_reference
-from tvmbuild.target import load_target
-from tvmbuild.verify import verify
+from tvmbuild.support.options import BuildOptions, VerifyOptions
+from tvmbuild.targets.target import load_target
 
 rng = np.random.default_rng(11)
 SHAPE = (1, 3, 24, 24)

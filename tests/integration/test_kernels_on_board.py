@@ -12,10 +12,10 @@ from kernel_cases import CASES, Array, make_model
 
 from tvmbuild.device import open_device
 from tvmbuild.graph.report import GraphReport
-from tvmbuild.options import BuildOptions
+from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.pipeline import build
-from tvmbuild.reference import run_reference
-from tvmbuild.target import load_target
+from tvmbuild.support.options import BuildOptions
+from tvmbuild.targets.target import load_target
 
 
 @dataclass(frozen=True)

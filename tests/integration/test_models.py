@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from devtools.zoo import load_catalogue, model_file, picture_file
 from tvmbuild.artifact.open import open_artifact
+from tvmbuild.checking.verify import require_passed, verify
 from tvmbuild.device import open_device
-from tvmbuild.options import BuildOptions, VerifyOptions
 from tvmbuild.pipeline import build
-from tvmbuild.target import load_target
-from tvmbuild.verify import require_passed, verify
-from tvmbuild.zoo import load_catalogue, model_file, picture_file
+from tvmbuild.support.options import BuildOptions, VerifyOptions
+from tvmbuild.targets.target import load_target
 
 CATALOGUE = load_catalogue()
 #: BatchNorms that each model has left unfolded by its exporter; all of them must fold.

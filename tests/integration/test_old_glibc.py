@@ -9,11 +9,11 @@ import tvm
 from tvm import relax
 from tvm.script import relax as R  # noqa: N812
 
+from tvmbuild.codegen.elf import version_key
+from tvmbuild.codegen.link import export_objects, link_library
+from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.device import open_device
-from tvmbuild.elf import version_key
-from tvmbuild.link import export_objects, link_library
-from tvmbuild.target import load_target
-from tvmbuild.toolchain import find_toolchain
+from tvmbuild.targets.target import load_target
 
 
 def test_double_precision_exp_links_for_glibc_2_28(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ from onnx import ModelProto, helper
 from onnx_models import model, saved
 from operator_cases import CASES, IMAGE, ints
 
-from tvmbuild.errors import TvmbuildError
 from tvmbuild.onnx_model.compare import difference
 from tvmbuild.onnx_model.prepare import prepare
+from tvmbuild.onnx_model.reference import random_inputs, run_reference
 from tvmbuild.onnx_model.to_relax import to_relax
-from tvmbuild.reference import random_inputs, run_reference
+from tvmbuild.support.errors import TvmbuildError
 
 pytestmark = pytest.mark.integration
 

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from test_bundle import run as selftest
 
-from tvmbuild import errors, pipeline
+from tvmbuild import pipeline
 from tvmbuild.artifact.checksums import check_sums
-from tvmbuild.cache import cache_root
 from tvmbuild.commands.app import run
 from tvmbuild.release.signing import new_keys
-from tvmbuild.target import load_target
+from tvmbuild.support import errors
+from tvmbuild.support.cache import cache_root
+from tvmbuild.targets.target import load_target
 
 TOP = Path(__file__).parents[2]
 EXAMPLE = TOP / "examples" / "user-project"

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from tvmbuild import errors
 from tvmbuild.artifact.checksums import check_sums
-from tvmbuild.cache import cache_root
 from tvmbuild.commands.app import run
+from tvmbuild.support import errors
+from tvmbuild.support.cache import cache_root
 
 TOP = Path(__file__).parents[2]
 EXAMPLE = TOP / "examples" / "user-project"

@@ -23,12 +23,13 @@ import tvm
 from tvm import rpc
 
 from tests.rpc_libraries import expected, inputs, make_library
-from tvmbuild.device import boards as boards_module
-from tvmbuild.device import open_device, relay
-from tvmbuild.device.address import Address, parse_address
-from tvmbuild.device.boards import Board, BoardQueue, open_boards
-from tvmbuild.device.emulated_boards import EmulatedBoards
-from tvmbuild.device.processes import (
+from tvmbuild.device import open_device
+from tvmbuild.device.fleet import boards as boards_module
+from tvmbuild.device.fleet import relay
+from tvmbuild.device.fleet.address import Address, parse_address
+from tvmbuild.device.fleet.boards import Board, BoardQueue, open_boards
+from tvmbuild.device.fleet.emulated_boards import EmulatedBoards
+from tvmbuild.device.fleet.processes import (
     native_server_command,
     python_server_command,
     start,
@@ -36,9 +37,9 @@ from tvmbuild.device.processes import (
     tracker_command,
     wait_for_tracker,
 )
-from tvmbuild.device.session import BoardSession
-from tvmbuild.device.tracker import Offer, TrackerClient
-from tvmbuild.errors import (
+from tvmbuild.device.fleet.session import BoardSession
+from tvmbuild.device.fleet.tracker import Offer, TrackerClient
+from tvmbuild.support.errors import (
     BoardBusyError,
     BoardKeyError,
     BoardMismatchError,
@@ -46,7 +47,7 @@ from tvmbuild.errors import (
     MeasureError,
     TrackerError,
 )
-from tvmbuild.target import load_target
+from tvmbuild.targets.target import load_target
 
 HOST = load_target("host")
 RPI4 = load_target("rpi4")

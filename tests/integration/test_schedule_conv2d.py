@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import relax
 
-from tvmbuild.schedules import conv2d_plan, legalize_map, schedule_module
-from tvmbuild.target import load_target
+from tvmbuild.schedules import legalize_map, schedule_module
+from tvmbuild.schedules.legalize import conv2d_plan
+from tvmbuild.targets.target import load_target
 
 pytestmark = pytest.mark.integration
 

@@ -10,11 +10,11 @@ import tvm
 from int8_cases import Layer, Network, make_network
 from tvm import relax
 
+from tvmbuild.codegen.link import export_objects, link_library
+from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.device import open_device
-from tvmbuild.link import export_objects, link_library
 from tvmbuild.schedules import legalize_map, schedule_module
-from tvmbuild.target import load_target
-from tvmbuild.toolchain import find_toolchain
+from tvmbuild.targets.target import load_target
 
 ALL = (1, 1, 1, 1)
 LAYERS = {

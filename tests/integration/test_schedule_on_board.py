@@ -5,11 +5,11 @@ import pytest
 import tvm
 from tvm import relax
 
+from tvmbuild.codegen.link import export_objects, link_library
+from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.device import open_device
-from tvmbuild.link import export_objects, link_library
 from tvmbuild.schedules import legalize_map, schedule_module
-from tvmbuild.target import load_target
-from tvmbuild.toolchain import find_toolchain
+from tvmbuild.targets.target import load_target
 
 pytestmark = pytest.mark.integration
 

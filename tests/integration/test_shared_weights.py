@@ -21,17 +21,17 @@ from tvm import relax
 from tests.onnx_models import model, saved
 from tvmbuild.artifact.open import Artifact, open_artifact
 from tvmbuild.artifact.relink import extract_objects
+from tvmbuild.codegen.elf import neighbours, read_elf
+from tvmbuild.codegen.weight_object import OBJECT_NAME, SECTION, StoredWeight, stored_weights
 from tvmbuild.commands.app import run as main
 from tvmbuild.device import open_device
-from tvmbuild.device.emulated_boards import EmulatedBoards
-from tvmbuild.elf import neighbours, read_elf
-from tvmbuild.errors import ArtifactError, OptionError, VerificationError
-from tvmbuild.options import BuildOptions
+from tvmbuild.device.fleet.emulated_boards import EmulatedBoards
 from tvmbuild.pipeline import build
 from tvmbuild.release import golden, shared_weights
 from tvmbuild.release.bundle import BundleOptions, write_bundle
-from tvmbuild.target import load_target
-from tvmbuild.weight_object import OBJECT_NAME, SECTION, StoredWeight, stored_weights
+from tvmbuild.support.errors import ArtifactError, OptionError, VerificationError
+from tvmbuild.support.options import BuildOptions
+from tvmbuild.targets.target import load_target
 
 BOARDS = ("rpi3", "rpi4", "rpi5")
 X = np.random.default_rng(0).normal(size=(1, 64, 8, 8)).astype(np.float32)

@@ -14,11 +14,11 @@ from tvmbuild import schedules
 from tvmbuild.device import open_device
 from tvmbuild.graph.pipeline import optimize
 from tvmbuild.onnx_model.prepare import prepare
+from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.onnx_model.to_relax import to_relax
-from tvmbuild.options import BuildOptions
 from tvmbuild.pipeline import build
-from tvmbuild.reference import run_reference
-from tvmbuild.target import load_target
+from tvmbuild.support.options import BuildOptions
+from tvmbuild.targets.target import load_target
 
 #: Targets and the devices that run them. The emulated board has four cores, which this machine need not have.
 PLACES = {"host": "local", "rpi4": "emulated", "rpi5": "emulated"}

@@ -18,24 +18,24 @@ import pytest
 from onnx import helper
 
 from tvmbuild.artifact.open import open_artifact
+from tvmbuild.codegen.toolchain import find_toolchain, run_compiler
 from tvmbuild.device.emulated import EmulatedDevice
-from tvmbuild.errors import TvmbuildError
-from tvmbuild.options import BuildOptions, TuneOptions
 from tvmbuild.pipeline import build
 from tvmbuild.predict.llvm import find_llvm
 from tvmbuild.predict.plugin import plugin_for
-from tvmbuild.target import load_target
-from tvmbuild.toolchain import find_toolchain, run_compiler
+from tvmbuild.records.journal import JOURNAL, read_journal
+from tvmbuild.records.maintenance import export, merge, prune, unpack
+from tvmbuild.records.store import read_board
+from tvmbuild.records.trial import Failure, Trial
+from tvmbuild.support.errors import TvmbuildError
+from tvmbuild.support.options import BuildOptions, TuneOptions
+from tvmbuild.targets.target import load_target
 from tvmbuild.tuning.builder import Builder
 from tvmbuild.tuning.extract import extract_tasks
-from tvmbuild.tuning.journal import JOURNAL, read_journal
-from tvmbuild.tuning.maintenance import export, merge, prune, unpack
-from tvmbuild.tuning.measure_local import LocalMeasurer
+from tvmbuild.tuning.measure.local import LocalMeasurer
 from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.stopping import Limits
-from tvmbuild.tuning.store import read_board
 from tvmbuild.tuning.task import Variant
-from tvmbuild.tuning.trial import Failure, Trial
 from tvmbuild.tuning.trials import Trier
 from tvmbuild.tuning.tune import tune
 

@@ -12,14 +12,14 @@ import pytest
 from onnx import helper
 
 from tvmbuild.device.emulated import EmulatedDevice
-from tvmbuild.device.emulated_boards import EmulatedBoards
-from tvmbuild.errors import TvmbuildError
-from tvmbuild.options import TuneOptions
+from tvmbuild.device.fleet.emulated_boards import EmulatedBoards
 from tvmbuild.predict.llvm import find_llvm
 from tvmbuild.predict.plugin import plugin_for
-from tvmbuild.target import load_target
+from tvmbuild.records.journal import JOURNAL, read_journal
+from tvmbuild.support.errors import TvmbuildError
+from tvmbuild.support.options import TuneOptions
+from tvmbuild.targets.target import load_target
 from tvmbuild.tuning import trials as trials_module
-from tvmbuild.tuning.journal import JOURNAL, read_journal
 from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.tune import tune
 

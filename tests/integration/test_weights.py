@@ -11,14 +11,14 @@ from elftools.elf.elffile import ELFFile
 from schedule_harness import build_module
 from tvm import relax
 
-from tvmbuild import link
-from tvmbuild.compile import compile_module
+from tvmbuild.codegen import link
+from tvmbuild.codegen.compile import compile_module
+from tvmbuild.codegen.toolchain import find_toolchain
+from tvmbuild.codegen.weight_object import SECTION, compile_weights, stored_weights
 from tvmbuild.device import open_device
 from tvmbuild.graph.pipeline import lower, optimize
 from tvmbuild.graph.weights import take_out_weights
-from tvmbuild.target import load_target
-from tvmbuild.toolchain import find_toolchain
-from tvmbuild.weight_object import SECTION, compile_weights, stored_weights
+from tvmbuild.targets.target import load_target
 
 #: More than a page, so that they leave the bytecode.
 WEIGHTS = np.arange(3 * 700, dtype=np.float32).reshape(3, 700)

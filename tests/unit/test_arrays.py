@@ -13,11 +13,11 @@ import numpy as np
 import onnx
 import pytest
 
-from tvmbuild.errors import CalibrationError, InputDataError
+from tvmbuild.checking.samples import load_samples
+from tvmbuild.quantize.calibration.sources import find_samples
 from tvmbuild.quantize.image import ImageRecipe
-from tvmbuild.quantize.sources import find_samples
-from tvmbuild.samples import load_samples
-from tvmbuild.tensor import TensorSpec
+from tvmbuild.support.errors import CalibrationError, InputDataError
+from tvmbuild.support.tensor import TensorSpec
 
 SPEC = TensorSpec("x", "float32", (1, 2))
 REFUSED = (InputDataError, CalibrationError)

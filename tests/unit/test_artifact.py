@@ -18,9 +18,9 @@ from tvmbuild.artifact.manifest import Manifest, file_entry, read_manifest
 from tvmbuild.artifact.open import open_artifact
 from tvmbuild.artifact.staging import staged, write_whole
 from tvmbuild.commands.app import run
-from tvmbuild.errors import ArtifactError, OutputError
-from tvmbuild.target import load_target
-from tvmbuild.tensor import TensorSpec
+from tvmbuild.support.errors import ArtifactError, OutputError
+from tvmbuild.support.tensor import TensorSpec
+from tvmbuild.targets.target import load_target
 
 MANIFEST = Manifest(
     name="net-rpi4",

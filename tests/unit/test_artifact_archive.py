@@ -17,8 +17,8 @@ from tvmbuild.artifact.checksums import SUMS_NAME, check_sums, sums_text
 from tvmbuild.artifact.members import Limits
 from tvmbuild.artifact.open import open_artifacts
 from tvmbuild.artifact.relink import extract_objects
-from tvmbuild.errors import ArtifactError
-from tvmbuild.link import write_library_tar
+from tvmbuild.codegen.link import write_library_tar
+from tvmbuild.support.errors import ArtifactError
 
 Change = Callable[[tarfile.TarInfo], None]
 

@@ -13,8 +13,8 @@ from test_artifact import MANIFEST
 
 from tvmbuild.artifact.embedded import SYMBOL, manifest_object, read_embedded, write_manifest_object
 from tvmbuild.artifact.open import open_artifact
-from tvmbuild.errors import ArtifactError, CompileError
-from tvmbuild.link import write_library_tar
+from tvmbuild.codegen.link import write_library_tar
+from tvmbuild.support.errors import ArtifactError, CompileError
 
 AARCH64, X86_64 = 183, 62
 OBJECT = manifest_object(MANIFEST.to_json(), AARCH64)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tvmbuild.artifact.entry import INDEX, is_whole, pack, unpack, write_index
 from tvmbuild.artifact.members import Limits
-from tvmbuild.errors import ArtifactError
+from tvmbuild.support.errors import ArtifactError
 
 KEY = "ab" * 32
 FILES = {"net.so": b"\x7fELF" * 300, "net.json": b"{}", "empty": b""}

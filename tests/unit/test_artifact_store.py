@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tvmbuild.artifact.store import Store, files_of
-from tvmbuild.cache import cache_root
-from tvmbuild.errors import OptionError
+from tvmbuild.support.cache import cache_root
+from tvmbuild.support.errors import OptionError
 
 INPUTS = {"the model": "1", "the toolchain": "gcc"}
 

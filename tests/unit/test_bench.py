@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tvmbuild import bench as module
 from tvmbuild.artifact.manifest import Manifest
 from tvmbuild.artifact.open import Artifact
-from tvmbuild.bench import ROUNDS, bench
+from tvmbuild.checking import bench as module
+from tvmbuild.checking.bench import ROUNDS, bench
+from tvmbuild.checking.onnxruntime_timing import Round
 from tvmbuild.device.protocol import DeviceInfo, RunResult
-from tvmbuild.errors import OptionError
-from tvmbuild.onnxruntime_timing import Round
-from tvmbuild.options import BenchOptions
-from tvmbuild.tensor import TensorSpec
+from tvmbuild.support.errors import OptionError
+from tvmbuild.support.options import BenchOptions
+from tvmbuild.support.tensor import TensorSpec
 
 FROZEN = {"frozen": {"sr": {"dtype": "int64", "value": 16000}}}
 

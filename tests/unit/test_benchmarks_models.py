@@ -13,10 +13,10 @@ from benchmarks import kernels
 from benchmarks.mobilenet_v2 import mobilenet_v2
 from benchmarks.models import all_names
 from benchmarks.predicted import kernel_row
-from tvmbuild.errors import FetchError
+from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.predict.kernels import KernelPrediction
-from tvmbuild.reference import run_reference
 from tvmbuild.schedules.registry import KernelReport
+from tvmbuild.support.errors import FetchError
 
 
 def test_mobilenet_has_the_papers_size() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tvmbuild.border import DEEPEST, LARGEST_TOML, Border, Count
-from tvmbuild.errors import FetchError
+from tvmbuild.support.border import DEEPEST, LARGEST_TOML, Border, Count
+from tvmbuild.support.errors import FetchError
 
 BORDER = Border("The list", FetchError, "Write it anew.", largest=1 << 19)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tvmbuild.budget import Budget, Limits, parse_limits
-from tvmbuild.errors import LimitError, ModelError, OptionError, PreparationError
+from tvmbuild.support.budget import Budget, Limits, parse_limits
+from tvmbuild.support.errors import LimitError, ModelError, OptionError, PreparationError
 
 PATH = Path("m.onnx")
 

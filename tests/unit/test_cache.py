@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tvmbuild.cache import cache_root, cached_folder, remove_lock
-from tvmbuild.errors import OutputError
+from tvmbuild.support.cache import cache_root, cached_folder, remove_lock
+from tvmbuild.support.errors import OutputError
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ import typer
 from onnx import TensorProto, helper
 from test_artifact import write_artifact
 
-from tvmbuild import errors
 from tvmbuild.commands.app import app, run
+from tvmbuild.support import errors
 
 NUMBERS = ("inf", "-inf", "nan", "-1", "-1e400", "1e400", "2.7", "99999999999999999999", "9" * 5000, "", "x", "0x10")
 SHAPES = (
@@ -98,7 +98,7 @@ def workplace(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("tvmbuild.device.open_device", errors.DeviceError),
         ("tvmbuild.release.bundle.write_bundle", errors.OutputError),
         ("tvmbuild.release.run.release", errors.OutputError),
-        ("tvmbuild.device.check.check_board", errors.DeviceError),
+        ("tvmbuild.device.fleet.check.check_board", errors.DeviceError),
     ):
         monkeypatch.setattr(place, stop(kind) if kind else lambda *_arguments: None)
     return in_empty_folder

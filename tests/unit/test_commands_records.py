@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tvmbuild.commands.app import run
-from tvmbuild.errors import RecordsError
+from tvmbuild.support.errors import RecordsError
 
 
 @pytest.mark.parametrize("command", ["list", "prune"])

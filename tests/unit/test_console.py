@@ -23,14 +23,14 @@ from test_tune_view import drawn, summary
 from test_tuning_records import trial
 from tuning_fakes import BOARD
 
-from tvmbuild import progress
 from tvmbuild.commands.app import run
 from tvmbuild.commands.console import Console, emit, stage_bars, stage_line, table_lines
-from tvmbuild.device.tracker import BoardEntry, KeySummary, Summary, TrackerClient
-from tvmbuild.errors import OptionError, TvmbuildError
-from tvmbuild.tensor import TensorSpec
-from tvmbuild.tuning.journal import JOURNAL, append_line, trial_line
-from tvmbuild.tuning.store import write_board
+from tvmbuild.device.fleet.tracker import BoardEntry, KeySummary, Summary, TrackerClient
+from tvmbuild.records.journal import JOURNAL, append_line, trial_line
+from tvmbuild.records.store import write_board
+from tvmbuild.support import progress
+from tvmbuild.support.errors import OptionError, TvmbuildError
+from tvmbuild.support.tensor import TensorSpec
 
 #: Clears the screen, renames the window, starts a sequence in the control characters of Latin-1, turns the writing.
 EVIL = "a\x1b[2J\x1b]0;mine\x07b\r\x9b31m\u202ec[bold]"
@@ -236,7 +236,7 @@ def test_a_bug_is_one_json_object(capsys: pytest.CaptureFixture[str], monkeypatc
     def broken(_name: str) -> None:
         raise ZeroDivisionError("boom")
 
-    monkeypatch.setattr("tvmbuild.target.load_target", broken)
+    monkeypatch.setattr("tvmbuild.targets.target.load_target", broken)
     assert run(["targets", "--json"]) == TvmbuildError.exit_code
     error = error_of(capsys)
     assert (error["class"], error["exit_code"]) == ("Bug", 1)
@@ -245,7 +245,7 @@ def test_a_bug_is_one_json_object(capsys: pytest.CaptureFixture[str], monkeypatc
 
 
 def test_an_interrupt_is_one_json_object(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tvmbuild.target.load_target", lambda _: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr("tvmbuild.targets.target.load_target", lambda _: signal.raise_signal(signal.SIGTERM))
     assert run(["targets", "--json"]) == 143
     assert (error_of(capsys)["class"]) == "Interrupted"
 

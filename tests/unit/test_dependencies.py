@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tvmbuild.artifact.dependencies import Dependencies, build_dependencies
 from tvmbuild.artifact.depfile import depfile_text
-from tvmbuild.dependencies import Dependencies, build_dependencies
-from tvmbuild.options import BuildOptions, QuantizeOptions
-from tvmbuild.target import targets_folder
+from tvmbuild.support.options import BuildOptions, QuantizeOptions
+from tvmbuild.targets.target import targets_folder
 
 
 @pytest.fixture

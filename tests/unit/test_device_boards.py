@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tvmbuild.device import check, tracker_server
-from tvmbuild.device.address import Address, parse_address
-from tvmbuild.device.fit import require_fit
-from tvmbuild.device.provision import Provision, provision
-from tvmbuild.device.session import BoardSession
-from tvmbuild.device.tracker import holders, parse_summary
-from tvmbuild.errors import BoardMismatchError, OptionError
-from tvmbuild.target import load_target
+from tvmbuild.device.fleet import check, tracker_server
+from tvmbuild.device.fleet.address import Address, parse_address
+from tvmbuild.device.fleet.fit import require_fit
+from tvmbuild.device.fleet.provision import Provision, provision
+from tvmbuild.device.fleet.session import BoardSession
+from tvmbuild.device.fleet.tracker import holders, parse_summary
+from tvmbuild.support.errors import BoardMismatchError, OptionError
+from tvmbuild.targets.target import load_target
 
 RPI4 = load_target("rpi4")
 A72 = {"machine": "aarch64", "core": "cortex-a72", "tvm": "0.27.0.post1"}
@@ -200,7 +200,7 @@ _JSON = st.recursive(
 @settings(max_examples=50)
 @given(st.lists(_JSON | st.fixed_dictionaries({"key": st.just("server:k"), "addr": _JSON, "session": _JSON})), _JSON)
 def test_nothing_that_a_tracker_sends_breaks_the_list(entries: list[Any], queues: Any) -> None:
-    from tvmbuild.commands import device
+    from tvmbuild.commands.boards import device
 
     for entry in parse_summary({"server_info": entries, "queue_info": queues}).keys:
         assert json.loads(json.dumps(device._key_json(entry)))["key"] == entry.key

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tvmbuild.device.health import is_slowed, local_health, readings_of
-from tvmbuild.tuning.measure import Run
-from tvmbuild.tuning.measure_local import ATTEMPTS, LocalMeasurer
-from tvmbuild.tuning.trial import Failure, Measured
+from tvmbuild.device.fleet.health import is_slowed, local_health, readings_of
+from tvmbuild.records.trial import Failure, Measured
+from tvmbuild.tuning.measure.local import ATTEMPTS, LocalMeasurer
+from tvmbuild.tuning.measure.protocol import Run
 
 COOL = {"temperature_c": 55.0, "mhz": 1500, "limit_mhz": 1500, "throttled": []}
 

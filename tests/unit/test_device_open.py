@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from tvmbuild import target as target_module
 from tvmbuild.device import emulated, emulator, local, open_device
 from tvmbuild.device.emulator import Emulator, find_emulator
-from tvmbuild.errors import DeviceError, OptionError, ToolchainError
-from tvmbuild.options import TuneOptions
-from tvmbuild.target import load_target
+from tvmbuild.support.errors import DeviceError, OptionError, ToolchainError
+from tvmbuild.support.options import TuneOptions
+from tvmbuild.targets import target as target_module
+from tvmbuild.targets.target import load_target
 from tvmbuild.tuning.tune import open_measurer
 
 RPI4 = load_target("rpi4")

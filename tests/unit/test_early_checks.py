@@ -10,16 +10,17 @@ from onnx import helper
 from test_artifact import MANIFEST
 
 from tests.onnx_models import model, saved
-from tvmbuild import errors, pipeline
+from tvmbuild import pipeline
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.artifact.staging import check_writable
 from tvmbuild.artifact.store import Store
+from tvmbuild.codegen.toolchain import Toolchain
 from tvmbuild.commands.app import run
 from tvmbuild.quantize import quantize
 from tvmbuild.release import bundle, cell
 from tvmbuild.release.plan import read_plan
-from tvmbuild.target import load_target
-from tvmbuild.toolchain import Toolchain
+from tvmbuild.support import errors
+from tvmbuild.targets.target import load_target
 
 SHAPE = (1, 3, 8, 8)
 

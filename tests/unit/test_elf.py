@@ -10,10 +10,10 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tvmbuild import elf
-from tvmbuild.elf import ElfFacts, VersionedSymbol, check_compatible, read_elf, version_key
-from tvmbuild.errors import IncompatibleLibraryError
-from tvmbuild.target import load_target
+from tvmbuild.codegen import elf
+from tvmbuild.codegen.elf import ElfFacts, VersionedSymbol, check_compatible, read_elf, version_key
+from tvmbuild.support.errors import IncompatibleLibraryError
+from tvmbuild.targets.target import load_target
 
 RPI4 = load_target("rpi4")
 #: A real shared library of this machine.

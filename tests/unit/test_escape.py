@@ -21,21 +21,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_artifact import MANIFEST
 
-from tvmbuild import escape
 from tvmbuild.artifact.checksums import sums_text
 from tvmbuild.artifact.depfile import depfile_text
 from tvmbuild.artifact.manifest import Manifest, parse_manifest
-from tvmbuild.border import Border
-from tvmbuild.device.provision import Provision
-from tvmbuild.device.tracker import Address
-from tvmbuild.errors import ArtifactError, OptionError, OutputError, TargetError, TvmbuildError
+from tvmbuild.device.fleet.provision import Provision
+from tvmbuild.device.fleet.tracker import Address
 from tvmbuild.release.junit import junit_text
 from tvmbuild.release.notes import notes
 from tvmbuild.release.project_files import FILES, write_project
 from tvmbuild.release.templates import fill
-from tvmbuild.resolve import read_project_file
-from tvmbuild.target import Target, load_target
-from tvmbuild.tensor import TensorSpec
+from tvmbuild.support import escape
+from tvmbuild.support.border import Border
+from tvmbuild.support.errors import ArtifactError, OptionError, OutputError, TargetError, TvmbuildError
+from tvmbuild.support.resolve import read_project_file
+from tvmbuild.support.tensor import TensorSpec
+from tvmbuild.targets.target import Target, load_target
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tvm import relax
 
-from tvmbuild.graph.fold_affine import fold_affine
-from tvmbuild.graph.fold_batch_norm import fold_batch_norm
+from tvmbuild.graph.fold.batch_norm import fold_batch_norm
+from tvmbuild.graph.fold.constant_scales import fold_affine
 from tvmbuild.graph.rewriter import array, flat_bindings, is_constant, op_name
 
 EPSILON = 1e-5

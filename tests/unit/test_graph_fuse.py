@@ -13,10 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from tvm import tirx, topi
 from tvm.relax.frontend.onnx import from_onnx
 
-from tvmbuild.errors import OutputError
 from tvmbuild.graph.pipeline import PHASES, lower, optimize
 from tvmbuild.graph.report import GraphReport
-from tvmbuild.target import Target, load_target
+from tvmbuild.support.errors import OutputError
+from tvmbuild.targets.target import Target, load_target
 
 TARGET = load_target("rpi4")
 rng = np.random.default_rng(3)

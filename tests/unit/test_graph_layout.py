@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tvm import relax
 
-from tvmbuild.graph.layout import to_channels_last
+from tvmbuild.graph.layout.nhwc import to_channels_last
+from tvmbuild.graph.layout.sink_reshapes import sink_reshapes
 from tvmbuild.graph.report import PassReport
 from tvmbuild.graph.rewriter import array, flat_bindings, op_name, shape_of
 from tvmbuild.graph.simplify import simplify
-from tvmbuild.graph.sink_reshapes import sink_reshapes
 
 SHAPE = (1, 6, 8, 10)
 rng = np.random.default_rng(5)

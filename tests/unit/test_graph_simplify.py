@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tvm import relax
 
-from tvmbuild.errors import UnsupportedOperatorError
 from tvmbuild.graph.activations import canonicalize_activations
-from tvmbuild.graph.constants import fold_constants
 from tvmbuild.graph.flatten import flatten
+from tvmbuild.graph.fold.constants import fold_constants
 from tvmbuild.graph.rewriter import array, flat_bindings, is_constant, op_name
 from tvmbuild.graph.simplify import simplify
+from tvmbuild.support.errors import UnsupportedOperatorError
 
 SHAPE = (1, 3, 4, 5)
 

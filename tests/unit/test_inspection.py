@@ -10,8 +10,8 @@ import pytest
 from onnx import helper
 
 from tests.onnx_models import model, saved
-from tvmbuild import errors
 from tvmbuild.commands.app import run
+from tvmbuild.support import errors
 
 
 @pytest.fixture

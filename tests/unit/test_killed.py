@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 from test_artifact import write_artifact
 
-from tvmbuild import aside
 from tvmbuild.artifact import moves, staging
 from tvmbuild.artifact.checksums import SUMS_NAME, check_sums, sums_text
 from tvmbuild.artifact.open import open_artifact
 from tvmbuild.artifact.staging import clean, staged, staged_folder
 from tvmbuild.artifact.store import Store
-from tvmbuild.cache import cache_root
 from tvmbuild.commands.app import run
-from tvmbuild.errors import OutputError
+from tvmbuild.support import aside
+from tvmbuild.support.cache import cache_root
+from tvmbuild.support.errors import OutputError
 
 #: Python's audit events of everything that touches a file system, at which a kill can make a difference.
 STEPS = ("open", "os.", "shutil.", "tempfile.", "fcntl.", "ctypes.dlopen")

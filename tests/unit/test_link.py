@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from tvmbuild import link
-from tvmbuild.elf import ElfFacts
-from tvmbuild.errors import CompileError, IncompatibleLibraryError, OutputError
-from tvmbuild.link import export_objects, link_library, write_library_tar
-from tvmbuild.target import load_target
-from tvmbuild.toolchain import Toolchain
+from tvmbuild.codegen import link
+from tvmbuild.codegen.elf import ElfFacts
+from tvmbuild.codegen.link import export_objects, link_library, write_library_tar
+from tvmbuild.codegen.toolchain import Toolchain
+from tvmbuild.support.errors import CompileError, IncompatibleLibraryError, OutputError
+from tvmbuild.targets.target import load_target
 
 RPI4 = load_target("rpi4")
 GNU = Toolchain("gnu", ("g++",), ("g++",), "g++ 12", links_old_glibc=False)

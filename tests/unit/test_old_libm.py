@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tvmbuild.old_libm import choose_versions, old_libm_options
-from tvmbuild.target import load_target
-from tvmbuild.toolchain import Toolchain
+from tvmbuild.codegen.old_libm import choose_versions, old_libm_options
+from tvmbuild.codegen.toolchain import Toolchain
+from tvmbuild.targets.target import load_target
 
 VERSIONS = {
     "exp": {"2.17", "2.29"},

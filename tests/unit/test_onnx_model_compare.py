@@ -12,10 +12,10 @@ from hypothesis.extra import numpy as hnp
 from onnx import ModelProto, helper
 from onnx_models import model, saved
 
-from tvmbuild.errors import ModelError, PreparationError
 from tvmbuild.onnx_model import prepare as prepare_module
 from tvmbuild.onnx_model.compare import check_same, difference, same
 from tvmbuild.onnx_model.prepare import prepare
+from tvmbuild.support.errors import ModelError, PreparationError
 
 X = {"x": np.array([-2.0, 0.5, 3.0], np.float32)}
 
@@ -129,7 +129,7 @@ def test_batch_norm_is_left_to_the_graph_passes(tmp_path: Path) -> None:
 
 
 def test_output_whose_shape_depends_on_the_data_is_refused(tmp_path: Path) -> None:
-    from tvmbuild.errors import UnsupportedOperatorError
+    from tvmbuild.support.errors import UnsupportedOperatorError
 
     proto = model([helper.make_node("NonZero", ["x"], ["y"], name="find")], {"x": [3]}, ["y"], dtypes={"y": 7})
     with pytest.raises(UnsupportedOperatorError, match="NonZero whose output's size depends on the data"):

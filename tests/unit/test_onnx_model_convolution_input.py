@@ -11,10 +11,10 @@ from onnx import ModelProto, helper
 from onnx_models import model
 
 from tvmbuild.onnx_model.compare import difference
-from tvmbuild.onnx_model.convolution_input import straighten_convolutions
 from tvmbuild.onnx_model.facts import gather_facts
+from tvmbuild.onnx_model.reference import random_inputs, run_reference
+from tvmbuild.onnx_model.rewrites.convolution_input import straighten_convolutions
 from tvmbuild.onnx_model.shapes import input_specs
-from tvmbuild.reference import random_inputs, run_reference
 
 rng = np.random.default_rng(3)
 

@@ -15,8 +15,8 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx_models import model
 
 from tvmbuild.onnx_model.exact_sums import with_exact_sums
-from tvmbuild.quantize.session import Session
-from tvmbuild.reference import run_reference
+from tvmbuild.onnx_model.reference import run_reference
+from tvmbuild.quantize.calibration.session import Session
 
 KINDS = {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8, "int32": TensorProto.INT32, "float32": TensorProto.FLOAT}
 MICROSOFT = "com.microsoft"

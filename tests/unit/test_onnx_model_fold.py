@@ -9,7 +9,7 @@ import pytest
 from onnx import helper, numpy_helper
 from onnx_models import model
 
-from tvmbuild.onnx_model.fold import fold_constants
+from tvmbuild.onnx_model.rewrites.fold import fold_constants
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ import pytest
 from onnx import FunctionProto, TensorProto, helper, numpy_helper
 from onnx_models import model, relu_model, saved
 
-from tvmbuild.budget import Budget, Limits
-from tvmbuild.errors import LimitError, ModelError, ShapeError, UnsupportedOperatorError
-from tvmbuild.onnx_model import fold
-from tvmbuild.onnx_model.fold import fold_constants
-from tvmbuild.onnx_model.open import open_model
+from tvmbuild.onnx_model.intake.open import open_model
 from tvmbuild.onnx_model.prepare import prepare
+from tvmbuild.onnx_model.rewrites import fold
+from tvmbuild.onnx_model.rewrites.fold import fold_constants
 from tvmbuild.onnx_model.shapes import freeze_shapes
+from tvmbuild.support.budget import Budget, Limits
+from tvmbuild.support.errors import LimitError, ModelError, ShapeError, UnsupportedOperatorError
 
 _OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
 

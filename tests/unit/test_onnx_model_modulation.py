@@ -13,10 +13,10 @@ from onnx import ModelProto, NodeProto, helper
 from onnx_models import model, saved
 
 from tvmbuild.onnx_model.compare import difference
-from tvmbuild.onnx_model.modulation import constant_weights
 from tvmbuild.onnx_model.prepare import prepare
+from tvmbuild.onnx_model.reference import random_inputs, run_reference
+from tvmbuild.onnx_model.rewrites.modulation import constant_weights
 from tvmbuild.onnx_model.shapes import input_specs
-from tvmbuild.reference import random_inputs, run_reference
 
 rng = np.random.default_rng(11)
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx_models import model, relu_model, saved
 
-from tvmbuild.errors import ModelError
-from tvmbuild.onnx_model.names import unsafe_reason
-from tvmbuild.onnx_model.open import load_external_data, open_model
+from tvmbuild.onnx_model.intake.names import unsafe_reason
+from tvmbuild.onnx_model.intake.open import load_external_data, open_model
+from tvmbuild.support.errors import ModelError
 
 
 def test_hash_is_that_of_the_file(tmp_path: Path) -> None:

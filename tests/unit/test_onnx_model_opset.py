@@ -7,12 +7,12 @@ import pytest
 from onnx import ModelProto, helper
 from onnx_models import model
 
-from tvmbuild.errors import PreparationError
 from tvmbuild.onnx_model.compare import difference
 from tvmbuild.onnx_model.facts import opset_of
-from tvmbuild.onnx_model.opset import OPSET, update_opset
+from tvmbuild.onnx_model.reference import random_inputs, run_reference
+from tvmbuild.onnx_model.rewrites.opset import OPSET, update_opset
 from tvmbuild.onnx_model.shapes import input_specs
-from tvmbuild.reference import random_inputs, run_reference
+from tvmbuild.support.errors import PreparationError
 
 
 def _ramp(*shape: int) -> np.ndarray:

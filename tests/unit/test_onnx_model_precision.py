@@ -10,11 +10,11 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 from onnx_models import model, saved
 
-from tvmbuild.errors import PreparationError
 from tvmbuild.onnx_model import prepare as prepare_module
 from tvmbuild.onnx_model.compare import Allowed, allowed, check_same, same
 from tvmbuild.onnx_model.precision import Precision, precision_of
 from tvmbuild.onnx_model.prepare import prepare
+from tvmbuild.support.errors import PreparationError
 
 NODE = helper.make_node
 rng = np.random.default_rng(2)

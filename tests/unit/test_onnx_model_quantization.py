@@ -11,11 +11,11 @@ import pytest
 from onnx import TensorProto, helper
 from onnx_models import model
 
-from tvmbuild.errors import ModelError
 from tvmbuild.onnx_model.prepare import prepare
-from tvmbuild.onnx_model.qoperators import to_qdq
 from tvmbuild.onnx_model.quantization import check_quantization
-from tvmbuild.reference import run_reference
+from tvmbuild.onnx_model.reference import run_reference
+from tvmbuild.onnx_model.rewrites.qoperators import to_qdq
+from tvmbuild.support.errors import ModelError
 
 rng = np.random.default_rng(5)
 WEIGHT = rng.integers(-127, 128, (4, 3, 2, 2)).astype(np.int8)

@@ -14,10 +14,10 @@ from onnx_models import model
 from tvmbuild.onnx_model.compare import difference
 from tvmbuild.onnx_model.facts import gather_facts
 from tvmbuild.onnx_model.limits import limit
-from tvmbuild.onnx_model.recurrent import MOST_STEPS
-from tvmbuild.onnx_model.rewrite import rewrite_operators
+from tvmbuild.onnx_model.reference import random_inputs, run_reference
+from tvmbuild.onnx_model.rewrites.importable import rewrite_operators
+from tvmbuild.onnx_model.rewrites.recurrent import MOST_STEPS
 from tvmbuild.onnx_model.shapes import input_specs
-from tvmbuild.reference import random_inputs, run_reference
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 FEATURES, HIDDEN = 3, 4

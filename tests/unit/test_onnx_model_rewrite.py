@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from onnx import ModelProto, helper
 from onnx_models import model
 
-from tvmbuild.errors import ModelError
 from tvmbuild.onnx_model.compare import difference
 from tvmbuild.onnx_model.facts import gather_facts
 from tvmbuild.onnx_model.limits import limit
-from tvmbuild.onnx_model.rewrite import rewrite_operators
+from tvmbuild.onnx_model.reference import random_inputs, run_reference
+from tvmbuild.onnx_model.rewrites.importable import rewrite_operators
 from tvmbuild.onnx_model.shapes import input_specs
-from tvmbuild.reference import random_inputs, run_reference
+from tvmbuild.support.errors import ModelError
 
 
 def _rewritten(proto: ModelProto) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx_models import model
 
-from tvmbuild.errors import ShapeError
 from tvmbuild.onnx_model.shapes import freeze_shapes, input_specs, parse_shapes, parse_values, with_batch_of_one
+from tvmbuild.support.errors import ShapeError
 
 
 def _two_inputs() -> object:

@@ -9,9 +9,9 @@ import pytest
 from onnx import ModelProto, NodeProto, helper
 from onnx_models import model, saved
 
-from tvmbuild.errors import UnsupportedOperatorError
 from tvmbuild.onnx_model.prepare import prepare
 from tvmbuild.onnx_model.support import check_support, unsupported_operators
+from tvmbuild.support.errors import UnsupportedOperatorError
 
 
 def _determinant() -> NodeProto:

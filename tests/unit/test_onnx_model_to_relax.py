@@ -11,9 +11,9 @@ import pytest
 from onnx import NodeProto, helper
 from onnx_models import model, saved
 
-from tvmbuild.errors import CompileError, UnsupportedOperatorError
 from tvmbuild.onnx_model.prepare import prepare
 from tvmbuild.onnx_model.to_relax import to_relax
+from tvmbuild.support.errors import CompileError, UnsupportedOperatorError
 
 F = np.float32
 

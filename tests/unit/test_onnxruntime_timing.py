@@ -11,8 +11,8 @@ import pytest
 from onnx import helper
 from onnx_models import model, saved
 
-from tvmbuild.errors import DeviceError
-from tvmbuild.onnxruntime_timing import main, time_onnxruntime
+from tvmbuild.checking.onnxruntime_timing import main, time_onnxruntime
+from tvmbuild.support.errors import DeviceError
 
 
 def _two_inputs() -> onnx.ModelProto:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tvmbuild.commands.app import run
-from tvmbuild.errors import OptionError
-from tvmbuild.options import (
+from tvmbuild.support.errors import OptionError
+from tvmbuild.support.options import (
     BenchOptions,
     BuildOptions,
     CacheOptions,
@@ -17,7 +17,7 @@ from tvmbuild.options import (
     TuneOptions,
     VerifyOptions,
 )
-from tvmbuild.resolve import read_project_file, read_project_options, resolve
+from tvmbuild.support.resolve import read_project_file, read_project_options, resolve
 
 
 def test_later_sources_win_and_are_named() -> None:

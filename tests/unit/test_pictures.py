@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tvmbuild import pictures
-from tvmbuild.errors import CalibrationError, InputDataError
+from tvmbuild.checking.samples import load_samples
+from tvmbuild.quantize.calibration.sources import find_samples
 from tvmbuild.quantize.image import ImageRecipe
-from tvmbuild.quantize.sources import find_samples
-from tvmbuild.samples import load_samples
-from tvmbuild.tensor import TensorSpec
+from tvmbuild.support import pictures
+from tvmbuild.support.errors import CalibrationError, InputDataError
+from tvmbuild.support.tensor import TensorSpec
 
 COLOUR = TensorSpec("x", "float32", (1, 3, 8, 8))
 GREY = TensorSpec("x", "float32", (1, 1, 8, 8))

@@ -11,7 +11,7 @@ from tvmbuild.predict.instructions import (
     multiply_adds,
     spilled_accumulators,
 )
-from tvmbuild.target import load_target
+from tvmbuild.targets.target import load_target
 
 A72 = core_model(load_target("rpi4"))
 A76 = core_model(load_target("rpi5"))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tvmbuild.errors import DeviceError
 from tvmbuild.predict.profile import parse_profile, read_profile
+from tvmbuild.support.errors import DeviceError
 
 REGION = "\n".join(
     [

@@ -8,7 +8,7 @@ from tvmbuild.predict.llvm import BlockCost
 from tvmbuild.predict.pricing import PricedBlock, price_block
 from tvmbuild.predict.profile import Block
 from tvmbuild.predict.superblocks import Superblock, join
-from tvmbuild.target import load_target
+from tvmbuild.targets.target import load_target
 
 A72 = core_model(load_target("rpi4"))
 A53 = core_model(load_target("rpi3"))

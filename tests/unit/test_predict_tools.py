@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tvmbuild.errors import ArtifactError, TargetError, ToolchainError
 from tvmbuild.predict.core_model import core_model
 from tvmbuild.predict.kernels import HotLoop, KernelPrediction
 from tvmbuild.predict.llvm import PREFIX_VARIABLE, find_llvm, parse_costs
@@ -14,7 +13,8 @@ from tvmbuild.predict.plugin import plugin_api
 from tvmbuild.predict.predictor import Prediction, cache_arguments
 from tvmbuild.predict.report import COLUMNS, prediction_json, prediction_table
 from tvmbuild.predict.symbols import read_symbols, symbol_map
-from tvmbuild.target import load_target
+from tvmbuild.support.errors import ArtifactError, TargetError, ToolchainError
+from tvmbuild.targets.target import load_target
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ import onnx
 from onnx import NodeProto, helper
 
 from tests.onnx_models import model
+from tvmbuild.onnx_model.reference import random_inputs, run_reference
 from tvmbuild.onnx_model.shapes import input_specs, set_shape
 from tvmbuild.quantize.fold_affine import fold_affine
 from tvmbuild.quantize.graph_view import view
 from tvmbuild.quantize.placement import place
 from tvmbuild.quantize.qdq import WeightRule, write_qdq
 from tvmbuild.quantize.scales import activation_params
-from tvmbuild.reference import random_inputs, run_reference
 
 RNG = np.random.default_rng(0)
 

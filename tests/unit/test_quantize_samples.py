@@ -8,11 +8,11 @@ import onnx
 import pytest
 from PIL import Image
 
-from tvmbuild.errors import CalibrationError, OptionError
+from tvmbuild.quantize.calibration.sample_set import SampleRef, split_samples
+from tvmbuild.quantize.calibration.sources import find_samples, spool_samples
 from tvmbuild.quantize.image import ImageRecipe, load_presets, load_recipe, read_image
-from tvmbuild.quantize.sample_set import SampleRef, split_samples
-from tvmbuild.quantize.sources import find_samples, spool_samples
-from tvmbuild.tensor import TensorSpec
+from tvmbuild.support.errors import CalibrationError, OptionError
+from tvmbuild.support.tensor import TensorSpec
 
 IMAGE = (TensorSpec("x", "float32", (1, 3, 4, 6)),)
 TWO = (TensorSpec("a:0", "float32", (1, 2)), TensorSpec("b", "int64", ()))

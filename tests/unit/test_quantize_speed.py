@@ -12,7 +12,7 @@ from tvmbuild.quantize import quantize
 from tvmbuild.quantize.graph_view import view
 from tvmbuild.quantize.placement import find_layers
 from tvmbuild.quantize.speed import LayerSpeed, ModelSpeed, predict_speed
-from tvmbuild.target import load_target
+from tvmbuild.targets.target import load_target
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.distributions import histogram
-from tvmbuild.errors import OptionError
-from tvmbuild.quantize.histogram import Histogram
-from tvmbuild.quantize.thresholds import MODES, RangeRule, find_range
+from tvmbuild.quantize.calibration.histogram import Histogram
+from tvmbuild.quantize.calibration.thresholds import MODES, RangeRule, find_range
+from tvmbuild.support.errors import OptionError
 
 VALUES = hnp.arrays(np.float32, st.integers(1, 60), elements=st.floats(-(2.0**100), 2.0**100, width=32))
 

@@ -20,9 +20,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_artifact import MANIFEST
 
+from devtools.zoo import load_catalogue
 from tvmbuild.artifact.manifest import read_manifest
 from tvmbuild.artifact.open import open_artifacts
-from tvmbuild.errors import (
+from tvmbuild.checking.samples import load_samples
+from tvmbuild.predict.llvm import parse_costs
+from tvmbuild.quantize.calibration.sources import find_samples
+from tvmbuild.quantize.calibration.table import read_table
+from tvmbuild.quantize.image import ImageRecipe, load_recipe
+from tvmbuild.release.notes import read_report
+from tvmbuild.release.plan import read_plan
+from tvmbuild.release.signing import load_signer, load_verifier
+from tvmbuild.support.errors import (
     ArtifactError,
     CalibrationError,
     FetchError,
@@ -32,7 +41,7 @@ from tvmbuild.errors import (
     ToolchainError,
     TvmbuildError,
 )
-from tvmbuild.options import (
+from tvmbuild.support.options import (
     BenchOptions,
     BuildOptions,
     CacheOptions,
@@ -41,18 +50,9 @@ from tvmbuild.options import (
     TuneOptions,
     VerifyOptions,
 )
-from tvmbuild.predict.llvm import parse_costs
-from tvmbuild.quantize.image import ImageRecipe, load_recipe
-from tvmbuild.quantize.sources import find_samples
-from tvmbuild.quantize.table import read_table
-from tvmbuild.release.notes import read_report
-from tvmbuild.release.plan import read_plan
-from tvmbuild.release.signing import load_signer, load_verifier
-from tvmbuild.resolve import read_project_file, resolve
-from tvmbuild.samples import load_samples
-from tvmbuild.target import load_target, targets_folder
-from tvmbuild.tensor import TensorSpec
-from tvmbuild.zoo import load_catalogue
+from tvmbuild.support.resolve import read_project_file, resolve
+from tvmbuild.support.tensor import TensorSpec
+from tvmbuild.targets.target import load_target, targets_folder
 
 #: Of each reader; all of them together take less than a minute on two cores.
 EXAMPLES = 60

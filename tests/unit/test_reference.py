@@ -13,10 +13,10 @@ import pytest
 from onnx import helper
 from onnx_models import model, saved
 
-from tvmbuild import reference
-from tvmbuild.errors import ModelError
-from tvmbuild.reference import random_inputs, run_reference
-from tvmbuild.tensor import TensorSpec
+from tvmbuild.onnx_model import reference
+from tvmbuild.onnx_model.reference import random_inputs, run_reference
+from tvmbuild.support.errors import ModelError
+from tvmbuild.support.tensor import TensorSpec
 
 SPECS = (TensorSpec("f", "float32", (50,)), TensorSpec("i", "int64", (50,)), TensorSpec("b", "bool", (50,)))
 

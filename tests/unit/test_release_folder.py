@@ -8,8 +8,8 @@ import pytest
 
 from tvmbuild.artifact import staging
 from tvmbuild.artifact.staging import staged_folder
-from tvmbuild.errors import OptionError, OutputError
 from tvmbuild.release.run import require_release
+from tvmbuild.support.errors import OptionError, OutputError
 
 
 @pytest.mark.parametrize("exchange", [True, False])

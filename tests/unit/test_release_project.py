@@ -21,17 +21,9 @@ from test_artifact import MANIFEST
 
 from tvmbuild.artifact.depfile import depfile_text
 from tvmbuild.artifact.epoch import source_date_epoch
+from tvmbuild.codegen.toolchain import Toolchain
 from tvmbuild.commands.bundle import next_on_board
 from tvmbuild.commands.console import Console
-from tvmbuild.errors import (
-    ArtifactError,
-    InputDataError,
-    OptionError,
-    OutputError,
-    ShapeError,
-    TargetError,
-    UnsupportedOperatorError,
-)
 from tvmbuild.release import cell
 from tvmbuild.release.bundle import _decimal
 from tvmbuild.release.junit import junit_text
@@ -42,10 +34,18 @@ from tvmbuild.release.reproducible import compare_folders
 from tvmbuild.release.run import _named
 from tvmbuild.release.signing import check_signature, load_signer, new_keys
 from tvmbuild.release.templates import fill
-from tvmbuild.resolve import read_project_file
-from tvmbuild.tensor import TensorSpec
-from tvmbuild.toolchain import Toolchain
-from tvmbuild.versions import installed_from
+from tvmbuild.support.errors import (
+    ArtifactError,
+    InputDataError,
+    OptionError,
+    OutputError,
+    ShapeError,
+    TargetError,
+    UnsupportedOperatorError,
+)
+from tvmbuild.support.resolve import read_project_file
+from tvmbuild.support.tensor import TensorSpec
+from tvmbuild.support.versions import installed_from
 
 MODEL = '[[release.models]]\npath = "net.onnx"\n'
 
@@ -377,7 +377,7 @@ def test_a_recipe_that_knows_no_source_says_so(tmp_path: Path) -> None:
 )
 def test_where_tvmbuild_came_from(record: Any, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = SimpleNamespace(read_text=lambda _: json.dumps(record))
-    monkeypatch.setattr("tvmbuild.versions.metadata.distribution", lambda _: found)
+    monkeypatch.setattr("tvmbuild.support.versions.metadata.distribution", lambda _: found)
     assert installed_from() == source
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tvmbuild.artifact.store import Store, Stored
-from tvmbuild.errors import OptionError
 from tvmbuild.release.remote_cache import open_remote
 from tvmbuild.release.signing import new_keys
+from tvmbuild.support.errors import OptionError
 
 URL, TRUSTED, KEY = "TVMBUILD_REMOTE_CACHE", "TVMBUILD_CACHE_TRUSTED_KEY", "TVMBUILD_CACHE_KEY"
 UNSIGNED, TIMEOUT = "TVMBUILD_CACHE_UNSIGNED", "TVMBUILD_CACHE_TIMEOUT"

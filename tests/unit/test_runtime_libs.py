@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tvmbuild.errors import FetchError
-from tvmbuild.runtime_libs import pinned_versions, runtime_libraries
-from tvmbuild.target import load_target
+from tvmbuild.codegen.runtime_libs import pinned_versions, runtime_libraries
+from tvmbuild.support.errors import FetchError
+from tvmbuild.targets.target import load_target
 
 RPI4 = load_target("rpi4")
 TVM, FFI = pinned_versions()

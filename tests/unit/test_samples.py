@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tvmbuild.errors import InputDataError
-from tvmbuild.samples import load_samples
-from tvmbuild.tensor import TensorSpec
+from tvmbuild.checking.samples import load_samples
+from tvmbuild.support.errors import InputDataError
+from tvmbuild.support.tensor import TensorSpec
 
 PICTURE = TensorSpec("x", "float32", (1, 3, 4, 6))
 STATE = TensorSpec("state", "float32", (2, 2))

@@ -5,20 +5,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tvmbuild.schedules import conv2d_plan, strassen_compute, winograd_plan
+from tvmbuild.schedules.gemm.packing import pack_conv2d, pack_matrix
+from tvmbuild.schedules.gemm.partial_sums import part_count
+from tvmbuild.schedules.gemm.register_tile import choose_tile, core_of
+from tvmbuild.schedules.gemm.tile_plan import lane_step, padded_depth, plan_conv2d, plan_matmul
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.schedules.packing import pack_conv2d, pack_matrix
-from tvmbuild.schedules.partial_sums import part_count
-from tvmbuild.schedules.register_tile import choose_tile, core_of
-from tvmbuild.schedules.tile_plan import lane_step, padded_depth, plan_conv2d, plan_matmul
-from tvmbuild.schedules.winograd_transform import (
+from tvmbuild.schedules.legalize import conv2d_plan
+from tvmbuild.schedules.strassen import compute as strassen_compute
+from tvmbuild.schedules.winograd import plan as winograd_plan
+from tvmbuild.schedules.winograd.transform import (
     Filtering,
     pack_kernel,
     phase_kernel,
     relative_error,
     transform_kernel,
 )
-from tvmbuild.target import load_target
+from tvmbuild.targets.target import load_target
 
 RPI4, RPI5 = load_target("rpi4"), load_target("rpi5")
 

@@ -5,11 +5,11 @@ from tvm import relax, te, topi
 
 from tvmbuild.graph.report import FusedKernel, GraphReport, MemoryPlan
 from tvmbuild.schedules import schedule_module
-from tvmbuild.schedules.expression_size import result_sizes
 from tvmbuild.schedules.kernel import analyze
 from tvmbuild.schedules.knob import Knob, defaults
 from tvmbuild.schedules.registry import NAIVE
-from tvmbuild.target import load_target
+from tvmbuild.schedules.tir.expression_size import result_sizes
+from tvmbuild.targets.target import load_target
 
 
 def _padded_window_sum_relu():

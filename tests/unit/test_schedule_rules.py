@@ -3,13 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tvm import relax, s_tir
 
-from tvmbuild.schedules import depthwise
-from tvmbuild.schedules.access import analyze_access
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.schedules.legalize_conv2d_transpose import phases
+from tvmbuild.schedules.legalize.conv2d_transpose import phases
+from tvmbuild.schedules.loops import depthwise
 from tvmbuild.schedules.threads import GRAIN, thread_count
-from tvmbuild.schedules.vector_loops import pieces
-from tvmbuild.target import load_target
+from tvmbuild.schedules.tir.access import analyze_access
+from tvmbuild.schedules.tir.vector_loops import pieces
+from tvmbuild.targets.target import load_target
 
 LANES = st.sampled_from([1, 2, 4, 8, 16])
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tvmbuild.errors import TargetError
-from tvmbuild.target import known_targets, load_target, targets_folder
+from tvmbuild.support.errors import TargetError
+from tvmbuild.targets.target import known_targets, load_target, targets_folder
 
 RPI4 = (targets_folder() / "rpi4.toml").read_text()
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tvmbuild import toolchain
-from tvmbuild.errors import CompileError, OptionError, ToolchainError
-from tvmbuild.target import load_target
-from tvmbuild.toolchain import find_toolchain, install_hint, run_compiler
+from tvmbuild.codegen import toolchain
+from tvmbuild.codegen.toolchain import find_toolchain, install_hint, run_compiler
+from tvmbuild.support.errors import CompileError, OptionError, ToolchainError
+from tvmbuild.targets.target import load_target
 
 RPI4 = load_target("rpi4")
 VERSION = "aarch64-linux-gnu-g++ (Debian 12.2.0-14) 12.2.0"

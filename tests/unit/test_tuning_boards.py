@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from tuning_fakes import FakeBuilder, FakeTrier, task
 
+from tvmbuild.records.fingerprint import Board
+from tvmbuild.records.trial import Failure, Measured, Trial
 from tvmbuild.tuning import trials as trials_module
-from tvmbuild.tuning.fingerprint import Board
-from tvmbuild.tuning.measure import Run
-from tvmbuild.tuning.measure_rpc import References
+from tvmbuild.tuning.measure.protocol import Run
+from tvmbuild.tuning.measure.rpc import References
 from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.stopping import Limits
-from tvmbuild.tuning.trial import Failure, Measured, Trial
 
 RUN = Run(Path("candidate.so"), (), Run(Path("default.so"), ()), max_age=100.0)
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from tvmbuild.records.trial import Failure
 from tvmbuild.tuning.builder import Builder
 from tvmbuild.tuning.lanes import Lanes
 from tvmbuild.tuning.task import Variant
-from tvmbuild.tuning.trial import Failure
 from tvmbuild.tuning.worker import leave_group
 
 HERE = Path(__file__).parent

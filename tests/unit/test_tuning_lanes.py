@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from benchmarks import tune_rate
+from tvmbuild.records.trial import Failure, Measured
 from tvmbuild.tuning.lanes import Lanes
-from tvmbuild.tuning.trial import Failure, Measured
 from tvmbuild.tuning.waits import Meter, Waits, limit_of, limit_text
 
 LIBRARY = Path("candidate.so")

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from tuning_fakes import FakeBuilder, FakeMeasurer, FakeTrier, task
 
+from tvmbuild.records.trial import Trial
 from tvmbuild.tuning import candidate
-from tvmbuild.tuning.measure import arguments_of, no_measure, wrong_result
+from tvmbuild.tuning.measure.protocol import arguments_of, no_measure, wrong_result
 from tvmbuild.tuning.task import Variant
-from tvmbuild.tuning.trial import Trial
 
 NAN, INF = math.nan, math.inf
 

@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from tuning_fakes import BOARD
 
 from tvmbuild.artifact.moves import READY
-from tvmbuild.errors import OutputError, RecordsError
+from tvmbuild.records.apply import borrowed, distance
+from tvmbuild.records.fingerprint import Board
+from tvmbuild.records.journal import JOURNAL, append_line, drop_torn_line, locked, parse_trial, read_journal, trial_line
+from tvmbuild.records.maintenance import prune
+from tvmbuild.records.selection import best_trial
+from tvmbuild.records.store import BOARD as BOARD_FILE
+from tvmbuild.records.store import board_folder, read_board, read_target, usable, write_board
+from tvmbuild.records.trial import Trial
 from tvmbuild.schedules.knob import Knob
-from tvmbuild.target import load_target
-from tvmbuild.tuning.apply import borrowed, distance
-from tvmbuild.tuning.fingerprint import Board
-from tvmbuild.tuning.journal import JOURNAL, append_line, drop_torn_line, locked, parse_trial, read_journal, trial_line
-from tvmbuild.tuning.maintenance import prune
+from tvmbuild.support.errors import OutputError, RecordsError
+from tvmbuild.targets.target import load_target
 from tvmbuild.tuning.runs import RunState, TaskEntry, read_run, run_path, write_run
-from tvmbuild.tuning.selection import best_trial
-from tvmbuild.tuning.store import BOARD as BOARD_FILE
-from tvmbuild.tuning.store import board_folder, read_board, read_target, usable, write_board
-from tvmbuild.tuning.trial import Trial
 
 RPI4 = load_target("rpi4")
 

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from tuning_fakes import FakeBuilder, FakeMeasurer, FakeTrier, task
 
-from tvmbuild.errors import OptionError, TuningError
-from tvmbuild.options import TuneOptions
-from tvmbuild.target import load_target
-from tvmbuild.tuning.measure import Run
+from tvmbuild.records.trial import Failure, Measured, Trial
+from tvmbuild.support.errors import OptionError, TuningError
+from tvmbuild.support.options import TuneOptions
+from tvmbuild.targets.target import load_target
+from tvmbuild.tuning.measure.protocol import Run
 from tvmbuild.tuning.session import FIRST_FAILURES, Session
 from tvmbuild.tuning.stopping import LEAST_WINDOW, Limits, Point, expected_gain, expected_in, reason_to_stop
 from tvmbuild.tuning.task import Candidate, Task
-from tvmbuild.tuning.trial import Failure, Measured, Trial
 from tvmbuild.tuning.trials import Keep
 from tvmbuild.tuning.tune import tune
 

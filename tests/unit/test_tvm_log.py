@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tvmbuild.tvm_log import without_warnings
+from tvmbuild.support.tvm_log import without_warnings
 
 WARNING = b"[15:52:39] /project/include/tvm/topi/transform.h:1261: Warning: Fast mode segfaults\n"
 

@@ -12,13 +12,13 @@ from hypothesis.extra import numpy as hnp
 from onnx import helper, numpy_helper
 from onnx_models import model
 
-from tvmbuild import int8_rounding
 from tvmbuild.artifact.manifest import Manifest
 from tvmbuild.artifact.open import Artifact
-from tvmbuild.difference import difference, rms_ratio
-from tvmbuild.errors import ArtifactError, VerificationError
-from tvmbuild.tensor import TensorSpec
-from tvmbuild.verify import Verification, own_tolerance, require_passed
+from tvmbuild.checking import int8_rounding
+from tvmbuild.checking.difference import difference, rms_ratio
+from tvmbuild.checking.verify import Verification, own_tolerance, require_passed
+from tvmbuild.support.errors import ArtifactError, VerificationError
+from tvmbuild.support.tensor import TensorSpec
 
 SPEC = TensorSpec("y", "float32", (2, 3))
 

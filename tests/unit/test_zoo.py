@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tvmbuild import zoo
-from tvmbuild.errors import FetchError
-from tvmbuild.light import LIGHT_MODELS, light_model
+from devtools import zoo
+from devtools.light import LIGHT_MODELS, light_model
+from devtools.zoo import Catalogue, Model, Picture, Wheel, fetch, load_catalogue, model_file
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
-from tvmbuild.zoo import Catalogue, Model, Picture, Wheel, fetch, load_catalogue, model_file
+from tvmbuild.support.errors import FetchError
 
 CONTENT = b"a model"
 
@@ -116,7 +116,7 @@ def test_catalogue_is_sound() -> None:
 
 @pytest.mark.parametrize("name", ["squeezenet", "shufflenet"])
 def test_light_models_keep_activations_in_range(name: str) -> None:
-    from tvmbuild.reference import run_reference
+    from tvmbuild.onnx_model.reference import run_reference
 
     model = light_model(name, 3)
     assert [value.name for value in model.graph.input] == [model.graph.input[0].name]

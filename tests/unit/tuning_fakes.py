@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tvmbuild.records.fingerprint import Board
+from tvmbuild.records.trial import Failure, Measured
 from tvmbuild.schedules.knob import Knob
-from tvmbuild.tuning.fingerprint import Board
-from tvmbuild.tuning.measure import Run
+from tvmbuild.tuning.measure.protocol import Run
 from tvmbuild.tuning.task import Task, Variant
-from tvmbuild.tuning.trial import Failure, Measured
 from tvmbuild.tuning.trials import Trier
 
 BOARD = Board("cortex-a72", True, "a fake", {"revision": "1"})

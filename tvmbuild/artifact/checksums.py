@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tvmbuild.artifact.digest import sha256_of
-from tvmbuild.errors import ArtifactError, OutputError
-from tvmbuild.escape import has_control, one_line
+from tvmbuild.support.errors import ArtifactError, OutputError
+from tvmbuild.support.escape import has_control, one_line
 
 SUMS_NAME = "SHA256SUMS"
 SIGNATURE_NAME = f"{SUMS_NAME}.sig"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from tvmbuild.escape import make_file
+from tvmbuild.support.escape import make_file
 
 #: Made anew each time that it is asked for.
 _APPEARED = "tvmbuild-appeared"

@@ -16,7 +16,7 @@ from typing import IO
 
 from elftools.elf.elffile import ELFFile
 
-from tvmbuild.errors import ArtifactError, CompileError
+from tvmbuild.support.errors import ArtifactError, CompileError
 
 SECTION = ".tvmbuild.manifest"
 SYMBOL = "tvmbuild_manifest"

@@ -17,7 +17,7 @@ from pathlib import Path
 from tvmbuild.artifact.archive import extract_archive, write_archive
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.members import Limits
-from tvmbuild.errors import ArtifactError
+from tvmbuild.support.errors import ArtifactError
 
 #: Name of the list in an entry's folder.
 INDEX = "entry.json"

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from tvmbuild.errors import OptionError
+from tvmbuild.support.errors import OptionError
 
 
 def source_date_epoch(environ: Mapping[str, str] | None = None) -> int:

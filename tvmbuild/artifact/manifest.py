@@ -16,10 +16,10 @@ import numpy as np
 
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.manifest_form import ManifestForm
-from tvmbuild.border import Border, shown
-from tvmbuild.errors import ArtifactError
-from tvmbuild.paths import missing
-from tvmbuild.tensor import LARGEST_ELEMENTS, TensorSpec
+from tvmbuild.support.border import Border, shown
+from tvmbuild.support.errors import ArtifactError
+from tvmbuild.support.paths import missing
+from tvmbuild.support.tensor import LARGEST_ELEMENTS, TensorSpec
 
 FORMAT = "tvmbuild-manifest"
 #: Raised when a reader of the older version would misunderstand a newer manifest.

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from tvmbuild.border import Bytes, Count, FileName, Finite, Line, Sha256, form
-from tvmbuild.target import Target
-from tvmbuild.tensor import LARGEST_ELEMENTS
+from tvmbuild.support.border import Bytes, Count, FileName, Finite, Line, Sha256, form
+from tvmbuild.support.tensor import LARGEST_ELEMENTS
+from tvmbuild.targets.target import Target
 
 #: NumPy's names of the element types of inputs and outputs.
 DType = Annotated[

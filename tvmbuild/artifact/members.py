@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from tvmbuild.errors import ArtifactError, TvmbuildError
+from tvmbuild.support.errors import ArtifactError, TvmbuildError
 
 _BLOCK = 512
 _PIECE = 1 << 20

@@ -14,9 +14,9 @@ from tvmbuild.artifact.embedded import LARGEST, OBJECT_NAME, read_embedded
 from tvmbuild.artifact.manifest import Manifest, parse_manifest, read_manifest
 from tvmbuild.artifact.members import Archive, members
 from tvmbuild.artifact.moves import finish_moves
-from tvmbuild.cache import cached_folder
-from tvmbuild.errors import ArtifactError
-from tvmbuild.paths import is_file
+from tvmbuild.support.cache import cached_folder
+from tvmbuild.support.errors import ArtifactError
+from tvmbuild.support.paths import is_file
 
 #: The files of an artifact, by their ending.
 ENDINGS = (".json", ".so", ".tar")

@@ -8,10 +8,10 @@ from pathlib import Path
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.members import Archive, members
 from tvmbuild.artifact.open import Artifact
-from tvmbuild.cache import cached_folder
-from tvmbuild.link import link_library
-from tvmbuild.target import Target
-from tvmbuild.toolchain import find_toolchain
+from tvmbuild.codegen.link import link_library
+from tvmbuild.codegen.toolchain import find_toolchain
+from tvmbuild.support.cache import cached_folder
+from tvmbuild.targets.target import Target
 
 
 def with_library(artifact: Artifact, target: Target) -> Artifact:

@@ -20,7 +20,7 @@ from typing import Any
 from tvmbuild.artifact.entry import Sign, Trusts, pack, unpack
 from tvmbuild.artifact.members import Limits
 from tvmbuild.artifact.patience import Moved, within
-from tvmbuild.errors import ArtifactError, OptionError
+from tvmbuild.support.errors import ArtifactError, OptionError
 
 _PIECE = 1 << 20
 _LIMITS = Limits(files=1000)

@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tvmbuild.artifact.moves import READY, HalfMovedError, finish_moves, flush, flush_folder, move_all
-from tvmbuild.aside import aside_in, folder_locked, remove_abandoned
-from tvmbuild.errors import OutputError
+from tvmbuild.support.aside import aside_in, folder_locked, remove_abandoned
+from tvmbuild.support.errors import OutputError
 
 
 @contextmanager

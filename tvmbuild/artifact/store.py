@@ -19,9 +19,9 @@ from types import TracebackType
 from tvmbuild.artifact.entry import INDEX, is_whole, write_index
 from tvmbuild.artifact.remote import Remote
 from tvmbuild.artifact.staging import write_whole
-from tvmbuild.aside import discard, keep, release_lock, remove_abandoned, try_lock
-from tvmbuild.cache import cache_root, cached_folder, remove_lock
-from tvmbuild.errors import OptionError, OutputError
+from tvmbuild.support.aside import discard, keep, release_lock, remove_abandoned, try_lock
+from tvmbuild.support.cache import cache_root, cached_folder, remove_lock
+from tvmbuild.support.errors import OptionError, OutputError
 
 #: Bytes that the store may take, unless TVMBUILD_CACHE_SIZE says otherwise.
 DEFAULT_LIMIT = 10 << 30

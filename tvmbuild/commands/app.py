@@ -11,12 +11,10 @@ from typing import Any
 import typer
 
 import tvmbuild
-from tvmbuild.aside import scratch
 from tvmbuild.commands import (
     bench,
     build,
     bundle,
-    device,
     doctor,
     init,
     inspect,
@@ -26,14 +24,15 @@ from tvmbuild.commands import (
     release,
     report,
     targets,
-    tracker,
     tune,
     verify,
 )
+from tvmbuild.commands.boards import device, tracker
 from tvmbuild.commands.console import Console, emit, emit_error
 from tvmbuild.commands.interrupt import Stop
 from tvmbuild.commands.outside import explained
-from tvmbuild.errors import OptionError, TvmbuildError
+from tvmbuild.support.aside import scratch
+from tvmbuild.support.errors import OptionError, TvmbuildError
 
 app = typer.Typer(
     name="tvmbuild",

@@ -11,7 +11,7 @@ from tvmbuild.commands.console import Board, Console, Json, Key, Quiet, Tracker,
 
 if TYPE_CHECKING:
     from tvmbuild.artifact.open import Artifact
-    from tvmbuild.options import BenchOptions
+    from tvmbuild.support.options import BenchOptions
 
 #: Kernels listed without -v.
 LISTED = 15
@@ -49,8 +49,8 @@ def bench(
       tvmbuild bench dist/det-rpi4.so --predict
       tvmbuild bench dist/det-host.so --against onnxruntime --model det.onnx
     """
-    from tvmbuild.options import BenchOptions
-    from tvmbuild.resolve import read_project_file, resolve
+    from tvmbuild.support.options import BenchOptions
+    from tvmbuild.support.resolve import read_project_file, resolve
 
     console = Console(as_json, verbose, quiet)
     flags = {
@@ -76,15 +76,15 @@ def bench(
 def _open(path: Path, target: str) -> Artifact:
     from tvmbuild.artifact.open import open_artifact
     from tvmbuild.artifact.relink import with_library
-    from tvmbuild.verify import target_of
+    from tvmbuild.checking.verify import target_of
 
     opened = open_artifact(path, target)
     return with_library(opened, target_of(opened))
 
 
 def _reference(against: str | None, model: Path | None) -> Path | None:
-    from tvmbuild.errors import OptionError
-    from tvmbuild.suggest import did_you_mean
+    from tvmbuild.support.errors import OptionError
+    from tvmbuild.support.suggest import did_you_mean
 
     if against is None:
         return None
@@ -98,10 +98,10 @@ def _reference(against: str | None, model: Path | None) -> Path | None:
 
 
 def _predict(console: Console, opened: Artifact, options: BenchOptions) -> None:
+    from tvmbuild.checking.samples import load_samples
+    from tvmbuild.checking.verify import target_of
     from tvmbuild.predict.predictor import predict
     from tvmbuild.predict.report import prediction_json, prediction_table
-    from tvmbuild.samples import load_samples
-    from tvmbuild.verify import target_of
 
     specs = opened.manifest.inputs
     sample = load_samples(specs, options.inputs, seed=options.seed)[0]
@@ -114,9 +114,9 @@ def _predict(console: Console, opened: Artifact, options: BenchOptions) -> None:
 
 
 def _time(console: Console, opened: Artifact, options: BenchOptions, model: Path | None) -> None:
-    from tvmbuild.bench import bench as run_bench
+    from tvmbuild.checking.bench import bench as run_bench
+    from tvmbuild.checking.verify import target_of
     from tvmbuild.device import open_device
-    from tvmbuild.verify import target_of
 
     with console.stages():
         outcome = run_bench(

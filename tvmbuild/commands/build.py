@@ -11,9 +11,9 @@ import typer
 from tvmbuild.commands.console import Console, Json, Limit, Quiet, Verbose, size_text
 
 if TYPE_CHECKING:
-    from tvmbuild.options import BuildOptions, QuantizeOptions
     from tvmbuild.pipeline import BuildResult
-    from tvmbuild.target import Target
+    from tvmbuild.support.options import BuildOptions, QuantizeOptions
+    from tvmbuild.targets.target import Target
 
 
 def build(
@@ -73,10 +73,10 @@ def build(
       tvmbuild build mobilenet.onnx -t rpi4 --int8 --calibrate photos/ --images imagenet
       tvmbuild build vad.onnx --value sr=16000 --dump-ir /tmp/ir
     """
-    from tvmbuild.errors import OptionError
-    from tvmbuild.options import BuildOptions, QuantizeOptions
-    from tvmbuild.resolve import read_project_file, resolve
-    from tvmbuild.target import load_target
+    from tvmbuild.support.errors import OptionError
+    from tvmbuild.support.options import BuildOptions, QuantizeOptions
+    from tvmbuild.support.resolve import read_project_file, resolve
+    from tvmbuild.targets.target import load_target
 
     console = Console(as_json, verbose, quiet)
     flags = {
@@ -148,9 +148,9 @@ def _build(model: Path, target: Target, options: BuildOptions, quantization: Qua
 def _write_depfile(
     result: BuildResult, model: Path, options: BuildOptions, quantization: QuantizeOptions | None
 ) -> None:
+    from tvmbuild.artifact.dependencies import build_dependencies
     from tvmbuild.artifact.depfile import depfile_text
     from tvmbuild.artifact.staging import write_whole
-    from tvmbuild.dependencies import build_dependencies
 
     stem = result.folder / result.manifest.name
     outputs = [Path(f"{stem}{ending}") for ending in (".so", ".tar", ".json")]

@@ -45,10 +45,10 @@ def bundle(
     from tvmbuild.artifact.epoch import source_date_epoch
     from tvmbuild.artifact.open import open_artifact
     from tvmbuild.artifact.relink import with_library
-    from tvmbuild.errors import OptionError
+    from tvmbuild.checking.verify import target_of
     from tvmbuild.release.bundle import BundleOptions, write_bundle
     from tvmbuild.release.signing import load_signer
-    from tvmbuild.verify import target_of
+    from tvmbuild.support.errors import OptionError
 
     console = Console(as_json, verbose, quiet)
     signer = load_signer(key) if key else None

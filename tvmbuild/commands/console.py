@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tvmbuild import progress
-from tvmbuild.escape import json_text, one_line, printable
+from tvmbuild.support import progress
+from tvmbuild.support.escape import json_text, one_line, printable
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole

@@ -37,7 +37,7 @@ def init(
       make verify && make release
     """
     from tvmbuild.release.project_files import write_project
-    from tvmbuild.versions import installed_from
+    from tvmbuild.support.versions import installed_from
 
     console = Console(as_json, verbose, quiet)
     source = installed_from() if source is None else source

@@ -73,10 +73,10 @@ def _show_manifest(console: Console, manifest: Manifest) -> None:
 
 
 def _show_model(console: Console, path: Path, flags: dict[str, Any]) -> None:
-    from tvmbuild.budget import parse_limits
-    from tvmbuild.options import InspectOptions
-    from tvmbuild.resolve import read_project_options, resolve
-    from tvmbuild.target import load_target
+    from tvmbuild.support.budget import parse_limits
+    from tvmbuild.support.options import InspectOptions
+    from tvmbuild.support.resolve import read_project_options, resolve
+    from tvmbuild.targets.target import load_target
 
     options = resolve(InspectOptions, flags, project=read_project_options(InspectOptions, "inspect")).options
     board = load_target(options.target)

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from tvmbuild import aside
 from tvmbuild.commands.console import Console, emit_error
-from tvmbuild.errors import INTERRUPTED
+from tvmbuild.support import aside
+from tvmbuild.support.errors import INTERRUPTED
 
 #: Seconds that the main thread has to notice a signal.
 PATIENCE = 0.7

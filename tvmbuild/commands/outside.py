@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from tvmbuild.errors import OptionError, OutputError, TvmbuildError
+from tvmbuild.support.errors import OptionError, OutputError, TvmbuildError
 
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 _REFUSED = {

@@ -76,9 +76,9 @@ def quantize(
       tvmbuild quantize det.onnx --shape x=1,3,640,640 --calibrate pages/ --images paddleocr-det --table det.json
       tvmbuild quantize model.onnx --calibrate data.npy --budget 'sqnr>=25' --report report.json -v
     """
-    from tvmbuild.options import QuantizeOptions
-    from tvmbuild.resolve import read_project_options, resolve
-    from tvmbuild.target import load_target
+    from tvmbuild.support.options import QuantizeOptions
+    from tvmbuild.support.resolve import read_project_options, resolve
+    from tvmbuild.targets.target import load_target
 
     console = Console(as_json, verbose, quiet)
     flags = {

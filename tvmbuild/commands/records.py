@@ -10,7 +10,7 @@ import typer
 from tvmbuild.commands.console import Console, Json, Quiet, Verbose
 
 if TYPE_CHECKING:
-    from tvmbuild.tuning.store import BoardRecords
+    from tvmbuild.records.store import BoardRecords
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -101,8 +101,8 @@ def prune(
     Examples:
       tvmbuild records prune -t rpi4
     """
-    from tvmbuild.target import load_target
-    from tvmbuild.tuning.maintenance import prune as prune_board
+    from tvmbuild.records.maintenance import prune as prune_board
+    from tvmbuild.targets.target import load_target
 
     console = Console(as_json, verbose, quiet)
     dropped = {
@@ -132,8 +132,8 @@ def export(
     Examples:
       tvmbuild records export -t rpi4 -o rpi4-records.tar
     """
-    from tvmbuild.errors import RecordsError
-    from tvmbuild.tuning.maintenance import export as export_boards
+    from tvmbuild.records.maintenance import export as export_boards
+    from tvmbuild.support.errors import RecordsError
 
     console = Console(as_json, verbose, quiet)
     entries = chosen(records, target, board)
@@ -160,7 +160,7 @@ def import_records(
     """
     import tempfile
 
-    from tvmbuild.tuning.maintenance import unpack
+    from tvmbuild.records.maintenance import unpack
 
     with tempfile.TemporaryDirectory(prefix="tvmbuild-import-") as name:
         unpack(archive, Path(name))
@@ -173,8 +173,8 @@ def chosen(records: Path, target: str | None, board: str | None) -> list[BoardRe
     Raises:
         RecordsError: some are damaged, or a board is named that is not there.
     """
-    from tvmbuild.errors import RecordsError
-    from tvmbuild.tuning.store import read_target
+    from tvmbuild.records.store import read_target
+    from tvmbuild.support.errors import RecordsError
 
     names = [target] if target else sorted(path.name for path in records.glob("*") if path.is_dir())
     entries = [entry for name in names for entry in read_target(records, name)]
@@ -199,9 +199,9 @@ def _none(records: Path, target: str | None) -> str:
 
 
 def _merge(console: Console, source: Path, records: Path) -> None:
-    from tvmbuild.errors import RecordsError
-    from tvmbuild.target import load_target
-    from tvmbuild.tuning.maintenance import merge as merge_boards
+    from tvmbuild.records.maintenance import merge as merge_boards
+    from tvmbuild.support.errors import RecordsError
+    from tvmbuild.targets.target import load_target
 
     entries = chosen(source, None, None)
     if not entries:

@@ -97,7 +97,7 @@ def release(
 def _names(targets: str) -> list[str]:
     names = [name.strip() for name in targets.split(",")] if targets else []
     if "" in names:
-        from tvmbuild.errors import OptionError
+        from tvmbuild.support.errors import OptionError
 
         raise OptionError(f"--targets '{targets}' names a board that is empty.", "Write them as rpi3,rpi4,rpi5.")
     return names

@@ -30,7 +30,7 @@ def report(
       tvmbuild report squeezenet -t rpi4 -o curve.svg --json
     """
     from tvmbuild.commands.records import chosen
-    from tvmbuild.errors import RecordsError
+    from tvmbuild.support.errors import RecordsError
     from tvmbuild.tuning.curve import curve_of, draw_curve, text_curve
     from tvmbuild.tuning.runs import run_path
 

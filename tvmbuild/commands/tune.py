@@ -55,9 +55,9 @@ def tune(
       tvmbuild tune squeezenet.onnx -t rpi4 --emulate --resume
     """
     from tvmbuild.commands.tune_view import show_result, watching
-    from tvmbuild.options import TuneOptions
-    from tvmbuild.resolve import read_project_options, resolve
-    from tvmbuild.target import load_target
+    from tvmbuild.support.options import TuneOptions
+    from tvmbuild.support.resolve import read_project_options, resolve
+    from tvmbuild.targets.target import load_target
 
     console = Console(as_json, verbose, quiet)
     flags = {

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvmbuild.commands.console import Console, emit
-from tvmbuild.escape import one_line
+from tvmbuild.support.escape import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.console import RenderableType
 
-    from tvmbuild.target import Target
+    from tvmbuild.targets.target import Target
     from tvmbuild.tuning.session import Session
     from tvmbuild.tuning.summary import Row, Summary
     from tvmbuild.tuning.tune import TuneResult
@@ -71,8 +71,8 @@ def _live(target: Target) -> Iterator[Callable[[Session], None]]:
     from rich.console import Console as RichConsole
     from rich.live import Live
 
-    from tvmbuild import progress
     from tvmbuild.commands.console import stage_bars
+    from tvmbuild.support import progress
     from tvmbuild.tuning.summary import summarize
 
     terminal = RichConsole(stderr=True)

@@ -57,8 +57,8 @@ def verify(
       tvmbuild verify det-1.0.tar.gz -t rpi5 --model det.onnx
       tvmbuild verify det-rpi4-1.0.tar.gz --signature release.pub
     """
-    from tvmbuild.options import VerifyOptions
-    from tvmbuild.resolve import read_project_file, resolve
+    from tvmbuild.support.options import VerifyOptions
+    from tvmbuild.support.resolve import read_project_file, resolve
 
     console = Console(as_json, verbose, quiet)
     if model is None:
@@ -83,9 +83,9 @@ def verify(
         from tvmbuild.artifact.open import is_bundle, open_artifact
         from tvmbuild.artifact.relink import with_library
         from tvmbuild.artifact.staging import check_writable, write_whole
+        from tvmbuild.checking.verify import check_same_model, require_passed, target_of
+        from tvmbuild.checking.verify import verify as run_verify
         from tvmbuild.device import open_device
-        from tvmbuild.verify import check_same_model, require_passed, target_of
-        from tvmbuild.verify import verify as run_verify
 
         if junit is not None:
             check_writable(junit.parent, junit.name)
@@ -128,7 +128,7 @@ def verify(
 
 
 def _only_signature(console: Console, artifact: Path, signature: Path | None) -> None:
-    from tvmbuild.errors import OptionError
+    from tvmbuild.support.errors import OptionError
 
     if signature is None:
         raise OptionError("verify needs the model, a public key, or both.", "Give --model or --signature.")

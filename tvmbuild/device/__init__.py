@@ -6,9 +6,9 @@ from tvmbuild.device.emulated import EmulatedDevice
 from tvmbuild.device.local import LocalDevice
 from tvmbuild.device.protocol import Device, DeviceInfo, RunResult
 from tvmbuild.device.rpc import open_rpc_device
-from tvmbuild.errors import OptionError
-from tvmbuild.suggest import did_you_mean
-from tvmbuild.target import Target
+from tvmbuild.support.errors import OptionError
+from tvmbuild.support.suggest import did_you_mean
+from tvmbuild.targets.target import Target
 
 __all__ = ["KINDS", "Device", "DeviceInfo", "RunResult", "open_device"]
 

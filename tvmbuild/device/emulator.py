@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from tvmbuild.cache import cache_root
-from tvmbuild.errors import ToolchainError
+from tvmbuild.support.cache import cache_root
+from tvmbuild.support.errors import ToolchainError
 
 _PROGRAMS = ("qemu-aarch64", "qemu-aarch64-static")
 #: Where Debian and Ubuntu put the libraries of their cross toolchain, below / or below an unpacked copy.

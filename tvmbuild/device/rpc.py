@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from tvmbuild.device.address import parse_address
-from tvmbuild.device.boards import Board, BoardQueue
+from tvmbuild.codegen.elf import check_compatible, neighbours
+from tvmbuild.device.fleet.address import parse_address
+from tvmbuild.device.fleet.boards import Board, BoardQueue
 from tvmbuild.device.protocol import DEFAULT_TIMEOUT, Device, DeviceInfo, RunResult
-from tvmbuild.elf import check_compatible, neighbours
-from tvmbuild.errors import InputDataError, MeasureError, OptionError
-from tvmbuild.target import Target
+from tvmbuild.support.errors import InputDataError, MeasureError, OptionError
+from tvmbuild.targets.target import Target
 
 
 class RpcDevice:

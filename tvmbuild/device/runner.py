@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from tvmbuild.arrays import read_npy
-from tvmbuild.border import Border, Bytes, NotNegative
+from tvmbuild.codegen.elf import check_compatible
 from tvmbuild.device.protocol import RunResult
-from tvmbuild.elf import check_compatible
-from tvmbuild.errors import DeviceError, IncompatibleLibraryError, InputDataError, OutputError, TvmbuildError
-from tvmbuild.target import Target
+from tvmbuild.support.arrays import read_npy
+from tvmbuild.support.border import Border, Bytes, NotNegative
+from tvmbuild.support.errors import DeviceError, IncompatibleLibraryError, InputDataError, OutputError, TvmbuildError
+from tvmbuild.targets.target import Target
 
 #: Exit codes of the runner, the same numbers as in native/failure.h, and the errors that they become.
 _EXIT_CODES: dict[int, type[TvmbuildError]] = {

@@ -6,15 +6,16 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from tvmbuild.cache import cached_folder
-from tvmbuild.elf import check_compatible
-from tvmbuild.progress import stage
-from tvmbuild.runtime_libs import RuntimeLibraries, pinned_versions, runtime_libraries
-from tvmbuild.target import Target
-from tvmbuild.toolchain import Toolchain, find_toolchain, run_compiler
+from tvmbuild.codegen.elf import check_compatible
+from tvmbuild.codegen.runtime_libs import RuntimeLibraries, pinned_versions, runtime_libraries
+from tvmbuild.codegen.toolchain import Toolchain, find_toolchain, run_compiler
+from tvmbuild.support.cache import cached_folder
+from tvmbuild.support.place import NATIVE
+from tvmbuild.support.progress import stage
+from tvmbuild.targets.target import Target
 
 RUNNER_NAME = "tvmbuild-runner"
-_SOURCES = Path(__file__).with_name("native")
+_SOURCES = NATIVE / "board"
 _OPTIONS = (
     "-std=c++17",
     "-O2",

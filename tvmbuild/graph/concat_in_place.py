@@ -30,7 +30,7 @@ from tvmbuild.graph.rewriter import (
     shape_of,
     used_vars,
 )
-from tvmbuild.schedules.output_slice import write_slice
+from tvmbuild.schedules.tir.output_slice import write_slice
 
 if TYPE_CHECKING:
     from tvmbuild.schedules.registry import KernelReport

@@ -25,7 +25,7 @@ from tvmbuild.graph.rewriter import (
     substitute,
     used_vars,
 )
-from tvmbuild.schedules.expression_size import MAX_DEPTH, READ, Size, result_sizes
+from tvmbuild.schedules.tir.expression_size import MAX_DEPTH, READ, Size, result_sizes
 
 _Binding = tuple[Var, Expr]
 

@@ -10,28 +10,28 @@ from typing import Any, Protocol
 import tvm
 from tvm import relax
 
-from tvmbuild import progress
-from tvmbuild.errors import OutputError
 from tvmbuild.graph.activations import canonicalize_activations
 from tvmbuild.graph.concat_in_place import concat_in_place
-from tvmbuild.graph.constants import fold_constants
 from tvmbuild.graph.flatten import flatten
-from tvmbuild.graph.fold_affine import fold_affine
-from tvmbuild.graph.fold_batch_norm import fold_batch_norm
+from tvmbuild.graph.fold.batch_norm import fold_batch_norm
+from tvmbuild.graph.fold.constant_scales import fold_affine
+from tvmbuild.graph.fold.constants import fold_constants
 from tvmbuild.graph.fuse import fuse
+from tvmbuild.graph.integers.products import IntegerKernels
+from tvmbuild.graph.integers.quantize import is_quantized, quantize
 from tvmbuild.graph.layer_norm import recognize_layer_norm
-from tvmbuild.graph.layout import to_channels_last
+from tvmbuild.graph.layout.nhwc import to_channels_last
+from tvmbuild.graph.layout.sink_reshapes import sink_reshapes
 from tvmbuild.graph.legalize import fallback_legalizations
 from tvmbuild.graph.memory import read_plan
-from tvmbuild.graph.quantize import is_quantized, quantize
-from tvmbuild.graph.quantize_products import IntegerKernels
 from tvmbuild.graph.report import NOT_QUANTIZED, FusedKernel, GraphReport, Kept, MacShare, MemoryPlan, PassReport
 from tvmbuild.graph.rewriter import IRModule
 from tvmbuild.graph.simplify import simplify
-from tvmbuild.graph.sink_reshapes import sink_reshapes
 from tvmbuild.graph.to_float16 import to_float16
-from tvmbuild.target import Target
-from tvmbuild.tvm_log import without_warnings
+from tvmbuild.support import progress
+from tvmbuild.support.errors import OutputError
+from tvmbuild.support.tvm_log import without_warnings
+from tvmbuild.targets.target import Target
 
 #: A pass takes a module and returns it changed, with a report where there is something to count.
 Pass = Callable[[IRModule], tuple[IRModule, "PassReport | None"]]

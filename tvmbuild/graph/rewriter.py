@@ -15,7 +15,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tvmbuild.errors import UnsupportedOperatorError
+from tvmbuild.support.errors import UnsupportedOperatorError
 
 #: A Relax expression, a variable and a call; tvm has no type information for a checker.
 Expr = Any

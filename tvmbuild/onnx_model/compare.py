@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 from onnx import NodeProto
 
-from tvmbuild.errors import ModelError, PreparationError
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.precision import Precision, precision_of
-from tvmbuild.reference import run_reference
+from tvmbuild.onnx_model.reference import run_reference
+from tvmbuild.support.errors import ModelError, PreparationError
 
 #: Largest difference allowed, as a share of the largest value. Preparing reorders no arithmetic but what is folded
 #: (a few roundings of 6e-8 each), so anything larger is another meaning.

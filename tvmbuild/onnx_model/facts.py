@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 from onnx import GraphProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from tvmbuild.budget import Budget
-from tvmbuild.errors import ModelError
 from tvmbuild.onnx_model import walk
+from tvmbuild.onnx_model.reference import random_inputs, run_reference
 from tvmbuild.onnx_model.shapes import input_specs
 from tvmbuild.onnx_model.skeleton import weight_bytes, without_weights
-from tvmbuild.reference import random_inputs, run_reference
+from tvmbuild.support.budget import Budget
+from tvmbuild.support.errors import ModelError
 
 
 @dataclass(frozen=True)

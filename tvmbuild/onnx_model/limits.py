@@ -9,8 +9,8 @@ from onnx import NodeProto
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.facts import Facts
 from tvmbuild.onnx_model.indexed import INDEXED
-from tvmbuild.onnx_model.recurrent import recurrent_limit
-from tvmbuild.onnx_model.resize import resizes_by_ratio
+from tvmbuild.onnx_model.rewrites.recurrent import recurrent_limit
+from tvmbuild.onnx_model.rewrites.resize import resizes_by_ratio
 
 #: Inputs that must be known when the model is compiled, since they decide shapes.
 _CONSTANT_INPUTS: Mapping[str, tuple[int, ...]] = {

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import onnx
 
-from tvmbuild.errors import UnsupportedOperatorError
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.facts import Facts
-from tvmbuild.tensor import TensorSpec
+from tvmbuild.support.errors import UnsupportedOperatorError
+from tvmbuild.support.tensor import TensorSpec
 
 
 def output_specs(path: Path, proto: onnx.ModelProto, facts: Facts) -> tuple[TensorSpec, ...]:

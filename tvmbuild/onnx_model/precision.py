@@ -13,7 +13,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from tvmbuild.onnx_model import walk
-from tvmbuild.onnx_model.qoperators import is_qoperator
+from tvmbuild.onnx_model.rewrites.qoperators import is_qoperator
 
 _HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 #: Where QuantizeLinear has its zero point, whose type is that of the codes.

@@ -10,27 +10,27 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from tvmbuild.budget import Budget, Limits
 from tvmbuild.onnx_model.compare import Allowed, allowed, check_same
-from tvmbuild.onnx_model.convolution_input import straighten_convolutions
-from tvmbuild.onnx_model.external import ExternalFile
 from tvmbuild.onnx_model.facts import gather_facts, opset_of
-from tvmbuild.onnx_model.fold import OLDEST_FOLDED, check_computed_constants, fold_constants
-from tvmbuild.onnx_model.modulation import constant_weights
-from tvmbuild.onnx_model.open import OpenedModel, load_external_data, open_model
-from tvmbuild.onnx_model.opset import update_opset
+from tvmbuild.onnx_model.intake.external import ExternalFile
+from tvmbuild.onnx_model.intake.open import OpenedModel, load_external_data, open_model
+from tvmbuild.onnx_model.intake.sizes import check_inferred_sizes
 from tvmbuild.onnx_model.outputs import output_specs
 from tvmbuild.onnx_model.precision import Precision, precision_of
-from tvmbuild.onnx_model.qoperators import to_qdq
 from tvmbuild.onnx_model.quantization import check_quantization
-from tvmbuild.onnx_model.rewrite import rewrite_operators
+from tvmbuild.onnx_model.reference import random_inputs
+from tvmbuild.onnx_model.rewrites.convolution_input import straighten_convolutions
+from tvmbuild.onnx_model.rewrites.fold import OLDEST_FOLDED, check_computed_constants, fold_constants
+from tvmbuild.onnx_model.rewrites.importable import rewrite_operators
+from tvmbuild.onnx_model.rewrites.modulation import constant_weights
+from tvmbuild.onnx_model.rewrites.opset import update_opset
+from tvmbuild.onnx_model.rewrites.qoperators import to_qdq
 from tvmbuild.onnx_model.shapes import freeze_shapes, input_specs, with_batch_of_one
-from tvmbuild.onnx_model.sizes import check_inferred_sizes
 from tvmbuild.onnx_model.skeleton import weight_bytes
 from tvmbuild.onnx_model.support import check_support
-from tvmbuild.progress import stage
-from tvmbuild.reference import random_inputs
-from tvmbuild.tensor import TensorSpec
+from tvmbuild.support.budget import Budget, Limits
+from tvmbuild.support.progress import stage
+from tvmbuild.support.tensor import TensorSpec
 
 
 @dataclass(frozen=True)

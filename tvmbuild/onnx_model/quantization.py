@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import NodeProto
 
-from tvmbuild.errors import ModelError
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.facts import Facts, gather_facts
+from tvmbuild.support.errors import ModelError
 
 _OPERATORS = ("QuantizeLinear", "DequantizeLinear")
 _SMALLEST = float(np.finfo(np.float32).tiny)

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 from onnx import ValueInfoProto, helper, numpy_helper
 
-from tvmbuild.errors import ShapeError
 from tvmbuild.onnx_model import walk
-from tvmbuild.onnx_model.sizes import MOST_AXES, is_gigantic
-from tvmbuild.suggest import did_you_mean
-from tvmbuild.tensor import TensorSpec
+from tvmbuild.onnx_model.intake.sizes import MOST_AXES, is_gigantic
+from tvmbuild.support.errors import ShapeError
+from tvmbuild.support.suggest import did_you_mean
+from tvmbuild.support.tensor import TensorSpec
 
 #: Names that exporters give to dimensions of which they know nothing: equal names then do not mean equal sizes.
 _ANONYMOUS = re.compile(r"^(|\?|none|unk_*\d*|unknown)$", re.IGNORECASE)

@@ -10,11 +10,11 @@ from pathlib import Path
 import onnx
 from onnx import GraphProto, NodeProto
 
-from tvmbuild.errors import UnsupportedOperatorError
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.facts import Facts
 from tvmbuild.onnx_model.limits import limit
-from tvmbuild.onnx_model.qoperators import is_qoperator
+from tvmbuild.onnx_model.rewrites.qoperators import is_qoperator
+from tvmbuild.support.errors import UnsupportedOperatorError
 
 _STANDARD = ("", "ai.onnx")
 #: Operators of com.microsoft that TVM's importer knows; it ignores domains, so the list must say which it may have.

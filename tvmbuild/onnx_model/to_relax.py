@@ -8,9 +8,9 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from tvmbuild.errors import CompileError
 from tvmbuild.onnx_model.prepare import PreparedModel
-from tvmbuild.tvm_log import without_warnings
+from tvmbuild.support.errors import CompileError
+from tvmbuild.support.tvm_log import without_warnings
 
 
 def to_relax(prepared: PreparedModel) -> Any:

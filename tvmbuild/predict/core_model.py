@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tvmbuild.errors import TargetError
-from tvmbuild.target import Target
+from tvmbuild.support.errors import TargetError
+from tvmbuild.targets.target import Target
 
 
 @dataclass(frozen=True)

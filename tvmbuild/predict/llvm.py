@@ -13,8 +13,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from tvmbuild.border import Border, NotNegative, Positive
-from tvmbuild.errors import ToolchainError
+from tvmbuild.support.border import Border, NotNegative, Positive
+from tvmbuild.support.errors import ToolchainError
 
 #: Names a folder with an LLVM installation (its bin/ or the folder above), before PATH is searched.
 PREFIX_VARIABLE = "TVMBUILD_LLVM"

@@ -9,12 +9,13 @@ import subprocess
 from functools import lru_cache
 from pathlib import Path
 
-from tvmbuild.cache import cached_folder
-from tvmbuild.errors import ToolchainError
-from tvmbuild.progress import stage
-from tvmbuild.toolchain import run_compiler
+from tvmbuild.codegen.toolchain import run_compiler
+from tvmbuild.support.cache import cached_folder
+from tvmbuild.support.errors import ToolchainError
+from tvmbuild.support.place import NATIVE
+from tvmbuild.support.progress import stage
 
-_SOURCES = Path(__file__).with_name("native")
+_SOURCES = NATIVE / "qemu_plugin"
 _NAME = "block_profile.so"
 _OPTIONS = ("-std=c11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread")
 _COMPILERS = ("cc", "gcc", "clang")

@@ -25,8 +25,8 @@ from tvmbuild.predict.plugin import plugin_for
 from tvmbuild.predict.pricing import PricedBlock, price_profile
 from tvmbuild.predict.profile import Profile, read_profile
 from tvmbuild.predict.symbols import SymbolMap, read_symbols
-from tvmbuild.progress import stage
-from tvmbuild.target import Target
+from tvmbuild.support.progress import stage
+from tvmbuild.targets.target import Target
 
 _TIMEOUT = 3600.0
 

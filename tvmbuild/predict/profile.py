@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvmbuild.errors import DeviceError
+from tvmbuild.support.errors import DeviceError
 
 #: Bytes of an AArch64 instruction.
 INSTRUCTION_BYTES = 4

@@ -10,7 +10,7 @@ from pathlib import Path
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
-from tvmbuild.errors import ArtifactError
+from tvmbuild.support.errors import ArtifactError
 
 #: TVM compiles a PrimFunc `f` into `__tvm_ffi_f`, which checks its arguments, and the local `f_compute_`.
 _ENTRY = re.compile(r"^__tvm_ffi_(?P<name>.+)$")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from tvmbuild import progress
-from tvmbuild.quantize.collect import RUN_BYTES, divide, run_parallel
-from tvmbuild.quantize.sample_set import Sample, SampleRef
-from tvmbuild.quantize.session import Session
+from tvmbuild.quantize.calibration.collect import RUN_BYTES, divide, run_parallel
+from tvmbuild.quantize.calibration.sample_set import Sample, SampleRef
+from tvmbuild.quantize.calibration.session import Session
+from tvmbuild.support import progress
 
 #: Signal to noise of equal tensors: more than any quantization leaves.
 _EQUAL_DB = 200.0

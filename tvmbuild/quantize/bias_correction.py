@@ -14,11 +14,11 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from tvmbuild import progress
 from tvmbuild.onnx_model import walk
+from tvmbuild.quantize.calibration.sample_set import SampleRef
+from tvmbuild.quantize.calibration.session import Session
 from tvmbuild.quantize.placement import Layer
-from tvmbuild.quantize.sample_set import SampleRef
-from tvmbuild.quantize.session import Session
+from tvmbuild.support import progress
 
 #: Samples that the means are taken over.
 MOST_SAMPLES = 16

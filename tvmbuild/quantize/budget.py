@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tvmbuild.errors import AccuracyError, OptionError
+from tvmbuild.support.errors import AccuracyError, OptionError
 
 MEASURES = ("sqnr", "cosine", "top1", "metric", "metric-loss")
 _FORM = "Write 'sqnr>=30' (dB, the worst output), 'cosine>=0.999', 'top1>=0.99', 'metric>=0.7' or 'metric-loss<=0.01'."

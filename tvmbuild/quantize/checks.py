@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from tvmbuild.artifact.staging import check_writable
-from tvmbuild.errors import CalibrationError, OptionError
-from tvmbuild.options import QuantizeOptions
 from tvmbuild.quantize.budget import parse_budget
+from tvmbuild.quantize.calibration.sources import require_source
+from tvmbuild.quantize.calibration.table import read_table
+from tvmbuild.quantize.calibration.thresholds import RangeRule
 from tvmbuild.quantize.metric import load_metric
 from tvmbuild.quantize.scales import check_weight_scale
-from tvmbuild.quantize.sources import require_source
-from tvmbuild.quantize.table import read_table
-from tvmbuild.quantize.thresholds import RangeRule
+from tvmbuild.support.errors import CalibrationError, OptionError
+from tvmbuild.support.options import QuantizeOptions
 
 
 def check_options(options: QuantizeOptions, calibrate: Any) -> None:

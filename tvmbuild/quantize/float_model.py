@@ -8,15 +8,15 @@ from pathlib import Path
 
 import onnx
 
-from tvmbuild import progress
-from tvmbuild.budget import parse_limits
-from tvmbuild.errors import CalibrationError
 from tvmbuild.onnx_model.facts import gather_facts
 from tvmbuild.onnx_model.prepare import PreparedModel, prepare
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values, set_shape
-from tvmbuild.options import QuantizeOptions
 from tvmbuild.quantize.fold_affine import fold_affine
 from tvmbuild.quantize.placement import Placement, place
+from tvmbuild.support import progress
+from tvmbuild.support.budget import parse_limits
+from tvmbuild.support.errors import CalibrationError
+from tvmbuild.support.options import QuantizeOptions
 
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 

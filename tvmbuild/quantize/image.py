@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
-from tvmbuild.border import Border, Finite
-from tvmbuild.errors import OptionError
-from tvmbuild.pictures import RESIZES, picture_input, read_pixels
-from tvmbuild.quantize.sample_set import as_calibration
-from tvmbuild.suggest import did_you_mean
-from tvmbuild.tensor import TensorSpec
+from tvmbuild.quantize.calibration.sample_set import as_calibration
+from tvmbuild.support.border import Border, Finite
+from tvmbuild.support.errors import OptionError
+from tvmbuild.support.pictures import RESIZES, picture_input, read_pixels
+from tvmbuild.support.suggest import did_you_mean
+from tvmbuild.support.tensor import TensorSpec
 
 _CHANNELS = Meta(min_length=1, max_length=3)
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import onnx
 
-from tvmbuild import progress
-from tvmbuild.errors import OptionError
-from tvmbuild.options import QuantizeOptions
 from tvmbuild.quantize.accuracy import Similarity, compare
 from tvmbuild.quantize.budget import Found, parse_budget, search
+from tvmbuild.quantize.calibration.sample_set import SampleRef, SampleSet
 from tvmbuild.quantize.float_model import FloatModel
 from tvmbuild.quantize.metric import load_metric, measure
 from tvmbuild.quantize.placement import Placement
-from tvmbuild.quantize.sample_set import SampleRef, SampleSet
+from tvmbuild.support import progress
+from tvmbuild.support.errors import OptionError
+from tvmbuild.support.options import QuantizeOptions
 
 #: Samples with which the sensitivity of each layer is measured, and each step of the search.
 _SENSITIVITY_SAMPLES = 2

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from tvmbuild.errors import OptionError
-from tvmbuild.quantize.sample_set import SampleRef
-from tvmbuild.quantize.session import Session
+from tvmbuild.quantize.calibration.sample_set import SampleRef
+from tvmbuild.quantize.calibration.session import Session
+from tvmbuild.support.errors import OptionError
 
 Outputs = dict[str, np.ndarray]
 Metric = Callable[[Sequence[tuple[str, Outputs]]], float]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tvmbuild.quantize.calibration.table import CalibrationTable
 from tvmbuild.quantize.placement import Placement
 from tvmbuild.quantize.scales import QuantParams, activation_params
-from tvmbuild.quantize.table import CalibrationTable
 
 
 def tensor_params(

@@ -12,13 +12,12 @@ from typing import Any
 
 import onnx
 
-from tvmbuild import progress
 from tvmbuild.artifact.staging import staged, write_whole
-from tvmbuild.errors import OptionError
-from tvmbuild.options import QuantizeOptions
-from tvmbuild.paths import is_file
 from tvmbuild.quantize.bias_correction import correct_biases
-from tvmbuild.quantize.calibrate import calibrate_table
+from tvmbuild.quantize.calibration.calibrate import calibrate_table
+from tvmbuild.quantize.calibration.sample_set import SampleSet, split_samples
+from tvmbuild.quantize.calibration.sources import find_samples, spool_folder, spool_samples
+from tvmbuild.quantize.calibration.table import CalibrationTable, read_table
 from tvmbuild.quantize.checks import check_options
 from tvmbuild.quantize.float_model import FloatModel, open_float_model
 from tvmbuild.quantize.image import load_recipe
@@ -27,12 +26,13 @@ from tvmbuild.quantize.parameters import tensor_params
 from tvmbuild.quantize.placement import Layer, Placement, place
 from tvmbuild.quantize.qdq import WeightRule, write_qdq
 from tvmbuild.quantize.report import QuantizationReport
-from tvmbuild.quantize.sample_set import SampleSet, split_samples
-from tvmbuild.quantize.sources import find_samples, spool_folder, spool_samples
 from tvmbuild.quantize.speed import ModelSpeed, predict_speed
-from tvmbuild.quantize.table import CalibrationTable, read_table
-from tvmbuild.suggest import did_you_mean
-from tvmbuild.target import Target
+from tvmbuild.support import progress
+from tvmbuild.support.errors import OptionError
+from tvmbuild.support.options import QuantizeOptions
+from tvmbuild.support.paths import is_file
+from tvmbuild.support.suggest import did_you_mean
+from tvmbuild.targets.target import Target
 
 #: Tells of a layer why it should stay in float on the target, or "" to quantize it.
 Decision = Callable[[Layer], str]

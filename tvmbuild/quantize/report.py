@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tvmbuild.artifact.staging import check_writable
-from tvmbuild.errors import OptionError
-from tvmbuild.escape import plot_text
 from tvmbuild.quantize.budget import Found
 from tvmbuild.quantize.judge import Accuracy
+from tvmbuild.support.errors import OptionError
+from tvmbuild.support.escape import plot_text
 
 _SHOWN = 8
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tvmbuild.errors import OptionError
-from tvmbuild.suggest import did_you_mean
+from tvmbuild.support.errors import OptionError
+from tvmbuild.support.suggest import did_you_mean
 
 LOWEST, HIGHEST = -128, 127
 #: The largest magnitude of a weight.

@@ -12,10 +12,10 @@ from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.facts import gather_facts
 from tvmbuild.quantize.graph_view import view
 from tvmbuild.quantize.placement import Layer, find_layers
-from tvmbuild.schedules import conv2d_plan
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.schedules.int8_cost import int8_cost
-from tvmbuild.target import Target
+from tvmbuild.schedules.int8.cost import int8_cost
+from tvmbuild.schedules.legalize import conv2d_plan
+from tvmbuild.targets.target import Target
 
 #: int8 stays unless it is slower by more than this: its weights are a quarter, and the prediction errs as much.
 _MARGIN = 1.10

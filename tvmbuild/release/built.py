@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tvmbuild.artifact.manifest import file_entry
 from tvmbuild.artifact.store import Store, files_of
-from tvmbuild.errors import ArtifactError, TvmbuildError
 from tvmbuild.pipeline import BuildResult
+from tvmbuild.support.errors import ArtifactError, TvmbuildError
 
 #: Sets these entries apart from those of a release, which are verified.
 _KIND = {"the kind": "an artifact of 'tvmbuild build'"}

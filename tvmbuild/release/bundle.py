@@ -10,24 +10,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvmbuild import progress
 from tvmbuild.artifact.archive import write_archive
 from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, sums_text
 from tvmbuild.artifact.manifest import file_entry
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.artifact.staging import check_writable, staged
+from tvmbuild.checking.verify import precision_in, target_of
+from tvmbuild.codegen.elf import neighbours, read_elf, version_key
+from tvmbuild.codegen.runtime_libs import pinned_versions, runtime_libraries
 from tvmbuild.device import open_device
 from tvmbuild.device.check_build import CHECK_NAME, check_program
 from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
-from tvmbuild.elf import neighbours, read_elf, version_key
-from tvmbuild.errors import OptionError
 from tvmbuild.release.golden import GoldenOutput, write_golden
 from tvmbuild.release.shared_weights import link_together
 from tvmbuild.release.signing import Signer
 from tvmbuild.release.templates import check_name, fill
-from tvmbuild.runtime_libs import pinned_versions, runtime_libraries
-from tvmbuild.target import Target
-from tvmbuild.verify import precision_in, target_of
+from tvmbuild.support import progress
+from tvmbuild.support.errors import OptionError
+from tvmbuild.support.place import BESIDE, PACKAGE
+from tvmbuild.targets.target import Target
 
 #: First line of bundle.conf; native/check/bundle_facts.cc has the same.
 _CONF_VERSION = "tvmbuild-bundle 1"
@@ -188,9 +189,8 @@ def _copy_licenses(target: Target, folder: Path, model_license: Path | None) -> 
 
 def _own_license() -> Path:
     """Return the licence of the runner and the check, in a checkout or an installed package."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "_LICENSE"
-    return installed if installed.is_file() else package.parent / "LICENSE"
+    installed = PACKAGE / "_LICENSE"
+    return installed if installed.is_file() else BESIDE / "LICENSE"
 
 
 def _conf(

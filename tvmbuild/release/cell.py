@@ -9,24 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tvmbuild.artifact.dependencies import quantization_files
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.manifest import Manifest, read_manifest
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.artifact.store import Store, Stored, files_of
-from tvmbuild.border import Border, NotNegative
-from tvmbuild.budget import Budget, parse_limits
-from tvmbuild.cache import cache_root
-from tvmbuild.dependencies import quantization_files
-from tvmbuild.errors import ArtifactError, InputDataError, TargetError
-from tvmbuild.onnx_model.open import open_model
+from tvmbuild.checking.samples import load_samples
+from tvmbuild.codegen.toolchain import find_toolchain
+from tvmbuild.onnx_model.intake.open import open_model
 from tvmbuild.onnx_model.prepare import open_fixed
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
-from tvmbuild.options import BuildOptions, QuantizeOptions, VerifyOptions
 from tvmbuild.release.plan import Cell
-from tvmbuild.samples import load_samples
-from tvmbuild.target import Target
-from tvmbuild.toolchain import find_toolchain
-from tvmbuild.versions import package_versions
+from tvmbuild.support.border import Border, NotNegative
+from tvmbuild.support.budget import Budget, parse_limits
+from tvmbuild.support.cache import cache_root
+from tvmbuild.support.errors import ArtifactError, InputDataError, TargetError
+from tvmbuild.support.options import BuildOptions, QuantizeOptions, VerifyOptions
+from tvmbuild.support.place import PACKAGE
+from tvmbuild.support.versions import package_versions
+from tvmbuild.targets.target import Target
 
 _VERIFICATION = "verification.json"
 _PREDICTION = "prediction.json"
@@ -191,7 +192,7 @@ def _quantization_inputs(options: QuantizeOptions) -> tuple[dict[str, Any], dict
 
 def sources_digest() -> str:
     """Return a digest of tvmbuild's own code: a change there may change what is built."""
-    return tree_digest(Path(__file__).resolve().parent.parent)
+    return tree_digest(PACKAGE)
 
 
 def tree_digest(top: Path) -> str:
@@ -216,9 +217,9 @@ def _build(cell: Cell, store: Store, folder: Path) -> bool:
     """Make and verify a cell; return whether the artifact was there already."""
     from tvmbuild import pipeline
     from tvmbuild.artifact.open import open_artifact
+    from tvmbuild.checking.verify import require_passed, verify
     from tvmbuild.device import open_device
     from tvmbuild.release.built import take_build
-    from tvmbuild.verify import require_passed, verify
 
     options = dataclasses.replace(cell.options, output=folder)
     device = open_device("auto", cell.target)

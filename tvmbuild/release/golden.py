@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvmbuild.artifact.open import Artifact
+from tvmbuild.checking.difference import difference
+from tvmbuild.checking.samples import load_samples
+from tvmbuild.checking.verify import own_tolerance, target_of
 from tvmbuild.device import open_device
-from tvmbuild.difference import difference
-from tvmbuild.errors import DeviceError, VerificationError
 from tvmbuild.release.templates import GOLDEN, golden_folder
-from tvmbuild.samples import load_samples
-from tvmbuild.verify import own_tolerance, target_of
+from tvmbuild.support.errors import DeviceError, VerificationError
 
 
 @dataclass(frozen=True)

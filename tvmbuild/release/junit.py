@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tvmbuild.escape import xml_attribute, xml_text
+from tvmbuild.support.escape import xml_attribute, xml_text
 
 JUNIT_NAME = "verification.xml"
 

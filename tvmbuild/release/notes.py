@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tvmbuild.artifact.digest import sha256_of
-from tvmbuild.border import Border, Bytes, Finite
-from tvmbuild.errors import ArtifactError
-from tvmbuild.escape import markdown_text
 from tvmbuild.release.cell import Made
 from tvmbuild.release.packed import Packed
+from tvmbuild.support.border import Border, Bytes, Finite
+from tvmbuild.support.errors import ArtifactError
+from tvmbuild.support.escape import markdown_text
 
 NOTES_NAME = "release-notes.md"
 REPORT_NAME = "release.json"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvmbuild import escape
+from tvmbuild.support import escape
 
 _PLACE = re.compile(r"@([A-Z_]+)(?::(text|code))?@")
 #: The ending of a template.

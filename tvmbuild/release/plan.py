@@ -10,14 +10,14 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from tvmbuild.border import Border, NotNegative
-from tvmbuild.errors import OptionError
-from tvmbuild.options import BuildOptions, QuantizeOptions
-from tvmbuild.paths import is_file
 from tvmbuild.release.templates import check_name
-from tvmbuild.resolve import PROJECT_FILE, read_project_file, resolve
-from tvmbuild.suggest import did_you_mean
-from tvmbuild.target import Target, load_target
+from tvmbuild.support.border import Border, NotNegative
+from tvmbuild.support.errors import OptionError
+from tvmbuild.support.options import BuildOptions, QuantizeOptions
+from tvmbuild.support.paths import is_file
+from tvmbuild.support.resolve import PROJECT_FILE, read_project_file, resolve
+from tvmbuild.support.suggest import did_you_mean
+from tvmbuild.targets.target import Target, load_target
 
 PRECISIONS = ("fp32", "fp16", "int8")
 #: A bundle for each board, or one for all of a model's boards.

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tvmbuild.artifact.staging import write_whole
-from tvmbuild.errors import OptionError
 from tvmbuild.onnx_model.prepare import open_fixed
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.release.placeholders import ENDING, Value, fill_template
 from tvmbuild.release.templates import check_name
-from tvmbuild.target import load_target
+from tvmbuild.support.errors import OptionError
+from tvmbuild.targets.target import load_target
 
 _TEMPLATES = Path(__file__).with_name("project")
 #: Template and place of each file.

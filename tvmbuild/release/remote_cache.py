@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tvmbuild.artifact.remote import Remote, RemoteSettings
-from tvmbuild.errors import OptionError
-from tvmbuild.options import CacheOptions
 from tvmbuild.release.signing import load_signer, load_verifier
-from tvmbuild.resolve import PROJECT_FILE, Resolved, read_project_file, resolve
+from tvmbuild.support.errors import OptionError
+from tvmbuild.support.options import CacheOptions
+from tvmbuild.support.resolve import PROJECT_FILE, Resolved, read_project_file, resolve
 
 
 def open_remote(flags: Mapping[str, Any], folder: Path, warn: Callable[[str], None]) -> Remote | None:

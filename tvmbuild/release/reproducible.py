@@ -14,9 +14,10 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
-from tvmbuild import progress
-from tvmbuild.cache import cache_root
-from tvmbuild.errors import CompileError, VerificationError
+from tvmbuild.support import progress
+from tvmbuild.support.cache import cache_root
+from tvmbuild.support.errors import CompileError, VerificationError
+from tvmbuild.support.place import BESIDE, PACKAGE
 
 #: Longest that one release may take here, in seconds.
 _SECONDS = 7200
@@ -111,12 +112,11 @@ def _release(arguments: list[str], place: Path, conditions: _Conditions) -> Path
 
 
 def _copy_code(checkout: Path) -> None:
-    package = Path(__file__).resolve().parent.parent
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(package, checkout / "tvmbuild", ignore=ignored)
-    if (package.parent / "targets").is_dir():
-        shutil.copytree(package.parent / "targets", checkout / "targets")
-        shutil.copyfile(package.parent / "LICENSE", checkout / "LICENSE")
+    shutil.copytree(PACKAGE, checkout / "tvmbuild", ignore=ignored)
+    if (BESIDE / "targets").is_dir():
+        shutil.copytree(BESIDE / "targets", checkout / "targets")
+        shutil.copyfile(BESIDE / "LICENSE", checkout / "LICENSE")
 
 
 def compare_folders(first: Path, second: Path) -> list[str]:

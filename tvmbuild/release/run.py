@@ -10,14 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tvmbuild import progress
 from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, check_sums
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.remote import Remote
 from tvmbuild.artifact.staging import check_writable, clean, staged_folder
 from tvmbuild.artifact.store import Store
-from tvmbuild.errors import ArtifactError, OptionError
-from tvmbuild.paths import is_dir, is_file, missing
 from tvmbuild.release.cell import Made, check_cell, make_cell
 from tvmbuild.release.junit import JUNIT_NAME, junit_text
 from tvmbuild.release.notes import NOTES_NAME, REPORT_NAME, notes, report
@@ -25,6 +22,9 @@ from tvmbuild.release.packed import Packed, pack
 from tvmbuild.release.plan import Plan
 from tvmbuild.release.sbom import SBOM_NAME, sbom_text
 from tvmbuild.release.signing import Signer
+from tvmbuild.support import progress
+from tvmbuild.support.errors import ArtifactError, OptionError
+from tvmbuild.support.paths import is_dir, is_file, missing
 
 
 @dataclass(frozen=True)

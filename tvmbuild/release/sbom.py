@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from tvmbuild.codegen.runtime_libs import pinned_versions
 from tvmbuild.release.cell import Made
-from tvmbuild.runtime_libs import pinned_versions
-from tvmbuild.versions import package_versions
+from tvmbuild.support.versions import package_versions
 
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component

@@ -14,15 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tvmbuild import progress
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.artifact.relink import extract_objects
-from tvmbuild.elf import version_key
-from tvmbuild.errors import ArtifactError
-from tvmbuild.link import link_data, link_library
-from tvmbuild.target import Target
-from tvmbuild.toolchain import Toolchain, find_toolchain
-from tvmbuild.weight_object import OBJECT_NAME, TENSORS_NAME, StoredWeight, compile_data, stored_weights
+from tvmbuild.codegen.elf import version_key
+from tvmbuild.codegen.link import link_data, link_library
+from tvmbuild.codegen.toolchain import Toolchain, find_toolchain
+from tvmbuild.codegen.weight_object import OBJECT_NAME, TENSORS_NAME, StoredWeight, compile_data, stored_weights
+from tvmbuild.support import progress
+from tvmbuild.support.errors import ArtifactError
+from tvmbuild.targets.target import Target
 
 #: Less is not worth a file: a library of data takes as much itself, for the page on which each part of it starts.
 _LEAST_BYTES = 1 << 16

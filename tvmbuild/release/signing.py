@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from tvmbuild.artifact.checksums import read_plain_file
 from tvmbuild.artifact.staging import staged
-from tvmbuild.aside import folder_locked
-from tvmbuild.errors import ArtifactError, OptionError, OutputError
+from tvmbuild.support.aside import folder_locked
+from tvmbuild.support.errors import ArtifactError, OptionError, OutputError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey

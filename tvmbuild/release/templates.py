@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tvmbuild.artifact.manifest import Manifest
-from tvmbuild.errors import OptionError
+from tvmbuild.codegen.runtime_libs import pinned_versions
 from tvmbuild.release.placeholders import ENDING, Code, Value, fill_template
-from tvmbuild.runtime_libs import pinned_versions
-from tvmbuild.tensor import TensorSpec
+from tvmbuild.support.errors import OptionError
+from tvmbuild.support.tensor import TensorSpec
 
 _FILES = Path(__file__).with_name("files")
 #: Folder of the golden inputs and outputs.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, check_sums
 from tvmbuild.artifact.open import BUNDLE_ENDING, unpacked_bundle
-from tvmbuild.paths import is_dir, is_file
 from tvmbuild.release.signing import check_signature
+from tvmbuild.support.paths import is_dir, is_file
 
 
 def check_signed(path: Path, public_key: Path) -> int:

@@ -4,8 +4,8 @@
 ``schedule_module`` schedules what fusion made of them.
 """
 
-from tvmbuild.schedules.legalize import legalize_map
-from tvmbuild.schedules.legalize_int8 import emit_conv2d, emit_matmul
+from tvmbuild.schedules.legalize.int8 import emit_conv2d, emit_matmul
+from tvmbuild.schedules.legalize.operators import legalize_map
 from tvmbuild.schedules.registry import KernelReport, schedule_function, schedule_module
 
 __all__ = ["KernelReport", "emit_conv2d", "emit_matmul", "legalize_map", "schedule_function", "schedule_module"]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvmbuild.schedules.access import flatten_views
-from tvmbuild.schedules.border import guard_updates, peel
-from tvmbuild.schedules.fast_math import expand
-from tvmbuild.schedules.int8_multiply import multiply
-from tvmbuild.schedules.int8_taps import add_taps
-from tvmbuild.schedules.nan_order import keep_nan
-from tvmbuild.schedules.partial_sums import sum_in_parts
-from tvmbuild.schedules.requantize import narrow_codes
-from tvmbuild.schedules.vector_calls import name_intrinsics
-from tvmbuild.schedules.vector_loops import cut_vectors
-from tvmbuild.schedules.vector_reduction import cut_reductions
-from tvmbuild.target import Target
+from tvmbuild.schedules.gemm.partial_sums import sum_in_parts
+from tvmbuild.schedules.int8.multiply import multiply
+from tvmbuild.schedules.int8.requantize import narrow_codes
+from tvmbuild.schedules.int8.taps import add_taps
+from tvmbuild.schedules.tir.access import flatten_views
+from tvmbuild.schedules.tir.border import guard_updates, peel
+from tvmbuild.schedules.tir.fast_math import expand
+from tvmbuild.schedules.tir.nan_order import keep_nan
+from tvmbuild.schedules.tir.vector_calls import name_intrinsics
+from tvmbuild.schedules.tir.vector_loops import cut_vectors
+from tvmbuild.schedules.tir.vector_reduction import cut_reductions
+from tvmbuild.targets.target import Target
 
 
 def finish(func: Any, target: Target) -> Any:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tvmbuild.progress import stage
-from tvmbuild.schedules.expression_size import result_sizes
 from tvmbuild.schedules.finish import finish
 from tvmbuild.schedules.kernel import Kernel, analyze
 from tvmbuild.schedules.knob import Choice, defaults
 from tvmbuild.schedules.library import SCHEDULES
 from tvmbuild.schedules.module import ScheduleModule
-from tvmbuild.target import Target
+from tvmbuild.schedules.tir.expression_size import result_sizes
+from tvmbuild.support.progress import stage
+from tvmbuild.targets.target import Target
 
 #: Kind of a kernel that no schedule matched.
 NAIVE = "naive"

@@ -13,9 +13,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tvmbuild.tuning.measure import Run, wrong_result
+from tvmbuild.records.trial import Failure, Measured
+from tvmbuild.tuning.measure.protocol import Run, wrong_result
 from tvmbuild.tuning.task import Task
-from tvmbuild.tuning.trial import Failure, Measured
 
 #: How far a default's time may drift within a run before something is wrong with the machine.
 MOST_DRIFT = 1.3

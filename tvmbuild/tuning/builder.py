@@ -15,11 +15,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from tvmbuild.codegen.toolchain import Toolchain
+from tvmbuild.records.trial import Failure
 from tvmbuild.schedules.knob import Choice
-from tvmbuild.target import Target
-from tvmbuild.toolchain import Toolchain
+from tvmbuild.targets.target import Target
 from tvmbuild.tuning.task import Variant
-from tvmbuild.tuning.trial import Failure
 from tvmbuild.tuning.worker import STOPS, BuildJob, work
 
 #: Longest that one candidate may compile, in seconds.

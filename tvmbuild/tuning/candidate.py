@@ -6,14 +6,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tvmbuild.compile import compile_module
-from tvmbuild.errors import CompileError
+from tvmbuild.codegen.compile import compile_module
+from tvmbuild.codegen.link import export_objects, link_library
+from tvmbuild.codegen.toolchain import Toolchain
 from tvmbuild.graph.pipeline import lower
-from tvmbuild.link import export_objects, link_library
 from tvmbuild.schedules.knob import Choice
 from tvmbuild.schedules.registry import NAIVE, schedule_function
-from tvmbuild.target import Target
-from tvmbuild.toolchain import Toolchain
+from tvmbuild.support.errors import CompileError
+from tvmbuild.targets.target import Target
 
 #: Name of the kernel in the library.
 KERNEL = "kernel"

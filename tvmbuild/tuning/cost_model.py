@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tvmbuild.target import Target
-from tvmbuild.tuning.database import scheduled
+from tvmbuild.records.database import scheduled
+from tvmbuild.records.workload import workload_module
+from tvmbuild.targets.target import Target
 from tvmbuild.tuning.task import Candidate, Task
-from tvmbuild.tuning.workload import workload_module
 
 #: Trials before the model is trusted; until then candidates are drawn at random.
 WARMUP = 24

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tvmbuild.errors import OutputError, RecordsError, ToolchainError
-from tvmbuild.escape import plot_text
+from tvmbuild.records.store import BoardRecords
+from tvmbuild.records.trial import Trial
+from tvmbuild.support.errors import OutputError, RecordsError, ToolchainError
+from tvmbuild.support.escape import plot_text
 from tvmbuild.tuning.runs import RunState, read_run, run_path
-from tvmbuild.tuning.store import BoardRecords
-from tvmbuild.tuning.trial import Trial
 
 #: Size of the curve as text, in characters.
 _COLUMNS, _ROWS = 64, 12

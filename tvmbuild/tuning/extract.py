@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from tvmbuild import schedules
-from tvmbuild.budget import parse_limits
 from tvmbuild.graph.pipeline import make_kernels, prepare_graph
 from tvmbuild.onnx_model.prepare import prepare
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.onnx_model.to_relax import to_relax
-from tvmbuild.options import BuildOptions
-from tvmbuild.schedules.conv2d_choices import PlanKey, Plans, plan_choices
+from tvmbuild.records.workload import workload_key
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.kernel import Kernel, analyze
+from tvmbuild.schedules.legalize.conv2d_choices import PlanKey, Plans, plan_choices
+from tvmbuild.schedules.legalize.relax_calls import constant_value
 from tvmbuild.schedules.registry import NAIVE, KernelReport, find_schedule
-from tvmbuild.schedules.relax_calls import constant_value
-from tvmbuild.target import Target
+from tvmbuild.support.budget import parse_limits
+from tvmbuild.support.options import BuildOptions
+from tvmbuild.targets.target import Target
 from tvmbuild.tuning.candidate import parameters
 from tvmbuild.tuning.task import Task, Variant
-from tvmbuild.tuning.workload import workload_key
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tvmbuild.tuning.trial import Failure, Measured
+from tvmbuild.records.trial import Failure, Measured
 from tvmbuild.tuning.waits import Meter
 
 Outcome = Measured | Failure

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tvmbuild.artifact.staging import write_whole
-from tvmbuild.errors import RecordsError
+from tvmbuild.records.values import as_list, as_number, as_object, as_text, as_whole, needed, parse_object, read_small
+from tvmbuild.support.errors import RecordsError
 from tvmbuild.tuning.task import Task
-from tvmbuild.tuning.values import as_list, as_number, as_object, as_text, as_whole, needed, parse_object, read_small
 
 #: Options that a resumed run takes from the one that it goes on with, and what reads each.
 KEPT: Mapping[str, Callable[[Any, str], Any]] = {

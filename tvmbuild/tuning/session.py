@@ -8,15 +8,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from tvmbuild.errors import TuningError
+from tvmbuild.records.selection import best_trial
+from tvmbuild.records.trial import TRANSIENT, Trial
+from tvmbuild.support.errors import TuningError
 from tvmbuild.tuning.cost_model import CostModel
 from tvmbuild.tuning.scheduler import Progress, next_task
 from tvmbuild.tuning.search import Search
-from tvmbuild.tuning.selection import best_trial
 from tvmbuild.tuning.stopping import Limits, Point, reason_to_stop
 from tvmbuild.tuning.task import Candidate, Task
 from tvmbuild.tuning.task_state import TaskState
-from tvmbuild.tuning.trial import TRANSIENT, Trial
 from tvmbuild.tuning.trials import Trier
 from tvmbuild.tuning.waits import Waits
 

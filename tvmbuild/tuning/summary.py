@@ -7,9 +7,9 @@ import os
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from tvmbuild.errors import TargetError
 from tvmbuild.predict.core_model import core_model
-from tvmbuild.target import Target
+from tvmbuild.support.errors import TargetError
+from tvmbuild.targets.target import Target
 from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.stopping import expected_in, trials_a_second
 from tvmbuild.tuning.task_state import TaskState

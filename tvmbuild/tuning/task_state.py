@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from tvmbuild.records.trial import Trial
 from tvmbuild.tuning.search import Search
 from tvmbuild.tuning.task import Candidate, Task
-from tvmbuild.tuning.trial import Trial
 
 
 @dataclass

@@ -12,14 +12,14 @@ from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
+from tvmbuild.records.trial import Failure, Measured, Trial
+from tvmbuild.records.values import is_duration
 from tvmbuild.schedules.knob import Choice
 from tvmbuild.schedules.library import revision
 from tvmbuild.tuning.baseline import Baselines, is_far
 from tvmbuild.tuning.lanes import Lanes
-from tvmbuild.tuning.measure import Measurer, Run, arguments_of, no_measure
+from tvmbuild.tuning.measure.protocol import Measurer, Run, arguments_of, no_measure
 from tvmbuild.tuning.task import Candidate, Task, Variant
-from tvmbuild.tuning.trial import Failure, Measured, Trial
-from tvmbuild.tuning.values import is_duration
 from tvmbuild.tuning.waits import Waits
 
 #: Attempts when the default's time has drifted far, and seconds of cooling before all but the first two.

@@ -12,27 +12,27 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvmbuild import progress
-from tvmbuild.errors import OptionError, TuningError
-from tvmbuild.options import BuildOptions, TuneOptions
-from tvmbuild.target import Target, require_fp16
-from tvmbuild.toolchain import find_toolchain
-from tvmbuild.tuning.apply import TunedSchedules
+from tvmbuild.codegen.toolchain import find_toolchain
+from tvmbuild.records.apply import TunedSchedules
+from tvmbuild.records.database import DatabaseImage
+from tvmbuild.records.journal import JOURNAL, append_line, drop_torn_line, locked, read_journal, trial_line
+from tvmbuild.records.store import BoardRecords, board_folder, write_board
+from tvmbuild.records.trial import Trial
+from tvmbuild.support import progress
+from tvmbuild.support.errors import OptionError, TuningError
+from tvmbuild.support.options import BuildOptions, TuneOptions
+from tvmbuild.targets.target import Target, require_fp16
 from tvmbuild.tuning.builder import Builder
 from tvmbuild.tuning.cost_model import XgboostModel
-from tvmbuild.tuning.database import DatabaseImage
 from tvmbuild.tuning.extract import extract_tasks
-from tvmbuild.tuning.journal import JOURNAL, append_line, drop_torn_line, locked, read_journal, trial_line
-from tvmbuild.tuning.measure import Measurer
-from tvmbuild.tuning.measure_local import LocalMeasurer
-from tvmbuild.tuning.measure_predicted import PredictedMeasurer
-from tvmbuild.tuning.measure_rpc import RpcMeasurer
+from tvmbuild.tuning.measure.local import LocalMeasurer
+from tvmbuild.tuning.measure.predicted import PredictedMeasurer
+from tvmbuild.tuning.measure.protocol import Measurer
+from tvmbuild.tuning.measure.rpc import RpcMeasurer
 from tvmbuild.tuning.runs import KEPT, RunState, entries_of, read_run, run_path, write_run
 from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.stopping import Limits
-from tvmbuild.tuning.store import BoardRecords, board_folder, write_board
 from tvmbuild.tuning.task import Candidate, Task
-from tvmbuild.tuning.trial import Trial
 from tvmbuild.tuning.trials import Trier
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tvmbuild.errors import OutputError, TvmbuildError
-from tvmbuild.target import Target
-from tvmbuild.toolchain import Toolchain
-from tvmbuild.tuning.trial import Failure
+from tvmbuild.codegen.toolchain import Toolchain
+from tvmbuild.records.trial import Failure
+from tvmbuild.support.errors import OutputError, TvmbuildError
+from tvmbuild.targets.target import Target
 
 
 @dataclass(frozen=True)

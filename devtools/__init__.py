@@ -1,0 +1,1 @@
+"""Tools of the checkout that the wheel does not hold: the model zoo."""

@@ -1,0 +1,251 @@
+"""Compare an artifact with ONNX Runtime on the original model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from tvmbuild.artifact.digest import sha256_of
+from tvmbuild.artifact.open import Artifact
+from tvmbuild.checking import int8_rounding
+from tvmbuild.checking.difference import DEFAULT_TOLERANCE, EXACT, NEARLY_ZERO, OutputDifference, difference, rms_ratio
+from tvmbuild.checking.samples import load_samples
+from tvmbuild.device.protocol import Device
+from tvmbuild.onnx_model.precision import Precision
+from tvmbuild.onnx_model.reference import run_reference
+from tvmbuild.support import progress
+from tvmbuild.support.border import Border
+from tvmbuild.support.errors import ArtifactError, DeviceError, InputDataError, VerificationError
+from tvmbuild.support.options import VerifyOptions
+from tvmbuild.support.paths import is_file
+from tvmbuild.support.tensor import TensorSpec
+from tvmbuild.targets.target import Target
+
+#: Largest difference allowed by default for outputs of an artifact with half precision inside (--fp16, or its model). A
+#: value rounded to float16 is off by up to 2**-11 (5e-4) and a layer by some 1e-3 of its largest value. SqueezeNet and
+#: ResNet-50 (random weights) measure 1e-3 and 2e-3, two trained classifiers of the MobileNet kind up to 7e-3 and 8e-3
+#: on random inputs; a wrong kernel is off by 1e-1 or more.
+FP16_TOLERANCE = 1e-2
+#: The same for a model that rounds to codes of 8 bits where single values are compared: one layer, or the same kernels
+#: again; codes of other bits are allowed as many steps. Whole models are judged as ``int8_rounding`` says.
+INT8_TOLERANCE = 0.1
+#: Outputs of these types are codes where a model rounds to codes.
+_CODES = ("int8", "uint8", "int16", "uint16")
+#: Outputs named in the error of a failed comparison.
+WORST_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of a comparison: one entry an output, and what the run took on the device."""
+
+    outputs: tuple[OutputDifference, ...]
+    samples: int
+    device: str
+    seconds: tuple[float, ...]
+    peak_bytes: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether every output is within its tolerance."""
+        return all(output.passed for output in self.outputs)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``verify --json`` prints."""
+        outputs = [{**asdict(output), "relative": output.relative, "passed": output.passed} for output in self.outputs]
+        return {**asdict(self), "outputs": outputs, "passed": self.passed}
+
+
+def require_passed(outcome: Verification, details: Mapping[str, Any] | None = None) -> None:
+    """Raise unless every output is within its tolerance.
+
+    Raises:
+        VerificationError: names the worst outputs, worst first.
+    """
+    failed = sorted((o for o in outcome.outputs if not o.passed), key=lambda o: -o.excess)
+    if failed:
+        shown = "; ".join(str(output) for output in failed[:WORST_SHOWN])
+        more = f"; and {len(failed) - WORST_SHOWN} more" if len(failed) > WORST_SHOWN else ""
+        raise VerificationError(
+            f"{len(failed)} of {len(outcome.outputs)} outputs differ from ONNX Runtime on {outcome.device}. "
+            f"{shown}{more}.",
+            _hint(failed),
+            details,
+        )
+
+
+def _hint(failed: Sequence[OutputDifference]) -> str:
+    if all(output.largest_reference < NEARLY_ZERO for output in failed):
+        return (
+            "The reference itself is nearly zero on these inputs, so that rounding is all there is to compare: "
+            "give real inputs with --inputs."
+        )
+    return "Add --bisect to find the first layer that differs, or set --tolerance where the model is this sensitive."
+
+
+def target_of(artifact: Artifact) -> Target:
+    """Return the target that an artifact was built for, as its manifest has it.
+
+    Raises:
+        ArtifactError: the manifest's target lacks a field, or has one of another type or form.
+    """
+    return _BORDER.checked(artifact.manifest.target, Target, f"of {artifact.manifest.name}, target", closed=False)
+
+
+_BORDER = Border("The manifest", ArtifactError, "Build the artifact again with 'tvmbuild build'.")
+
+
+def verify(artifact: Artifact, model: Path, device: Device, options: VerifyOptions) -> Verification:
+    """Run the same inputs through ONNX Runtime and the artifact.
+
+    Args:
+        artifact: what was built.
+        model: the ONNX file it was built from.
+        device: where to run it.
+        options: inputs, tolerance and limits.
+
+    Raises:
+        ArtifactError: the artifact was built from another model.
+        InputDataError: the sample inputs cannot be read or do not fit.
+        DeviceError: the run failed or gave outputs of another shape.
+    """
+    manifest = artifact.manifest
+    check_same_model(artifact, model)
+    frozen = frozen_values(artifact)
+    allowed = [options.tolerance or own_tolerance(artifact, spec) for spec in manifest.outputs]
+    precision = precision_in(artifact)
+    least = max(int8_rounding.LEAST * precision.step, FP16_TOLERANCE if _is_half(artifact) else 0.0)
+    samples = load_samples(manifest.inputs, options.inputs, count=options.samples, seed=options.seed)
+    worst: dict[str, OutputDifference] = {}
+    seconds: list[float] = []
+    peak = 0
+    with progress.stage(f"compare with ONNX Runtime on {device.name}", total=len(samples)) as step:
+        for sample in samples:
+            reference = run_reference(model, {**sample, **frozen})
+            result = device.run(
+                artifact.library,
+                [sample[spec.name] for spec in manifest.inputs],
+                threads=options.threads or None,
+                timeout=options.timeout,
+            )
+            seconds += result.seconds
+            peak = max(peak, result.peak_bytes)
+            found = _differences(manifest.outputs, reference, result.outputs, allowed)
+            if precision.code_bits and not options.tolerance:
+                again = _nudged_reference(model, sample, frozen, options.seed)
+                found = [
+                    _by_rms(each, reference[each.spec.name], actual, again[each.spec.name], least)
+                    for each, actual in zip(found, result.outputs, strict=True)
+                ]
+            for each in found:
+                before = worst.get(each.spec.name)
+                if before is None or each.excess > before.excess:
+                    worst[each.spec.name] = each
+            step.advance()
+    return Verification(tuple(worst.values()), len(samples), device.name, tuple(seconds), peak)
+
+
+def _nudged_reference(
+    model: Path, sample: Mapping[str, np.ndarray], frozen: Mapping[str, np.ndarray], seed: int
+) -> dict[str, np.ndarray]:
+    """Return the outputs of ONNX Runtime with scales and inputs changed by a millionth."""
+    changed = int8_rounding.nudged_model(onnx.load(model, load_external_data=False), seed)
+    inputs = {**int8_rounding.nudged_inputs(sample, seed), **frozen}
+    return run_reference(changed, inputs, folder=model.parent)
+
+
+def _by_rms(
+    found: OutputDifference,
+    reference: np.ndarray,
+    actual: np.ndarray,
+    nudged_reference: np.ndarray,
+    least: float,
+) -> OutputDifference:
+    """Judge an output of an int8 model by its root mean square; integers other than codes stay exact."""
+    if found.tolerance == EXACT:
+        return found
+    tolerance = int8_rounding.allowed(reference, nudged_reference, least)
+    return replace(found, rms=rms_ratio(reference, actual), tolerance=tolerance)
+
+
+def own_tolerance(artifact: Artifact, spec: TensorSpec) -> float:
+    """Return the default tolerance of an artifact's output, by its dtype and the precision it is computed in."""
+    tolerance, precision = DEFAULT_TOLERANCE.get(spec.dtype, EXACT), precision_in(artifact)
+    if tolerance and _is_half(artifact):
+        tolerance = max(tolerance, FP16_TOLERANCE)
+    if tolerance or (precision.code_bits and spec.dtype in _CODES):
+        tolerance = max(tolerance, INT8_TOLERANCE * precision.step)
+    return tolerance
+
+
+def _is_half(artifact: Artifact) -> bool:
+    """Whether an artifact computes in half precision anywhere, by its model or by its build."""
+    return precision_in(artifact).half or bool(artifact.manifest.options.get("fp16"))
+
+
+def precision_in(artifact: Artifact) -> Precision:
+    """Return what the values of an artifact's model are rounded to.
+
+    Manifests of before it was kept there tell it of integer kernels alone.
+    """
+    told = artifact.manifest.model.get("precision")
+    if told is None:
+        return Precision(code_bits=8 if artifact.manifest.fusion.get("int8", {}).get("int8") else 0)
+    try:
+        return Precision(int(told["code_bits"]), bool(told["half"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"The manifest of {artifact.manifest.name} has no usable precision ({error}).", _REBUILD
+        ) from error
+
+
+def _differences(
+    specs: Sequence[TensorSpec],
+    reference: Mapping[str, np.ndarray],
+    outputs: Sequence[np.ndarray],
+    allowed: Sequence[float],
+) -> list[OutputDifference]:
+    if len(outputs) != len(specs):
+        raise DeviceError(f"The library gave {len(outputs)} outputs; its manifest lists {len(specs)}.", _REBUILD)
+    found = []
+    for spec, actual, tolerance in zip(specs, outputs, allowed, strict=True):
+        expected = np.asarray(reference[spec.name])
+        if expected.shape != actual.shape:
+            raise DeviceError(
+                f"Output '{spec.name}' has shape {actual.shape} on the device and {expected.shape} in ONNX Runtime.",
+                _REBUILD,
+            )
+        found.append(difference(spec, expected, actual, tolerance))
+    return found
+
+
+_REBUILD = "Build the artifact again with 'tvmbuild build'; if it stays, this is a bug in tvmbuild."
+
+
+def check_same_model(artifact: Artifact, model: Path) -> None:
+    """Check that an artifact was built from a model.
+
+    Raises:
+        InputDataError: there is no such file.
+        ArtifactError: it is another model.
+    """
+    if not is_file(model):
+        raise InputDataError(
+            f"The model {model} does not exist.", "Give the ONNX file that the artifact was built from."
+        )
+    if sha256_of(model) != artifact.manifest.model["sha256"]:
+        raise ArtifactError(
+            f"{artifact.manifest.name} was built from another model than {model} (the SHA-256 differs).",
+            f"Give {artifact.manifest.model['file']} as it was, or build this model.",
+        )
+
+
+def frozen_values(artifact: Artifact) -> dict[str, np.ndarray]:
+    """Return the inputs that the build froze to a constant, by ONNX name; the reference needs them too."""
+    frozen = artifact.manifest.model.get("frozen", {})
+    return {name: np.array(item["value"], dtype=item["dtype"]) for name, item in frozen.items()}

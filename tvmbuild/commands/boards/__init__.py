@@ -1,0 +1,1 @@
+"""Commands about boards behind a tracker."""

@@ -1,0 +1,1 @@
+"""Computes with NumPy, at build time, what depends on constants alone."""

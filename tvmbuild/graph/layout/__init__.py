@@ -1,0 +1,1 @@
+"""Activations in NHWC from end to end."""

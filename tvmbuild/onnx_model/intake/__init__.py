@@ -1,0 +1,1 @@
+"""Reads ONNX files from anywhere, and refuses what is damaged or hostile."""

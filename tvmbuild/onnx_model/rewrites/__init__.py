@@ -1,0 +1,1 @@
+"""Rewrites of ONNX models into forms that the importer reads rightly."""

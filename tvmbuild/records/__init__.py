@@ -1,0 +1,1 @@
+"""Tuning records: what a build reads of tuning."""

@@ -1,0 +1,92 @@
+"""Rules that cut a convolution or a matrix product into register tiles."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from tvmbuild.schedules.gemm.compute import TilePlan
+from tvmbuild.schedules.gemm.register_tile import LANE_STEP, TILE_CYCLES, choose_tile, core_of, tile_cost
+from tvmbuild.schedules.geometry import Conv2dGeometry
+from tvmbuild.targets.target import Target
+
+#: Cycles to copy one input value into a padded buffer, for comparing plans.
+_COPY_CYCLES = 0.6
+
+#: Columns of a tile, at most, where few input channels are used of each vector of inputs: there is no more than one
+#: multiply-add a channel for its load, and wide tiles wait for their loads.
+_FEW_COLUMNS = 4
+_ANY_COLUMNS = 16
+
+
+def plan_conv2d(geometry: Conv2dGeometry, target: Target, dtype: str = "float32") -> TilePlan:
+    """Choose the tiles of a direct convolution."""
+    g = geometry
+    depth = padded_depth(g.group_in, g.groups, target)
+    is_few = 1 < g.in_channels < LANE_STEP and g.groups == 1 and core_of(target).by_lane
+    is_copied = g.is_padded or depth != g.group_in or is_few
+    copied = 0 if is_copied else g.height * g.width * g.in_channels
+    taps = math.prod(g.kernel)
+    most = _FEW_COLUMNS if is_few else _ANY_COLUMNS
+    plan = _plan(g.out_height, g.out_width, g.group_out, depth, taps, copied / g.groups, target, dtype, most)
+    if is_few:
+        return dataclasses.replace(plan, by_vector=True, channels=LANE_STEP)
+    return plan
+
+
+def direct_cost(geometry: Conv2dGeometry, target: Target, dtype: str = "float32") -> float:
+    """Return predicted cycles of direct convolution."""
+    g, core = geometry, core_of(target, dtype)
+    plan = plan_conv2d(g, target, dtype)
+    reduced = g.kernel[0] * g.kernel[1] * g.group_in
+    cost = tile_cost(plan.tile, g.out_width, g.group_out, core)
+    tiles = g.out_height * (plan.columns // plan.tile.columns) * -(-g.group_out // plan.tile.channels)
+    starts = tiles * plan.tile.columns * plan.tile.channels / core.lanes * TILE_CYCLES / core.fma_per_cycle
+    weights = reduced * g.out_channels * core.element_bytes / 64 * core.memory_line
+    return g.batch * g.groups * (g.out_height * reduced * cost + starts) + weights
+
+
+def plan_matmul(rows: int, depth: int, columns: int, target: Target, dtype: str = "float32") -> TilePlan:
+    """Choose the tiles of a matrix product (rows, depth) x (depth, columns)."""
+    return _plan(1, rows, columns, depth, 1, float(rows * depth), target, dtype)
+
+
+def padded_depth(channels: int, groups: int, target: Target) -> int:
+    """Return the input channels of a group, rounded up where that makes whole vectors of inputs."""
+    if groups > 1 or channels <= LANE_STEP or not core_of(target).by_lane:
+        return channels
+    return -(-channels // LANE_STEP) * LANE_STEP
+
+
+def lane_step(depth: int, target: Target, dtype: str = "float32") -> int:
+    """Return how many reduction indices to unroll together: a vector of inputs where the depth allows."""
+    lanes = core_of(target, dtype).lanes
+    if core_of(target).by_lane and depth % lanes == 0:
+        return lanes
+    return max(step for step in range(1, LANE_STEP + 1) if depth % step == 0)
+
+
+def _plan(
+    rows: int,
+    columns: int,
+    channels: int,
+    depth: int,
+    taps: int,
+    copied: float,
+    target: Target,
+    dtype: str,
+    most_columns: int = _ANY_COLUMNS,
+) -> TilePlan:
+    """Choose between tiles that divide the columns and tiles that reach beyond them, which may need a copied input."""
+    core = core_of(target, dtype)
+    exact = choose_tile(columns, channels, target, exact_columns=True, dtype=dtype, most_columns=most_columns)
+    rounded = choose_tile(columns, channels, target, dtype=dtype, most_columns=most_columns)
+    tile = exact
+    if columns % rounded.columns:
+        gain = tile_cost(exact, columns, channels, core) - tile_cost(rounded, columns, channels, core)
+        if gain * rows * depth * taps > copied * _COPY_CYCLES:
+            tile = rounded
+    step = lane_step(depth, target, dtype)
+    whole = -(-columns // tile.columns) * tile.columns
+    by_vector = core.by_lane and step >= LANE_STEP
+    return TilePlan(tile, whole, step, by_vector, channels=depth)

@@ -1,0 +1,272 @@
+"""The register-tiled schedule of convolutions and matrix products (see ``tiled_compute``).
+
+A tile of accumulators stays in registers over the whole reduction, and the fused epilogue is applied to it before it
+is stored. Around the tiles, rows are cut into chunks: either a block of weights stays in cache while all chunks pass,
+or a chunk of inputs stays while all blocks of weights pass, whichever is predicted to wait less for memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvmbuild.schedules.gemm.partial_sums import mark_parts, part_count
+from tvmbuild.schedules.gemm.register_tile import core_of, element_bytes
+from tvmbuild.schedules.geometry import Conv2dGeometry
+from tvmbuild.schedules.kernel import Kernel, Stage
+from tvmbuild.schedules.knob import Choice, Knob
+from tvmbuild.schedules.tir import vector_loops
+from tvmbuild.targets.target import Target
+
+#: Multiply-accumulates below which starting other cores costs more than it saves.
+_PARALLEL_MACS = 100_000
+
+#: Producers of our own computes.
+_OWN_PRODUCERS = ("padded", "pack")
+
+#: Share of a cache that may be counted on.
+_CACHE_SHARE = 0.7
+
+#: Reduction indices in one trip of the innermost loop, at most: more would leave the instruction cache.
+_MOST_STEPS = 16
+
+#: Steps of a reduction from which it pays to take several in one trip; of a shorter one LLVM unrolls what trips remain,
+#: and spills accumulators.
+_DEEP_STEPS = 16
+
+#: Cost of a line from memory, in lines from the second level cache.
+_MEMORY_COST = 3
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What the loops around the tiles read.
+
+    Attributes:
+        rows: rows of tiles, that chunks are made of.
+        strips: tiles in a row.
+        blocks: blocks of channels.
+        weight_bytes: weights of one block.
+        row_bytes: inputs that a row brings with it.
+        tile_bytes: inputs that one tile reads.
+    """
+
+    rows: int
+    strips: int
+    blocks: int
+    weight_bytes: int
+    row_bytes: int
+    tile_bytes: int
+
+
+def traffic_of(main: Stage) -> Traffic:
+    """Return what the loops around the tiles of a tiled stage read."""
+    columns, channels = (int(extent) for extent in main.note("tile"))
+    *leading, width, blocks, _ = main.spatial
+    reduced = math.prod(main.reduction)
+    depth = main.reduction[-1]
+    taps = main.reduction[-2] if len(main.reduction) > 1 else 1
+    size = element_bytes(main.writes[0].dtype)
+    return Traffic(
+        rows=leading[-1] if len(leading) > 1 else 1,
+        strips=width // columns,
+        blocks=blocks,
+        weight_bytes=reduced * channels * size,
+        row_bytes=width * depth * size,
+        tile_bytes=columns * reduced * size // max(1, taps // 2),
+    )
+
+
+def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
+    """Return the open numbers: rows of a chunk, which of weights and inputs stays in cache, and unrolling.
+
+    ``rows`` is the length of a chunk in rows; ``weights_stay`` is 1 when blocks of weights are the outer loop;
+    ``repeat`` is how many steps of the reduction one trip of the innermost loop takes. More hide what
+    remains of the loads' latency at the loop's end on cores of two multiply-adds a cycle.
+    """
+    assert kernel.main is not None
+    traffic = traffic_of(kernel.main)
+    candidates = tuple(size for size in range(1, traffic.rows + 1) if traffic.rows % size == 0)
+    priced = [(_moved(traffic, rows, stay, target), rows, stay) for rows in candidates for stay in (0, 1)]
+    _, rows, stay = min(priced)
+    main = kernel.main
+    step = int(main.note("lane_step"))
+    is_deep = math.prod(main.reduction) // step >= _DEEP_STEPS
+    repeat = repeat_knob(main, step, bool(main.note("by_vector")) and is_deep, target)
+    return (Knob("rows", rows, candidates), Knob("weights_stay", stay, (0, 1)), repeat)
+
+
+def repeat_knob(main: Stage, lane_step: int, by_vector: bool, target: Target) -> Knob:
+    """Return the knob ``repeat``: steps of the innermost reduction axis that one trip of its loop takes."""
+    steps = main.reduction[-1] // lane_step
+    repeats = tuple(count for count in (1, 2, 4) if steps % count == 0 and count * lane_step <= _MOST_STEPS)
+    worth = by_vector and core_of(target).fma_per_cycle > 1
+    # Of a reduction of a single trip LLVM hoists the weights out of the loop over tiles, and spills them.
+    trips = math.prod(main.reduction[:-1]) * steps
+    looping = [count for count in repeats if trips // count > 1]
+    return Knob("repeat", max(looping, default=1) if worth else 1, repeats)
+
+
+def _moved(traffic: Traffic, rows: int, weights_stay: int, target: Target) -> float:
+    """Return what comes into the first level cache, in bytes from the second level, by a simple model of what stays."""
+    first = target.l1d_kib * 1024 * _CACHE_SHARE
+    second = target.l2_kib * 1024 * _CACHE_SHARE
+    chunks, tiles = traffic.rows // rows, traffic.rows * traffic.strips
+    inputs, weights = float(traffic.rows * traffic.row_bytes), float(traffic.weight_bytes * traffic.blocks)
+    weights_fit = traffic.weight_bytes + traffic.tile_bytes <= first
+    inputs_fit = rows * traffic.row_bytes + traffic.weight_bytes <= first
+    if weights_stay:
+        inputs_cost = 1 if inputs <= second else _MEMORY_COST
+        return weights * (1 if weights_fit else tiles) + inputs * traffic.blocks * inputs_cost
+    weights_cost = 1 if weights + rows * traffic.row_bytes <= second else _MEMORY_COST
+    passes = chunks if weights_fit else tiles
+    return inputs * (1 if inputs_fit else traffic.blocks) + weights * (_MEMORY_COST + (passes - 1) * weights_cost)
+
+
+def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
+    """Schedule a kernel whose main stage is a tiled one."""
+    main = kernel.main
+    assert main is not None
+    core = core_of(target, main.writes[0].dtype)
+    block = sch.get_sblock(main.name)
+    parallel = kernel.macs >= _PARALLEL_MACS
+    for stage in kernel.epilogue[:-1]:
+        sch.compute_inline(sch.get_sblock(stage.name))
+    last = sch.get_sblock(kernel.last.name)
+    schedule_producers(sch, kernel.producers, core.lanes)
+    loaded = sch.reindex(block, ("read", 0)) if main.note("by_vector") else None
+    loops = _tile(sch, block, main, core.lanes, choice, parallel)
+    joins = _epilogue_joins(main)
+    if joins:
+        sch.reverse_compute_at(last, loops.tile, preserve_unit_loops=True)
+    if loaded is not None:
+        load_by_vector(sch, loaded, loops.unrolled[0])
+    for loop in loops.unrolled:
+        sch.unroll(loop)
+    if not joins:
+        store_tile(sch, block, loops.tile, core.lanes)
+        _epilogue_apart(sch, last, main, core.lanes, parallel)
+    start_tile(sch, block, loops.reduction)
+    if joins:
+        _vectorize_tile(sch, last, core.lanes)
+
+
+def _epilogue_joins(main: Stage) -> bool:
+    """Whether the epilogue can run tile by tile: unless a group's last block of channels is only partly used."""
+    if main.note("geometry") is None:
+        return True
+    geometry = Conv2dGeometry.from_numbers(main.note("geometry"))
+    return geometry.groups == 1 or geometry.group_out % int(main.note("tile")[1]) == 0
+
+
+def _epilogue_apart(sch: Any, last: Any, main: Stage, lanes: int, parallel: bool) -> None:
+    """Run the epilogue after all tiles, group by group, in vectors that stay within a block of channels."""
+    geometry = Conv2dGeometry.from_numbers(main.note("geometry"))
+    *outer, channel = sch.get_loops(last)
+    _, within = sch.split(channel, [geometry.groups, geometry.group_out])
+    block = int(main.note("tile")[1])
+    vector_loops.mark(sch, within, lanes, range(block, geometry.group_out, block))
+    if parallel:
+        sch.parallel(sch.fuse(*outer[:2]))
+
+
+def schedule_producers(sch: Any, stages: Sequence[Stage], lanes: int) -> None:
+    """Schedule padding, packing and operators fused before: whole rows, in vectors where the channels allow.
+
+    An element-wise operator right before another producer is merged into it.
+    """
+    for position, stage in enumerate(stages):
+        block = sch.get_sblock(stage.name)
+        if position + 1 < len(stages) and stage.elementwise and stage.name not in _OWN_PRODUCERS:
+            sch.compute_inline(block)
+            continue
+        *outer, channel = sch.get_loops(block)
+        if stage.iterations >= _PARALLEL_MACS:
+            sch.parallel(sch.fuse(*outer[: max(1, len(outer) - 1)]))
+        if stage.spatial[-1] % lanes == 0:
+            sch.vectorize(sch.split(channel, [None, lanes])[1])
+
+
+@dataclass(frozen=True)
+class _Loops:
+    """Loops of the tiled stage: around a tile, the outermost of the reduction, and those to unroll, outermost first."""
+
+    tile: Any
+    reduction: Any
+    unrolled: list[Any]
+
+
+def _tile(sch: Any, block: Any, main: Stage, lanes: int, choice: Choice, parallel: bool) -> _Loops:
+    """Cut and order the loops of the tiled stage."""
+    count = len(main.spatial)
+    loops = sch.get_loops(block)
+    *leading, column, channel_block, channel = loops[:count]
+    *taps, depth = loops[count:]
+    if len(leading) < 2:
+        leading = [*leading, sch.add_unit_loop(column)]
+    *outermost, row = leading
+    strip, in_tile = sch.split(column, [None, int(main.note("tile")[0])])
+    step_count = int(main.note("lane_step"))
+    parts = part_count(main.reduction[-1], choice["repeat"] * step_count) if is_half(main) else 1
+    part, depth_outer, repeat, step = sch.split(depth, [parts, None, choice["repeat"], step_count])
+    vectors, lane = sch.split(channel, [None, lanes])
+    inner = [*taps, part, depth_outer, repeat, step, in_tile, vectors, lane]
+    chunk, around_tile = sch.split(row, [None, choice["rows"]])
+    around = [channel_block, chunk] if choice["weights_stay"] else [chunk, channel_block]
+    sch.reorder(*outermost, *around, strip, around_tile, *inner)
+    shared = sch.fuse(*outermost, *around)
+    if parallel:
+        sch.parallel(shared)
+    sch.vectorize(lane)
+    if is_half(main):
+        mark_parts(sch, [*taps, part], math.prod(main.reduction))
+    return _Loops(around_tile, taps[0] if taps else part, [repeat, step, in_tile, vectors])
+
+
+def is_half(main: Stage) -> bool:
+    """Whether a stage accumulates in float16."""
+    return main.writes[0].dtype == "float16"
+
+
+def load_by_vector(sch: Any, loaded: Any, loop: Any) -> None:
+    """Load each column's next inputs as one vector, from which multiply-adds take lanes.
+
+    Args:
+        sch: the schedule.
+        loaded: a copy of the inputs that the tiled stage reads.
+        loop: the reduction loop around the unrolled steps.
+    """
+    around = sch.get(loop).loop_var
+    sch.compute_at(loaded, loop, preserve_unit_loops=True)
+    loops = sch.get_loops(loaded)
+    first = next(i for i, candidate in enumerate(loops) if sch.get(candidate).loop_var.same_as(around)) + 1
+    for position in loops[first:-1]:
+        sch.unroll(position)
+    sch.vectorize(loops[-1])
+
+
+def start_tile(sch: Any, block: Any, loop: Any) -> None:
+    """Clear the accumulators before a reduction loop."""
+    start = sch.decompose_reduction(block, loop)
+    *_, column, vectors, lane = sch.get_loops(start)
+    sch.unroll(column)
+    sch.unroll(vectors)
+    sch.vectorize(lane)
+
+
+def store_tile(sch: Any, block: Any, loop: Any, lanes: int) -> None:
+    """Keep the tile of a loop in registers and store it when it is complete."""
+    stored = sch.cache_write(block, 0, "global")
+    sch.reverse_compute_at(stored, loop, preserve_unit_loops=True)
+    _vectorize_tile(sch, stored, lanes)
+
+
+def _vectorize_tile(sch: Any, block: Any, lanes: int) -> None:
+    """Vectorize the stores of a tile."""
+    *_, column, channel = sch.get_loops(block)
+    vectors, lane = sch.split(channel, [None, lanes])
+    sch.unroll(column)
+    sch.unroll(vectors)
+    sch.vectorize(lane)

@@ -1,0 +1,148 @@
+"""The products of a transformed convolution, and the loops around its stages.
+
+Winograd's and Strassen's algorithms have one form: transform the inputs, multiply place by place with transformed
+weights, transform the products back. The loops around the stages cut the rows of tiles into chunks and the blocks of
+output channels into groups: a chunk's inputs are transformed, then for one group after the other its products are made
+and transformed back, so that few products are kept at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvmbuild.schedules.gemm.partial_sums import mark_parts, part_count
+from tvmbuild.schedules.gemm.register_tile import core_of, element_bytes
+from tvmbuild.schedules.gemm.tile_plan import lane_step
+from tvmbuild.schedules.gemm.tiled import is_half, load_by_vector, repeat_knob, start_tile, store_tile
+from tvmbuild.schedules.kernel import Kernel, Stage
+from tvmbuild.schedules.knob import Knob
+from tvmbuild.targets.target import Target
+
+#: Bytes at a multiple of which tiles are taken to share sets.
+_SET_PERIOD = 2048
+
+#: The distance of such tiles is rounded up to a multiple of so many bytes, and a line.
+_SPREAD = 1024
+_LINE = 64
+
+
+@dataclass(frozen=True)
+class Around:
+    """Loops around all stages.
+
+    Attributes:
+        chunk: loop over chunks of rows of tiles, where the inputs are transformed; None when there is one chunk.
+        group: loop over groups of blocks of channels, where the products are made; None when there is one of each.
+        split_parallel: whether the input transform is to be parallel by itself, since the chunks are too few to
+            occupy the cores.
+        products_parallel: whether the products are, since the groups are too few as well.
+    """
+
+    chunk: Any
+    group: Any
+    split_parallel: bool
+    products_parallel: bool
+
+    @classmethod
+    def of(cls, sch: Any, chunks: list[Any], group: Any, tiles: list[Any], target: Target) -> Around:
+        """Choose what runs in parallel.
+
+        Args:
+            sch: the schedule.
+            chunks: the loops over images and chunks of the output transform, outermost.
+            group: the loop over groups in them.
+            tiles: the loops over tiles in that.
+            target: the board.
+        """
+        counts = [int(sch.get(loop).extent) for loop in chunks]
+        count, groups = counts[-1], int(sch.get(group).extent)
+        split_parallel = count < 2 * target.cores
+        by_group = split_parallel and groups > 1
+        chunk = chunks[-1]
+        if by_group:
+            sch.parallel(group)
+        elif split_parallel:
+            sch.parallel(sch.fuse(*tiles))
+        else:
+            chunk = sch.fuse(*chunks)
+            sch.parallel(chunk)
+        whole = count == 1
+        return cls(
+            None if whole else chunk,
+            None if whole and groups == 1 else group,
+            split_parallel,
+            split_parallel and not by_group,
+        )
+
+
+def main_of(kernel: Kernel) -> Stage:
+    """Return the stage of the products."""
+    assert kernel.main is not None
+    return kernel.main
+
+
+def transformed_knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
+    """Return the open numbers.
+
+    ``chunk`` is how many rows of tiles pass all stages together, ``group`` how many blocks of output channels;
+    ``repeat`` as in ``tiled.knobs``.
+    """
+    main = main_of(kernel)
+    step = lane_step(main.reduction[-1], target, main.writes[0].dtype)
+    repeat = repeat_knob(main, step, core_of(target).by_lane, target)
+    chunk, group = int(main.note("chunk")), int(main.note("group"))
+    rows, wide = (int(extent) for extent in main.note("rows"))
+    columns, channels = (int(extent) for extent in main.note("tile"))
+    blocks = main.spatial[2]
+    groups = group_sizes(blocks, blocks * channels == int(main.note("channels")) and main.spatial[1] == rows * wide)
+    if chunk == rows:
+        return (Knob("chunk", chunk, (chunk,)), Knob("group", group, groups), repeat)
+    fitting = (size for size in range(1, rows + 1) if rows % size == 0 and size * wide % columns == 0)
+    return (Knob("chunk", chunk, tuple(fitting)), Knob("group", group, groups), repeat)
+
+
+def group_sizes(blocks: int, is_whole: bool) -> tuple[int, ...]:
+    """Return the sizes of groups that divide the blocks; only all, where the last block or tile is not full."""
+    return tuple(size for size in range(1, blocks + 1) if blocks % size == 0) if is_whole else (blocks,)
+
+
+def spread_tiles(sch: Any, inputs: Any, main: Stage) -> None:
+    """Lay transformed tiles apart so that those of a register tile do not share sets of the first level cache."""
+    size = element_bytes(main.writes[0].dtype)
+    positions = main.spatial[3]
+    if positions * main.reduction[-1] * size % _SET_PERIOD == 0:
+        sch.storage_align(inputs, 0, 1, _SPREAD // size, _LINE // size)
+
+
+def schedule_products(sch: Any, main: Stage, target: Target, repeat_count: int, around: Around) -> None:
+    """Schedule the products: one position after the other, so that its inputs and a block of weights stay in cache."""
+    block = sch.get_sblock(main.name)
+    if around.group is not None:
+        sch.compute_at(block, around.group, preserve_unit_loops=True)
+    core = core_of(target, main.writes[0].dtype)
+    *_, tile, channel_block, position, channel, depth = sch.get_loops(block)
+    tile_outer, in_tile = sch.split(tile, [None, int(main.note("tile")[0])])
+    step_count = lane_step(main.reduction[-1], target, main.writes[0].dtype)
+    parts = part_count(main.reduction[-1], repeat_count * step_count) if is_half(main) else 1
+    part, depth_outer, repeat, step = sch.split(depth, [parts, None, repeat_count, step_count])
+    vectors, lane = sch.split(channel, [None, core.lanes])
+    sch.reorder(position, channel_block, tile_outer, part, depth_outer, repeat, step, in_tile, vectors, lane)
+    if around.products_parallel:
+        sch.parallel(sch.fuse(position, channel_block))
+    sch.vectorize(lane)
+    if core.by_lane:
+        load_by_vector(sch, sch.cache_read(block, 0, "global"), repeat)
+    for loop in (repeat, step, in_tile, vectors):
+        sch.unroll(loop)
+    store_tile(sch, block, tile_outer, core.lanes)
+    if is_half(main):
+        mark_parts(sch, [part], main.reduction[-1])
+    start_tile(sch, block, part)
+
+
+def widest_vector(extent: int, lanes: int) -> int:
+    """Return the widest vector, of at most ``lanes``, that divides an extent."""
+    while extent % lanes:
+        lanes //= 2
+    return lanes

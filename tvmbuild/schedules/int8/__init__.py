@@ -1,0 +1,1 @@
+"""Integer products on a core's own multiply instructions."""

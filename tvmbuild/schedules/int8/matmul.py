@@ -1,0 +1,17 @@
+"""Integer matrix product, register-tiled (see ``int8_tiled``)."""
+
+from __future__ import annotations
+
+from tvmbuild.schedules.int8 import compute as int8_compute
+from tvmbuild.schedules.int8.tiled import apply, knobs
+from tvmbuild.schedules.kernel import Kernel
+from tvmbuild.targets.target import Target
+
+__all__ = ["KIND", "apply", "knobs", "matches"]
+
+KIND = int8_compute.MATMUL
+
+
+def matches(kernel: Kernel, target: Target) -> bool:
+    """Whether the kernel is an integer matrix product legalized by ours."""
+    return kernel.kind == KIND

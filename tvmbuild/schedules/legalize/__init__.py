@@ -1,0 +1,1 @@
+"""Which computes stand for a Relax operator, with weights packed at build time."""

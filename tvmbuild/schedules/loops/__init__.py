@@ -1,0 +1,1 @@
+"""Kernels without products: element-wise, data movement, pooling, reductions, depthwise."""

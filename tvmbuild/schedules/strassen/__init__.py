@@ -1,0 +1,1 @@
+"""1x1 convolutions by one level of Strassen's algorithm."""

@@ -1,0 +1,189 @@
+"""Padding without a copy: taps outside the input are skipped, and the interior carries no condition.
+
+A convolution that reads ``if_then_else(inside, x, 0)`` pays a condition for every load. Adding a product with zero is
+adding nothing, so the update itself is made conditional here, and every part of the condition moves out to the loop
+that decides it. The loop over tiles of columns is then peeled: first and last tiles, unrolled, know their conditions;
+those between need none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvmbuild.schedules.kernel import PREFIX
+from tvmbuild.schedules.tir.vector_loops import substitute
+
+#: Annotation of a block whose products with padding are to be skipped.
+GUARD = PREFIX + "guard"
+_PEEL = PREFIX + "peel"
+
+
+def mark_peel(sch: Any, loop: Any, first: int, last: int) -> None:
+    """Mark a loop of which so many first and last iterations are to be written out by ``peel``."""
+    if first or last:
+        sch.annotate(loop, _PEEL, f"{first},{last}")
+
+
+def guard_updates(func: Any) -> Any:
+    """Turn ``sum += if_then_else(inside, x, 0) * w`` into ``if inside: sum += x * w`` (imports tvm).
+
+    Only in blocks annotated ``GUARD``, whose reduction must have been decomposed.
+    """
+    import tvm_ffi
+    from tvm import s_tir, tirx
+
+    pending: list[Any] = []
+
+    def on_realize(realize: Any, mutator: Any) -> Any:
+        block = realize.block
+        if GUARD not in block.annotations:
+            return mutator.default_mutate(realize)
+        conditions: list[Any] = []
+        body = _unguarded(block.body, conditions)
+        for condition in conditions:
+            for axis, value in zip(block.iter_vars, realize.iter_values, strict=True):
+                condition = substitute(condition, axis.var, value)
+            pending.append(condition)
+        annotations = {key: value for key, value in block.annotations.items() if key != GUARD}
+        return s_tir.SBlockRealize(
+            realize.iter_values,
+            realize.predicate,
+            s_tir.SBlock(
+                *(block.iter_vars, block.reads, block.writes, block.name_hint, body),
+                *(block.init, block.alloc_buffers, block.match_buffers, annotations),
+            ),
+        )
+
+    def on_loop(loop: Any, mutator: Any) -> Any:
+        loop = mutator.default_mutate(loop)
+        decided = [condition for condition in pending if uses(condition, loop.loop_var)]
+        if not decided:
+            return loop
+        pending[:] = [condition for condition in pending if not any(condition is other for other in decided)]
+        condition = decided[0]
+        for other in decided[1:]:
+            condition = tirx.And(condition, other)
+        return _with_body(loop, tirx.IfThenElse(condition, loop.body, None))
+
+    return func.with_body(
+        tvm_ffi.structural_mutate(func.body, [(tirx.For, on_loop), (s_tir.SBlockRealize, on_realize)])
+    )
+
+
+def _unguarded(store: Any, conditions: list[Any]) -> Any:
+    """Return the store without its ``if_then_else``s, whose conditions are collected part by part."""
+    import tvm_ffi
+    from tvm import ir, tirx
+
+    def on_call(call: Any) -> Any:
+        if isinstance(call.op, ir.Op) and call.op.name == "prim.if_then_else":
+            _split(call.args[0], conditions)
+            return call.args[1]
+        return call
+
+    assert isinstance(store, tirx.BufferStore)
+    return tvm_ffi.structural_map(store, (ir.Call, on_call))
+
+
+def _split(condition: Any, parts: list[Any]) -> None:
+    from tvm import tirx
+
+    if isinstance(condition, tirx.And):
+        _split(condition.a, parts)
+        _split(condition.b, parts)
+    else:
+        parts.append(condition)
+
+
+def uses(expression: Any, variable: Any) -> bool:
+    """Whether a variable stands in an expression or statement (imports tvm)."""
+    import tvm_ffi
+    from tvm import tirx
+
+    found: list[Any] = []
+    tvm_ffi.structural_walk(expression, (tirx.Var, lambda v: found.append(v) if v.same_as(variable) else None))
+    return bool(found)
+
+
+def _writes(stmt: Any, buffer: Any) -> bool:
+    import tvm_ffi
+    from tvm import tirx
+
+    found: list[Any] = []
+    tvm_ffi.structural_walk(
+        stmt, (tirx.BufferStore, lambda store: found.append(store) if store.buffer.same_as(buffer) else None)
+    )
+    return bool(found)
+
+
+def peel(func: Any) -> Any:
+    """Write out the first and last iterations of the loops marked by ``mark_peel`` (imports tvm).
+
+    Each copy gets intermediate buffers of its own, so that a tile of accumulators stays as small as one tile.
+    """
+    import tvm_ffi
+    from tvm import s_tir, tirx
+
+    root = func.body.block
+    buffers = list(root.alloc_buffers)
+    changed = False
+
+    def copy(stmt: Any) -> Any:
+        for buffer in [b for b in buffers if _writes(stmt, b)]:
+            twin = tirx.decl_buffer(buffer.shape, buffer.dtype, str(buffer.name))
+            buffers.append(twin)
+            stmt = substitute(stmt, buffer, twin)
+        return tvm_ffi.structural_map(stmt, (tirx.For, with_new_variable))
+
+    def on_loop(loop: Any, mutator: Any) -> Any:
+        nonlocal changed
+        mark = loop.annotations.get(_PEEL)
+        if mark is None:
+            return mutator.default_mutate(loop)
+        changed = True
+        first, last = (int(count) for count in str(mark).split(","))
+        extent = int(loop.extent.value)
+        first = min(first, extent)
+        last = min(last, extent - first)
+        middle = extent - first - last
+        dtype = loop.loop_var.ty.dtype
+        parts = [
+            substitute(loop.body, loop.loop_var, tirx.const(index, dtype))
+            for index in (*range(first), *range(extent - last, extent))
+        ]
+        if middle > 1:
+            body = substitute(loop.body, loop.loop_var, loop.loop_var + tirx.const(first, dtype))
+            rest = tirx.For(loop.loop_var, tirx.const(0, dtype), tirx.const(middle, dtype), loop.kind, body)
+            parts.insert(first, rest)
+        elif middle == 1:
+            parts.insert(first, substitute(loop.body, loop.loop_var, tirx.const(first, dtype)))
+        parts = [mutator.mutate(copy(part)) for part in parts]
+        return parts[0] if len(parts) == 1 else tirx.SeqStmt(parts)
+
+    body = tvm_ffi.structural_mutate(root.body, (tirx.For, on_loop))
+    if not changed:
+        return func
+    used = [buffer for buffer in buffers if uses(body, buffer)]
+    block = s_tir.SBlock(
+        *(root.iter_vars, root.reads, root.writes, root.name_hint, body),
+        *(root.init, used, root.match_buffers, root.annotations),
+    )
+    return s_tir.renew_defs(func.with_body(s_tir.SBlockRealize(func.body.iter_values, func.body.predicate, block)))
+
+
+def with_new_variable(loop: Any) -> Any:
+    """Return a loop with a variable of its own, as a copy needs it (imports tvm)."""
+    from tvm import tirx
+
+    variable = tirx.Var(str(loop.loop_var.name), loop.loop_var.ty.dtype)
+    return _with_body(loop, substitute(loop.body, loop.loop_var, variable), variable)
+
+
+def _with_body(loop: Any, body: Any, variable: Any = None) -> Any:
+    from tvm import tirx
+
+    return tirx.For(
+        *(loop.loop_var if variable is None else variable, loop.min, loop.extent, loop.kind, body),
+        thread_binding=loop.thread_binding,
+        annotations=dict(loop.annotations),
+    )

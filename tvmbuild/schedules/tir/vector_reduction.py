@@ -1,0 +1,115 @@
+"""Sums and maxima along a contiguous axis, in vectors.
+
+A reduction in program order is one chain of dependent scalar operations, and no compiler may reorder a
+floating-point sum. A marked loop becomes vectors of partial results, one accumulator for every width of
+``vector_loops.pieces``, folded in halves at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvmbuild.schedules.kernel import PREFIX
+from tvmbuild.schedules.tir.vector_loops import pieces, substitute
+
+_LANES = PREFIX + "reduce_lanes"
+
+
+def mark_reduction(sch: Any, loop: Any, lanes: int) -> None:
+    """Mark the innermost loop of a decomposed float reduction over a contiguous axis."""
+    sch.annotate(loop, _LANES, lanes)
+
+
+def cut_reductions(func: Any) -> Any:
+    """Rewrite the loops marked by ``mark_reduction`` (imports tvm)."""
+    import tvm_ffi
+    from tvm import s_tir, tirx
+
+    accumulators: list[Any] = []
+
+    def on_loop(loop: Any, mutator: Any) -> Any:
+        lanes = loop.annotations.get(_LANES)
+        if lanes is None:
+            return mutator.default_mutate(loop)
+        return _vectorised(loop, int(lanes), accumulators)
+
+    root = func.body.block
+    body = tvm_ffi.structural_mutate(root.body, (tirx.For, on_loop))
+    if not accumulators:
+        return func
+    block = s_tir.SBlock(
+        *(root.iter_vars, root.reads, root.writes, root.name_hint, body),
+        *(root.init, [*root.alloc_buffers, *accumulators], root.match_buffers, root.annotations),
+    )
+    return func.with_body(s_tir.SBlockRealize(func.body.iter_values, func.body.predicate, block))
+
+
+def _vectorised(loop: Any, lanes: int, accumulators: list[Any]) -> Any:
+    from tvm import tirx
+
+    realize = loop.body
+    assert isinstance(realize, tirx.Stmt)
+    store = realize.block.body
+    for axis, value in zip(realize.block.iter_vars, realize.iter_values, strict=True):
+        store = substitute(store, axis.var, value)
+    combine, term = type(store.value), _term(store)
+    statements: list[Any] = []
+    for start, count, width in pieces(int(loop.extent.value), lanes):
+        partial = tirx.decl_buffer((width,), store.buffer.dtype, "partial")
+        accumulators.append(partial)
+        identity = _identity(combine, str(store.buffer.dtype))
+        lane = _index("lane")
+        statements.append(_for(lane, width, tirx.BufferStore(partial, identity, [lane]), vector=True))
+        vector, lane = _index("vector"), _index("lane")
+        place = tirx.const(start, "int64") + vector * tirx.const(width, "int64") + lane
+        value = substitute(term, loop.loop_var, tirx.Cast(loop.loop_var.ty.dtype, place))
+        update = tirx.BufferStore(partial, combine(tirx.BufferLoad(partial, [lane]), value), [lane])
+        statements.append(_for(vector, count, _for(lane, width, update, vector=True), vector=False))
+        while width > 1:
+            width //= 2
+            lane = _index("lane")
+            other = tirx.BufferLoad(partial, [lane + tirx.const(width, "int64")])
+            folded = combine(tirx.BufferLoad(partial, [lane]), other)
+            statements.append(_for(lane, width, tirx.BufferStore(partial, folded, [lane]), vector=True))
+        first = tirx.BufferLoad(partial, [tirx.const(0, "int64")])
+        sofar = tirx.BufferLoad(store.buffer, store.indices)
+        statements.append(tirx.BufferStore(store.buffer, combine(sofar, first), store.indices))
+    return tirx.SeqStmt(statements)
+
+
+def _term(store: Any) -> Any:
+    """Return what the update adds to (or compares with) the value so far."""
+    left, right = store.value.a, store.value.b
+    return right if getattr(left, "source", None) is not None and left.source.same_as(store.buffer) else left
+
+
+def _identity(combine: Any, dtype: str) -> Any:
+    from tvm import tirx
+
+    values = {tirx.Add: 0.0, tirx.Mul: 1.0, tirx.Max: float("-inf"), tirx.Min: float("inf")}
+    return tirx.const(values[combine], dtype)
+
+
+def is_vectorisable(block: Any) -> bool:
+    """Whether a reduction block's update is one that ``cut_reductions`` can rewrite."""
+    from tvm import tirx
+
+    store = block.body
+    return (
+        isinstance(store, tirx.BufferStore)
+        and str(store.buffer.dtype) in ("float32", "float16")
+        and isinstance(store.value, tirx.Add | tirx.Mul | tirx.Max | tirx.Min)
+    )
+
+
+def _index(name: str) -> Any:
+    from tvm import tirx
+
+    return tirx.Var(name, "int64")
+
+
+def _for(variable: Any, extent: int, body: Any, *, vector: bool) -> Any:
+    from tvm import tirx
+
+    kind = tirx.ForKind.VECTORIZED if vector else tirx.ForKind.SERIAL
+    return tirx.For(variable, tirx.const(0, "int64"), tirx.const(extent, "int64"), kind, body)

@@ -1,0 +1,246 @@
+"""The frozen options of each command, with their defaults and bounds; ``resolve.py`` fills them in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tvmbuild.support.border import Count, Finite, NotNegative, Positive, Seconds, Seed, Share, Threads
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to build a model.
+
+    Attributes:
+        target: name of a built-in target or path of a TOML file.
+        shape: input shapes as given ("x=1,3,224,224"), one an input.
+        value: inputs frozen to a constant ("sr=16000").
+        output: folder for the artifact.
+        name: stem of the artifact's files; "" for ``<model>-<target>``.
+        toolchain: "gnu" or "zig"; "" for the target's first that is installed.
+        compare: run the prepared model against the original in ONNX Runtime before compiling.
+        seed: seed of the inputs of that comparison.
+        fp16: compute in float16 where that is safe; the artifact's inputs and outputs keep their types.
+        int8: quantize the float model first; the other options of that are in ``QuantizeOptions``.
+        calibrate: samples for ``int8``, or None to use a calibration table alone.
+        dump_ir: folder for the module after each phase, or None.
+        records: folder of tuning records; it need not exist.
+        use_records: whether to take schedules from it.
+        board: beginning of the name of the board whose records to use; "" for the only one.
+        limit: raised limits of reading and preparing the model ("seconds=3600"); see ``budget.Limits``.
+    """
+
+    target: str = "rpi4"
+    shape: tuple[str, ...] = ()
+    value: tuple[str, ...] = ()
+    output: Path = Path("dist")
+    name: str = ""
+    toolchain: str = ""
+    compare: bool = True
+    seed: Seed = 0
+    fp16: bool = False
+    int8: bool = False
+    calibrate: Path | None = None
+    dump_ir: Path | None = None
+    records: Path = Path("tuning_logs")
+    use_records: bool = True
+    board: str = ""
+    limit: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """How to look at a model.
+
+    Attributes:
+        target: name of a built-in target or path of a TOML file; the board to plan for.
+        shape: input shapes as given ("x=1,3,224,224"), one an input.
+        value: inputs frozen to a constant ("sr=16000").
+        limit: raised limits of reading and preparing the model ("seconds=3600"); see ``budget.Limits``.
+    """
+
+    target: str = "rpi4"
+    shape: tuple[str, ...] = ()
+    value: tuple[str, ...] = ()
+    limit: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """How to tune a model.
+
+    Attributes:
+        target: name of a built-in target or path of a TOML file.
+        shape: input shapes as given ("x=1,3,224,224"), one an input.
+        value: inputs frozen to a constant ("sr=16000").
+        fp16: tune the kernels of a build with ``fp16``.
+        toolchain: "gnu" or "zig"; "" for the target's first that is installed.
+        emulate: predict cycles instead of measuring.
+        tracker: "HOST:PORT" of a TVM tracker; "" for none.
+        key: key of the boards at the tracker; "" for the target's name.
+        trials: number of trials; 0 for no limit.
+        time: duration ("90s", "30m", "2h"); "" for no limit.
+        task: only tasks whose name or shape matches this pattern ("*winograd*"); "" for all.
+        seed: of the search and of the kernels' inputs.
+        min_gain: share of the model's time below which the gain still expected ends the run.
+        records: folder of tuning records.
+        workers: compiling processes; 0 for one a core.
+        resume: go on with the interrupted run of this model and board.
+        limit: raised limits of reading and preparing the model ("seconds=3600"); see ``budget.Limits``.
+    """
+
+    target: str = "rpi4"
+    shape: tuple[str, ...] = ()
+    value: tuple[str, ...] = ()
+    fp16: bool = False
+    toolchain: str = ""
+    emulate: bool = False
+    tracker: str = ""
+    key: str = ""
+    trials: Count = 0
+    time: str = ""
+    task: str = ""
+    seed: Seed = 0
+    min_gain: Share = 0.01
+    records: Path = Path("tuning_logs")
+    workers: Threads = 0
+    resume: bool = False
+    limit: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How to turn a float model into an int8 one.
+
+    Attributes:
+        shape: input shapes as given ("x=1,3,224,224"), one an input.
+        value: inputs frozen to a constant ("sr=16000").
+        calibrate_mode: how activations get their ranges: "kl_divergence", "percentile", "mse" or "max".
+        weight_scale: how weights get their scales: "max" or "mse".
+        percentile: percent of the elements inside the range, for "percentile".
+        symmetric: activations have the zero point 0.
+        power2: scales are powers of two.
+        images: how pictures become inputs: a preset's name or a TOML file.
+        table: calibration table; read when the file is there, else written.
+        keep_fp32: patterns ("conv2d_4*") of layers that stay in float.
+        force_int8: leave no layer in float because int8 is predicted to be slower on the board.
+        budget: accuracy to reach by leaving layers in float ("sqnr>=30"), or "".
+        metric: measure of a model's outputs ("module:function" or a command), or "".
+        bias_correction: take the mean error of each layer out of its bias.
+        held_out: share of the samples that judge the result and do not calibrate.
+        seed: of the division into calibration and held-out samples.
+        min_samples: the fewest to calibrate with.
+        compare: check in ONNX Runtime that preparing the model does not change it.
+        limit: raised limits of reading and preparing the model ("seconds=3600"); see ``budget.Limits``.
+    """
+
+    shape: tuple[str, ...] = ()
+    value: tuple[str, ...] = ()
+    calibrate_mode: str = "kl_divergence"
+    weight_scale: str = "max"
+    percentile: Finite = 99.99
+    symmetric: bool = False
+    power2: bool = False
+    images: str = "plain"
+    table: Path | None = None
+    keep_fp32: tuple[str, ...] = ()
+    force_int8: bool = False
+    budget: str = ""
+    metric: str = ""
+    bias_correction: bool = False
+    held_out: Finite = 0.2
+    seed: Seed = 0
+    min_samples: Count = 8
+    compare: bool = True
+    limit: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """How to check an artifact against ONNX Runtime.
+
+    Attributes:
+        on: device: "auto", "local", "emulated" or "rpc".
+        tracker: "HOST:PORT" of the tracker, for "rpc".
+        key: what to ask the tracker for; "" for the target's name.
+        inputs: sample inputs (.npz, .npy, an image, or a folder of them); None for seeded random ones.
+        samples: number of random inputs, or the most to take from a folder.
+        seed: seed of the random inputs.
+        tolerance: largest difference allowed, relative to the largest reference value; 0 for the default of the
+            output's dtype and the artifact's precision (``difference.DEFAULT_TOLERANCE``, ``verify.FP16_TOLERANCE``);
+            models that round to codes are judged by their root mean square then (``int8_rounding``).
+        threads: threads of the runtime; 0 for one a core.
+        timeout: seconds that one run may take.
+        limit: raised limits of reading and preparing the model ("seconds=3600"); see ``budget.Limits``.
+    """
+
+    on: str = "auto"
+    tracker: str = ""
+    key: str = ""
+    inputs: Path | None = None
+    samples: Positive = 1
+    seed: Seed = 0
+    tolerance: NotNegative = 0.0
+    threads: Threads = 0
+    timeout: Seconds = 600.0
+    limit: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """How to time an artifact.
+
+    Attributes:
+        on: device: "auto", "local", "emulated" or "rpc".
+        tracker: "HOST:PORT" of the tracker, for "rpc".
+        key: what to ask the tracker for; "" for the target's name.
+        runs: timed runs in all, spread over the rounds.
+        warmup: runs before each round that are not timed.
+        inputs: one sample (.npz, .npy or an image); None for seeded random ones.
+        seed: seed of the random inputs.
+        threads: threads of the runtime; 0 for one a core.
+        timeout: seconds that one round may take.
+    """
+
+    on: str = "auto"
+    tracker: str = ""
+    key: str = ""
+    runs: Positive = 50
+    warmup: Count = 2
+    inputs: Path | None = None
+    seed: Seed = 0
+    threads: Threads = 0
+    timeout: Seconds = 600.0
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """Which boards the device commands mean.
+
+    Attributes:
+        tracker: "HOST:PORT" of the tracker.
+        key: what boards are registered as; "" for the target's name.
+    """
+
+    tracker: str = "127.0.0.1:9190"
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """Where built artifacts are shared with other machines.
+
+    Attributes:
+        remote_cache: folder or URL that fsspec opens ("s3://bucket/path"); "" for none.
+        cache_trusted_key: public keys; an entry is read if one of them signed it.
+        cache_key: private key; entries are written only with it, and those of its public half are read.
+        cache_unsigned: read and write entries without signatures.
+        cache_timeout: seconds that the remote may take to answer.
+    """
+
+    remote_cache: str = ""
+    cache_trusted_key: tuple[str, ...] = ()
+    cache_key: str = ""
+    cache_unsigned: bool = False
+    cache_timeout: Seconds = 10.0

@@ -1,0 +1,1 @@
+"""Ways to measure a candidate: on this machine, on boards, or predicted."""

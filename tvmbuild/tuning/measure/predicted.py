@@ -1,0 +1,64 @@
+"""Measures with no board: cycles from QEMU's counts and LLVM's model of the core (see ``tvmbuild.predict``)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from tvmbuild.predict.core_model import core_model
+from tvmbuild.predict.llvm import find_llvm
+from tvmbuild.predict.predictor import run_profiled
+from tvmbuild.predict.pricing import PriceCache, price_profile
+from tvmbuild.records.fingerprint import predicted_board
+from tvmbuild.records.trial import Failure, Measured
+from tvmbuild.support.errors import DeviceError, TargetError, TvmbuildError
+from tvmbuild.targets.target import Target
+from tvmbuild.tuning.measure.causes import cause_of
+from tvmbuild.tuning.measure.protocol import Run
+
+#: Longest that the emulated run of one kernel may take, in seconds.
+RUN_SECONDS = 120.0
+
+
+class PredictedMeasurer:
+    """Predicts; the figure does not depend on what else this machine does, so candidates run side by side."""
+
+    batched = False
+
+    def __init__(self, target: Target, slots: int | None = None) -> None:
+        """Find the tools.
+
+        Raises:
+            TargetError: there is no model of the core, or its clock is not known.
+            ToolchainError: QEMU or LLVM is missing.
+        """
+        if not target.max_mhz:
+            raise TargetError(f"{target.name} names no max_mhz, so cycles are no time.", "Add it to the target file.")
+        self._target = target
+        self._core = core_model(target)
+        self._tools = find_llvm()
+        self._prices = PriceCache()
+        self.board = predicted_board(target, self._core, self._tools.version)
+        self.slots = slots or len(os.sched_getaffinity(0))
+
+    def measure(self, runs: Sequence[Run]) -> list[Measured | Failure]:
+        """Predict each run by itself."""
+        return [self._predict(run) for run in runs]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _predict(self, run: Run) -> Measured | Failure:
+        try:
+            profile, result = run_profiled(run.library, self._target, run.inputs, caches=True, timeout=RUN_SECONDS)
+            blocks = price_profile(profile, self._core, self._tools, self._prices)
+        except DeviceError as error:
+            return Failure(cause_of(error), error.message)
+        except TvmbuildError as error:
+            return Failure("lost", error.message)
+        priced = sum(block.block.executed for block in blocks)
+        scale = profile.instructions / priced if priced else 0.0
+        compute = scale * sum(block.compute_cycles for block in blocks)
+        estimated = scale * sum(block.estimated_cycles for block in blocks)
+        readings = {"instructions": float(profile.instructions), "comp": round(compute), "est": round(estimated)}
+        return Measured((estimated / (self._target.max_mhz * 1e6),), result.outputs[0], readings)
