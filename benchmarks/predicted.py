@@ -17,13 +17,12 @@ from tvmbuild.onnx_model.prepare import prepare
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.onnx_model.to_relax import to_relax
 from tvmbuild.pipeline import build
-from tvmbuild.predict.core_model import core_model
 from tvmbuild.predict.kernels import KernelPrediction
 from tvmbuild.predict.predictor import predict
 from tvmbuild.schedules.registry import KernelReport
 from tvmbuild.support.options import BuildOptions
 from tvmbuild.support.versions import llvm_version, package_versions
-from tvmbuild.targets.target import Target, load_target
+from tvmbuild.targets.target import Target, load_target, predicted_core
 
 #: Beginnings of the kinds of schedules that multiply; what others count as multiply-accumulates are sums or maxima.
 _MULTIPLYING = ("conv2d", "depthwise", "matmul")
@@ -51,7 +50,7 @@ def predict_model(model: BenchModel, target_name: str, folder: Path, *, fp16: bo
     prediction = predict(artifact.library, target, [sample[spec.name] for spec in artifact.manifest.inputs])
     scheduled, graph = schedule_reports(model, target, fp16=fp16)
     calls = {kernel.name: kernel.count for kernel in graph.kernels}
-    core = core_model(target)
+    core = predicted_core(target)
     rate = core.float16_macs if fp16 else core.float32_macs
     rates = {name: core.int8_macs if report.kind.endswith(_INTEGER) else rate for name, report in scheduled.items()}
     return {

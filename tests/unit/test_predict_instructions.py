@@ -4,17 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from tvmbuild.predict.core_model import core_model
 from tvmbuild.predict.instructions import (
     branch_displacement,
     multiply_add_bound,
     multiply_adds,
     spilled_accumulators,
 )
-from tvmbuild.targets.target import load_target
+from tvmbuild.targets.target import load_target, predicted_core
 
-A72 = core_model(load_target("rpi4"))
-A76 = core_model(load_target("rpi5"))
+A72 = predicted_core(load_target("rpi4"))
+A76 = predicted_core(load_target("rpi5"))
 
 
 @pytest.mark.parametrize(

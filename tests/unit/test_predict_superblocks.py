@@ -2,16 +2,15 @@
 
 import pytest
 
-from tvmbuild.predict.core_model import core_model
 from tvmbuild.predict.kernels import hot_loop, predict_kernels
 from tvmbuild.predict.llvm import BlockCost
 from tvmbuild.predict.pricing import PricedBlock, price_block
 from tvmbuild.predict.profile import Block
 from tvmbuild.predict.superblocks import Superblock, join
-from tvmbuild.targets.target import load_target
+from tvmbuild.targets.target import load_target, predicted_core
 
-A72 = core_model(load_target("rpi4"))
-A53 = core_model(load_target("rpi3"))
+A72 = predicted_core(load_target("rpi4"))
+A53 = predicted_core(load_target("rpi3"))
 
 
 class Code:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tvmbuild.predict.core_model import core_model
 from tvmbuild.predict.kernels import HotLoop, KernelPrediction
 from tvmbuild.predict.llvm import PREFIX_VARIABLE, find_llvm, parse_costs
 from tvmbuild.predict.plugin import plugin_api
@@ -14,7 +13,7 @@ from tvmbuild.predict.predictor import Prediction, cache_arguments
 from tvmbuild.predict.report import COLUMNS, prediction_json, prediction_table
 from tvmbuild.predict.symbols import read_symbols, symbol_map
 from tvmbuild.support.errors import ArtifactError, TargetError, ToolchainError
-from tvmbuild.targets.target import load_target
+from tvmbuild.targets.target import load_target, predicted_core
 
 
 @pytest.mark.parametrize(
@@ -110,7 +109,7 @@ def test_what_is_no_library_is_an_artifact_error(tmp_path: Path) -> None:
 
 def test_a_target_without_model_is_named() -> None:
     with pytest.raises(TargetError, match="generic-aarch64"):
-        core_model(load_target("generic-aarch64"))
+        predicted_core(load_target("generic-aarch64"))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +118,7 @@ def test_a_target_without_model_is_named() -> None:
 )
 def test_caches_are_those_of_the_target(name: str, arguments: list[str]) -> None:
     target = load_target(name)
-    assert cache_arguments(target, core_model(target)) == arguments
+    assert cache_arguments(target, predicted_core(target)) == arguments
 
 
 def prediction() -> Prediction:

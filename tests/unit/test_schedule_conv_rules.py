@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tvmbuild.schedules.gemm.packing import pack_conv2d, pack_matrix
 from tvmbuild.schedules.gemm.partial_sums import part_count
-from tvmbuild.schedules.gemm.register_tile import choose_tile, core_of
+from tvmbuild.schedules.gemm.register_tile import choose_tile, vector_unit
 from tvmbuild.schedules.gemm.tile_plan import lane_step, padded_depth, plan_conv2d, plan_matmul
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.legalize import conv2d_plan
@@ -30,10 +30,10 @@ RPI4, RPI5 = load_target("rpi4"), load_target("rpi5")
 )
 def test_tile_fits_the_registers(columns, channels, exact, board):
     tile = choose_tile(columns, channels, board, exact)
-    core = core_of(board)
-    vectors = tile.channels // core.lanes
-    assert tile.channels % core.lanes == 0
-    assert tile.columns * vectors + tile.columns + 2 * vectors <= core.registers
+    unit = vector_unit(board)
+    vectors = tile.channels // unit.lanes
+    assert tile.channels % unit.lanes == 0
+    assert tile.columns * vectors + tile.columns + 2 * vectors <= unit.registers
     assert tile.columns * tile.channels * 4 < 1024
     assert not exact or columns % tile.columns == 0
 
@@ -42,7 +42,7 @@ def test_tile_fits_the_registers(columns, channels, exact, board):
 def test_common_layers_waste_no_column(width, channels):
     plan = plan_conv2d(Conv2dGeometry(1, width, width, 64, channels, (1, 1)), RPI4)
     assert plan.columns == width
-    assert plan.tile.columns * plan.tile.channels >= 7 * 4 * core_of(RPI4).fma_per_cycle
+    assert plan.tile.columns * plan.tile.channels >= 7 * 4 * RPI4.core.fma_per_cycle
 
 
 def test_prime_width_is_rounded_up_to_whole_tiles():
@@ -161,7 +161,7 @@ def test_deep_sums_of_halves_are_cut_into_equal_parts(depth, step, parts):
 
 def test_tiles_of_halves_hold_twice_the_channels_and_keep_their_columns_in_16_registers():
     board = load_target("rpi5")
-    assert core_of(board, "float16").lanes == 2 * core_of(board).lanes
+    assert vector_unit(board, "float16").lanes == 2 * vector_unit(board).lanes
     for columns in (7, 13, 27, 112):
         tile = choose_tile(columns, 1000, board, dtype="float16")
         assert tile.channels % 8 == 0

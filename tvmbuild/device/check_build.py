@@ -25,7 +25,7 @@ _OPTIONS = (
 )
 #: What the runner's sources give to the check: its reader of .npy, and the start-up for an older glibc.
 _SHARED = ("npy.cc", "start.cc")
-_HEADERS = ("npy.h", "failure.h", "printable.h")
+_HEADERS = ("npy.h", "failure.h", "printable.h", "cores.h")
 
 
 def check_program(target: Target) -> Path:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from tvmbuild.predict.core_model import CoreModel
+from tvmbuild.targets.cores import Core
 
 _BRANCHES = frozenset({"b", "bl", "br", "blr", "ret", "cbz", "cbnz", "tbz", "tbnz", "svc"})
 #: Branches after which the next block of the same activation is not the one that follows in memory.
@@ -94,7 +94,7 @@ def multiply_adds(text: str) -> tuple[int, str] | None:
     return None
 
 
-def multiply_add_bound(body: list[str], core: CoreModel) -> tuple[int, float]:
+def multiply_add_bound(body: list[str], core: Core) -> tuple[int, float]:
     """Return the multiply-add instructions of a loop's body and the cycles that they need at the core's best rate."""
     rates = {"float32": core.float32_macs, "float16": core.float16_macs, "int8": core.int8_macs}
     count, cycles = 0, 0.0

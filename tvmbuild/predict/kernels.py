@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from tvmbuild.predict.core_model import CoreModel
 from tvmbuild.predict.instructions import branch_displacement, multiply_add_bound, spilled_accumulators
 from tvmbuild.predict.pricing import PricedBlock
 from tvmbuild.predict.profile import INSTRUCTION_BYTES
+from tvmbuild.targets.cores import Core
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class KernelPrediction:
 
 
 def predict_kernels(
-    blocks: Sequence[PricedBlock], core: CoreModel, name_of: Callable[[PricedBlock], str]
+    blocks: Sequence[PricedBlock], core: Core, name_of: Callable[[PricedBlock], str]
 ) -> tuple[KernelPrediction, ...]:
     """Add up blocks by kernel, costliest first.
 
@@ -73,7 +73,7 @@ def predict_kernels(
     return tuple(sorted(kernels, key=lambda kernel: (-kernel.estimated_cycles, kernel.name)))
 
 
-def _predict_kernel(name: str, blocks: list[PricedBlock], core: CoreModel, total: float) -> KernelPrediction:
+def _predict_kernel(name: str, blocks: list[PricedBlock], core: Core, total: float) -> KernelPrediction:
     estimated = sum(block.estimated_cycles for block in blocks)
     return KernelPrediction(
         name=name,
@@ -85,7 +85,7 @@ def _predict_kernel(name: str, blocks: list[PricedBlock], core: CoreModel, total
     )
 
 
-def hot_loop(blocks: Sequence[PricedBlock], core: CoreModel) -> HotLoop | None:
+def hot_loop(blocks: Sequence[PricedBlock], core: Core) -> HotLoop | None:
     """Return the innermost loop with the most predicted cycles among a kernel's blocks."""
     best: tuple[float, int, list[PricedBlock]] | None = None
     for start, end in _innermost(_loops(blocks)):
@@ -131,7 +131,7 @@ def _has_part_at(block: PricedBlock, address: int) -> bool:
 
 
 def _describe(
-    cycles: float, iterations: int, body: list[PricedBlock], kernel_cycles: float, core: CoreModel
+    cycles: float, iterations: int, body: list[PricedBlock], kernel_cycles: float, core: Core
 ) -> HotLoop:  # fmt: skip
     bounds = [(block.block.count, *multiply_add_bound(list(block.body), core)) for block in body]
     assembly = [text for block in body for text in block.body]

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from tvmbuild.device.emulated import EmulatedDevice
 from tvmbuild.device.protocol import RunResult
 from tvmbuild.device.runner import RunRequest, run_with
-from tvmbuild.predict.core_model import CoreModel, core_model
 from tvmbuild.predict.kernels import KernelPrediction, predict_kernels
 from tvmbuild.predict.llvm import find_llvm
 from tvmbuild.predict.plugin import plugin_for
@@ -26,7 +25,8 @@ from tvmbuild.predict.pricing import PricedBlock, price_profile
 from tvmbuild.predict.profile import Profile, read_profile
 from tvmbuild.predict.symbols import SymbolMap, read_symbols
 from tvmbuild.support.progress import stage
-from tvmbuild.targets.target import Target
+from tvmbuild.targets.cores import Core
+from tvmbuild.targets.target import Target, predicted_core
 
 _TIMEOUT = 3600.0
 
@@ -85,7 +85,7 @@ def predict(
         ArtifactError: the library is not an ELF file or was stripped.
         DeviceError, InputDataError: the run failed.
     """
-    core = core_model(target)
+    core = predicted_core(target)
     tools = find_llvm()
     symbols = read_symbols(library)
     profile = record_profile(library, target, inputs, caches=caches, timeout=timeout)
@@ -113,14 +113,14 @@ def run_profiled(
         # QEMU separates a plugin's arguments by commas, and takes two for one of the text.
         arguments = [str(plugin).replace(",", ",,"), f"out={path}".replace(",", ",,")]
         if caches:
-            arguments += cache_arguments(target, core_model(target))
+            arguments += cache_arguments(target, predicted_core(target))
         launcher = device.launcher("-plugin", ",".join(arguments))
         request = RunRequest(library, tuple(inputs), 1, 1, 1, timeout, markers=True)
         result = run_with(launcher, request, target)
         return read_profile(path), result
 
 
-def cache_arguments(target: Target, core: CoreModel) -> list[str]:
+def cache_arguments(target: Target, core: Core) -> list[str]:
     """Return the plugin's arguments that describe a target's caches."""
     return [f"l1={target.l1d_kib * 1024}:{core.l1_ways}", f"l2={target.l2_kib * 1024}:{core.l2_ways}"]
 
@@ -131,7 +131,7 @@ def summarize(
     symbols: SymbolMap,
     library: Path,
     target: Target,
-    core: CoreModel,
+    core: Core,
     llvm_version: str,
 ) -> Prediction:
     """Add up what was priced."""

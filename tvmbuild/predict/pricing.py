@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tvmbuild.predict import llvm
-from tvmbuild.predict.core_model import CoreModel
 from tvmbuild.predict.instructions import spilled_accumulators
 from tvmbuild.predict.profile import Block, Profile
 from tvmbuild.predict.superblocks import Superblock, join
+from tvmbuild.targets.cores import Core
 
 #: Share of the executed instructions that is priced; the rest is taken to cost as much an instruction.
 _COVERED = 0.999
@@ -74,7 +74,7 @@ class PriceCache:
 
 
 def price_profile(
-    profile: Profile, core: CoreModel, tools: llvm.LlvmTools, cache: PriceCache | None = None
+    profile: Profile, core: Core, tools: llvm.LlvmTools, cache: PriceCache | None = None
 ) -> list[PricedBlock]:
     """Price the blocks that make up nearly all executed instructions.
 
@@ -92,7 +92,7 @@ def price_profile(
     texts = cache.disassemble(tools, {word for block in hot for word in block.words})
     superblocks = join(hot, texts)
     bodies = [tuple(texts[word] for word in block.words if word in texts) for block in superblocks]
-    costs = cache.price(tools, core.llvm_cpu, bodies)
+    costs = cache.price(tools, core.scheduling_model, bodies)
     executions: Counter[int] = Counter()
     for block in profile.blocks:
         executions[block.address] += block.count
@@ -114,7 +114,7 @@ def _hot_blocks(profile: Profile) -> Sequence[Block]:
 
 
 def price_block(
-    block: Superblock, body: tuple[str, ...], cost: llvm.BlockCost, core: CoreModel, executions: Mapping[int, int]
+    block: Superblock, body: tuple[str, ...], cost: llvm.BlockCost, core: Core, executions: Mapping[int, int]
 ) -> PricedBlock:
     """Correct llvm-mca's cost of one superblock.
 

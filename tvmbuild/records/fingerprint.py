@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tvmbuild.predict.core_model import CoreModel
 from tvmbuild.records.values import as_flag, as_object, as_text, needed
 from tvmbuild.support.versions import llvm_version, package_versions
+from tvmbuild.targets.cores import Core
 from tvmbuild.targets.target import Target
 
 
@@ -60,9 +60,9 @@ class Board:
         )
 
 
-def predicted_board(target: Target, core: CoreModel, mca_version: str) -> Board:
+def predicted_board(target: Target, core: Core, mca_version: str) -> Board:
     """Return the board that prediction stands for."""
-    facts = {"llvm-mca": mca_version, "model": core.llvm_cpu, "mhz": str(target.max_mhz), **_versions()}
+    facts = {"llvm-mca": mca_version, "model": core.scheduling_model, "mhz": str(target.max_mhz), **_versions()}
     return Board(target.cpu, True, f"{core.name}, predicted with llvm-mca {mca_version} at {target.max_mhz} MHz", facts)
 
 

@@ -244,13 +244,13 @@ def _build(cell: Cell, store: Store, folder: Path) -> bool:
 
 def _predictable(cell: Cell) -> bool:
     """Whether a cell's time is to be predicted and can be; that the tools are there is checked before it is built."""
-    from tvmbuild.predict.core_model import core_model
     from tvmbuild.predict.llvm import find_llvm
+    from tvmbuild.targets.target import predicted_core
 
     if not cell.predict:
         return False
     try:
-        core_model(cell.target)
+        predicted_core(cell.target)
     except TargetError:
         # LLVM has no model of this core.
         return False

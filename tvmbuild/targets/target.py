@@ -18,6 +18,7 @@ from tvmbuild.support.errors import OptionError, TargetError
 from tvmbuild.support.paths import missing
 from tvmbuild.support.place import BESIDE, PACKAGE
 from tvmbuild.support.suggest import did_you_mean
+from tvmbuild.targets.cores import CORES, DOT_PRODUCT, EXTENSIONS, HALF_PRECISION, Core, known_core, nearest_core
 
 #: Values with which a target's file defers to the machine that builds.
 NATIVE = "native"
@@ -106,6 +107,20 @@ class Target:
         """Number of SIMD registers."""
         return 16 if self.arch == "x86_64" and "avx512f" not in self.features else 32
 
+    @property
+    def core(self) -> Core:
+        """What is known of its core, or of the known core that is nearest: ``stand_in`` says which and why."""
+        return known_core(self.arch, self.cpu) or nearest_core(self.has(DOT_PRODUCT))
+
+    @property
+    def stand_in(self) -> str:
+        """A sentence that says which core stands in for an unknown one, or "" where the core is known."""
+        if known_core(self.arch, self.cpu) is not None:
+            return ""
+        likeness = "both have dot products of int8" if self.has(DOT_PRODUCT) else "both lack dot products of int8"
+        nearest = f"{self.core.name}, the nearest one that is ({likeness})"
+        return f"the core '{self.cpu}' is not in the table of cores: scheduled as {nearest}"
+
     def has(self, feature: str) -> bool:
         """Whether the code may use an instruction set extension."""
         return feature in self.features
@@ -118,10 +133,6 @@ class Target:
         if self.features and self.arch == "aarch64":
             config["mattr"] = [f"+{feature}" for feature in self.features]
         return tvm.target.Target(config)
-
-
-#: LLVM's name of half-precision arithmetic (Armv8.2-A FP16).
-HALF_PRECISION = "fullfp16"
 
 
 def require_fp16(target: Target) -> None:
@@ -137,6 +148,21 @@ def require_fp16(target: Target) -> None:
             f"list '{HALF_PRECISION}'.",
             f"Build for a target that has it ({', '.join(able)}), or leave --fp16 out.",
         )
+
+
+def predicted_core(target: Target) -> Core:
+    """Return what is known of a target's core, to predict cycles with.
+
+    Raises:
+        TargetError: nothing is predicted for that core.
+    """
+    core = known_core(target.arch, target.cpu)
+    if core is None or not core.is_predicted:
+        raise TargetError(
+            f"There is no model of {target.cpu} ({target.name}) to predict with.",
+            f"Cores with a model: {', '.join(sorted(name for name, each in CORES.items() if each.is_predicted))}.",
+        )
+    return core
 
 
 _BORDER = Border("The target file", TargetError, "See targets/rpi4.toml for the form.")
@@ -201,7 +227,15 @@ def _from_table(path: Path, table: dict[str, Any]) -> Target:
             **_host_values(),
             **{key: value for key, value in table.items() if value and value != NATIVE},
         }
-    return _BORDER.checked({**values, "name": path.stem}, Target, path)
+    target = _BORDER.checked({**values, "name": path.stem}, Target, path)
+    core = known_core(target.arch, target.cpu) if target.arch == "aarch64" else None
+    foreign = [name for name in EXTENSIONS if core and target.has(name) and name not in core.extensions]
+    if core and foreign:
+        raise TargetError(
+            f"{path}: features lists {', '.join(foreign)}, which a {core.name} does not have.",
+            "Code that uses it would stop there (illegal instruction). Leave it out, or name the board's own core.",
+        )
+    return target
 
 
 @lru_cache(maxsize=1)

@@ -7,9 +7,8 @@ import os
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from tvmbuild.predict.core_model import core_model
 from tvmbuild.support.errors import TargetError
-from tvmbuild.targets.target import Target
+from tvmbuild.targets.target import Target, predicted_core
 from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.stopping import expected_in, trials_a_second
 from tvmbuild.tuning.task_state import TaskState
@@ -140,7 +139,7 @@ def limit_seconds(macs: int, kind: str, target: Target, threads: int) -> float |
     if not macs or not target.max_mhz or "winograd" in kind or not kind.startswith(("conv2d", "depthwise", "matmul")):
         return None
     try:
-        core = core_model(target)
+        core = predicted_core(target)
     except TargetError:
         return None
     return macs / core.float32_macs / (target.max_mhz * 1e6) / threads

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "cores.h"
 #include "json.h"
 
 #ifndef TVMBUILD_RUNTIME_VERSION
@@ -65,21 +66,12 @@ std::string Field(const std::string& text, const std::string& name) {
   return start == std::string::npos || start >= end ? "" : text.substr(start, end - start);
 }
 
-// Arm's part numbers of the cores on Raspberry Pi class boards, from the technical reference manuals (MIDR_EL1).
+// LLVM's name of an Arm core by its part number in MIDR_EL1.
 const char* CoreName(int64_t part) {
-  switch (part) {
-    case 0xd03: return "cortex-a53";
-    case 0xd04: return "cortex-a35";
-    case 0xd05: return "cortex-a55";
-    case 0xd07: return "cortex-a57";
-    case 0xd08: return "cortex-a72";
-    case 0xd09: return "cortex-a73";
-    case 0xd0a: return "cortex-a75";
-    case 0xd0b: return "cortex-a76";
-    case 0xd0d: return "cortex-a77";
-    case 0xd41: return "cortex-a78";
-    default: return "";
+  for (const KnownCore& core : kKnownCores) {
+    if (static_cast<int64_t>(core.part) == part) return core.llvm_cpu;
   }
+  return "";
 }
 
 // The core's own identification register, which the kernel (and QEMU) hands to programs; -1 if it does not.

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from tvmbuild.targets.cores import Core
 from tvmbuild.targets.target import Target
 
 #: Reduction indices that are unrolled together where a vector of inputs is loaded at once (128-bit NEON, by lane), of
@@ -38,33 +39,23 @@ TILE_CYCLES = 2.5
 
 
 @dataclass(frozen=True)
-class Core:
-    """What the rule needs to know of a core.
+class VectorUnit:
+    """A core's vector unit for elements of one type.
 
     Attributes:
+        core: its issue widths and latencies.
         lanes: elements of a vector register.
         element_bytes: bytes of an element.
         registers: vector registers.
-        fma_per_cycle: vector multiply-adds issued in a cycle.
-        fma_latency: cycles until a multiply-add's sum can be added to again.
-        issue: micro-operations issued in a cycle.
-        loads_per_cycle: loads issued in a cycle.
-        load_uops: micro-operations of a vector load.
         by_lane: whether a multiply-add can take one lane of a vector as its scalar factor (NEON); otherwise the
             factor is broadcast from memory.
-        memory_line: cycles to bring a line from memory, more than for one core alone since cores wait for each other.
     """
 
+    core: Core
     lanes: int
     element_bytes: int
     registers: int
-    fma_per_cycle: int
-    fma_latency: int
-    issue: int
-    loads_per_cycle: int
-    load_uops: float
     by_lane: bool
-    memory_line: float
 
     @property
     def most_columns(self) -> int:
@@ -80,19 +71,11 @@ class RegisterTile:
     channels: int
 
 
-def core_of(target: Target, dtype: str = "float32") -> Core:
-    """Return the core's limits for elements of a type ("float32" or "float16").
-
-    The Arm figures are from Arm's software optimization guides for Cortex-A72 and Cortex-A76, the load figure of the
-    latter from LLVM's Neoverse N1 model, by which the product predicts it.
-    """
+def vector_unit(target: Target, dtype: str = "float32") -> VectorUnit:
+    """Return the vector unit of a board's core for elements of a type ("float32" or "float16")."""
     size = element_bytes(dtype)
     lanes = target.vector_bits // (8 * size)
-    if target.arch == "x86_64":
-        return Core(lanes, size, target.vector_registers, 2, 4, 6, 2, 1.0, by_lane=False, memory_line=16)
-    if target.cpu in ("cortex-a76", "neoverse-n1", "cortex-a77", "cortex-a78"):
-        return Core(lanes, size, 32, 2, 4, 3, 2, 1.75, by_lane=True, memory_line=17)
-    return Core(lanes, size, 32, 1, 7, 3, 1, 1.0, by_lane=True, memory_line=32)
+    return VectorUnit(target.core, lanes, size, target.vector_registers, by_lane=target.arch != "x86_64")
 
 
 def element_bytes(dtype: str) -> int:
@@ -119,16 +102,16 @@ def choose_tile(
         dtype: type of the factors and the accumulators.
         most_columns: columns of the tile, at most.
     """
-    core = core_of(target, dtype)
+    unit = vector_unit(target, dtype)
     best: tuple[float, int, RegisterTile] | None = None
-    for vectors in range(1, core.registers // 2):
-        if vectors > 1 and (vectors - 1) * core.lanes >= channels:
+    for vectors in range(1, unit.registers // 2):
+        if vectors > 1 and (vectors - 1) * unit.lanes >= channels:
             break
-        for width in range(1, min(columns, core.most_columns, most_columns) + 1):
-            if not _fits(width, vectors, core) or (exact_columns and columns % width):
+        for width in range(1, min(columns, unit.most_columns, most_columns) + 1):
+            if not _fits(width, vectors, unit) or (exact_columns and columns % width):
                 continue
-            tile = RegisterTile(width, vectors * core.lanes)
-            cost = tile_cost(tile, columns, channels, core)
+            tile = RegisterTile(width, vectors * unit.lanes)
+            cost = tile_cost(tile, columns, channels, unit)
             rank = (cost, abs(width - vectors), tile)
             if best is None or rank[:2] < best[:2]:
                 best = rank
@@ -140,37 +123,37 @@ def cheapest_tiles(
     columns: int, channels: int, target: Target, count: int, dtype: str = "float32"
 ) -> list[RegisterTile]:
     """Return the tiles with the least predicted cycles, the cheapest first; arguments as of ``choose_tile``."""
-    core = core_of(target, dtype)
+    unit = vector_unit(target, dtype)
     fitting = [
-        RegisterTile(width, vectors * core.lanes)
-        for vectors in range(1, core.registers // 2)
-        for width in range(1, min(columns, core.most_columns) + 1)
-        if (vectors - 1) * core.lanes < channels and _fits(width, vectors, core)
+        RegisterTile(width, vectors * unit.lanes)
+        for vectors in range(1, unit.registers // 2)
+        for width in range(1, min(columns, unit.most_columns) + 1)
+        if (vectors - 1) * unit.lanes < channels and _fits(width, vectors, unit)
     ]
-    return sorted(fitting, key=lambda tile: (tile_cost(tile, columns, channels, core), tile.columns))[:count]
+    return sorted(fitting, key=lambda tile: (tile_cost(tile, columns, channels, unit), tile.columns))[:count]
 
 
-def tile_cost(tile: RegisterTile, columns: int, channels: int, core: Core) -> float:
+def tile_cost(tile: RegisterTile, columns: int, channels: int, unit: VectorUnit) -> float:
     """Return predicted cycles of one reduction index over ``columns`` x ``channels`` outputs."""
-    vectors = tile.channels // core.lanes
+    vectors = tile.channels // unit.lanes
     tiles = -(-columns // tile.columns) * -(-channels // tile.channels)
     fma = tile.columns * vectors
-    loads = vectors + tile.columns / (core.lanes if core.by_lane else 1)
-    folded = 0 if core.by_lane else tile.columns
+    loads = vectors + tile.columns / (unit.lanes if unit.by_lane else 1)
+    folded = 0 if unit.by_lane else tile.columns
     cycles = max(
-        fma / core.fma_per_cycle,
-        (fma + (loads - folded) * core.load_uops + 1) / core.issue,
-        loads / core.loads_per_cycle,
-        float(core.fma_latency),
+        fma / unit.core.fma_per_cycle,
+        (fma + (loads - folded) * unit.core.load_uops + 1) / unit.core.issue,
+        loads / unit.core.loads_per_cycle,
+        float(unit.core.fma_latency),
     )
-    return tiles * (cycles + _LINE_COST * (tile.columns + vectors * 4) / core.fma_per_cycle)
+    return tiles * (cycles + _LINE_COST * (tile.columns + vectors * 4) / unit.core.fma_per_cycle)
 
 
-def _fits(columns: int, vectors: int, core: Core) -> bool:
+def _fits(columns: int, vectors: int, unit: VectorUnit) -> bool:
     """Whether accumulators, the weights in use and the columns' values fit the registers."""
     accumulators = columns * vectors
-    if accumulators * core.lanes * core.element_bytes >= _STACK_BYTES:
+    if accumulators * unit.lanes * unit.element_bytes >= _STACK_BYTES:
         return False
-    if core.by_lane:
-        return accumulators + columns + 2 * vectors <= core.registers
-    return accumulators + vectors + 1 <= core.registers
+    if unit.by_lane:
+        return accumulators + columns + 2 * vectors <= unit.registers
+    return accumulators + vectors + 1 <= unit.registers

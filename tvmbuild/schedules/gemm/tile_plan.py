@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 from tvmbuild.schedules.gemm.compute import TilePlan
-from tvmbuild.schedules.gemm.register_tile import LANE_STEP, TILE_CYCLES, choose_tile, core_of, tile_cost
+from tvmbuild.schedules.gemm.register_tile import LANE_STEP, TILE_CYCLES, choose_tile, tile_cost, vector_unit
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.targets.target import Target
 
@@ -23,7 +23,7 @@ def plan_conv2d(geometry: Conv2dGeometry, target: Target, dtype: str = "float32"
     """Choose the tiles of a direct convolution."""
     g = geometry
     depth = padded_depth(g.group_in, g.groups, target)
-    is_few = 1 < g.in_channels < LANE_STEP and g.groups == 1 and core_of(target).by_lane
+    is_few = 1 < g.in_channels < LANE_STEP and g.groups == 1 and vector_unit(target).by_lane
     is_copied = g.is_padded or depth != g.group_in or is_few
     copied = 0 if is_copied else g.height * g.width * g.in_channels
     taps = math.prod(g.kernel)
@@ -36,13 +36,13 @@ def plan_conv2d(geometry: Conv2dGeometry, target: Target, dtype: str = "float32"
 
 def direct_cost(geometry: Conv2dGeometry, target: Target, dtype: str = "float32") -> float:
     """Return predicted cycles of direct convolution."""
-    g, core = geometry, core_of(target, dtype)
+    g, unit = geometry, vector_unit(target, dtype)
     plan = plan_conv2d(g, target, dtype)
     reduced = g.kernel[0] * g.kernel[1] * g.group_in
-    cost = tile_cost(plan.tile, g.out_width, g.group_out, core)
+    cost = tile_cost(plan.tile, g.out_width, g.group_out, unit)
     tiles = g.out_height * (plan.columns // plan.tile.columns) * -(-g.group_out // plan.tile.channels)
-    starts = tiles * plan.tile.columns * plan.tile.channels / core.lanes * TILE_CYCLES / core.fma_per_cycle
-    weights = reduced * g.out_channels * core.element_bytes / 64 * core.memory_line
+    starts = tiles * plan.tile.columns * plan.tile.channels / unit.lanes * TILE_CYCLES / unit.core.fma_per_cycle
+    weights = reduced * g.out_channels * unit.element_bytes / 64 * unit.core.shared_memory_line
     return g.batch * g.groups * (g.out_height * reduced * cost + starts) + weights
 
 
@@ -53,15 +53,15 @@ def plan_matmul(rows: int, depth: int, columns: int, target: Target, dtype: str 
 
 def padded_depth(channels: int, groups: int, target: Target) -> int:
     """Return the input channels of a group, rounded up where that makes whole vectors of inputs."""
-    if groups > 1 or channels <= LANE_STEP or not core_of(target).by_lane:
+    if groups > 1 or channels <= LANE_STEP or not vector_unit(target).by_lane:
         return channels
     return -(-channels // LANE_STEP) * LANE_STEP
 
 
 def lane_step(depth: int, target: Target, dtype: str = "float32") -> int:
     """Return how many reduction indices to unroll together: a vector of inputs where the depth allows."""
-    lanes = core_of(target, dtype).lanes
-    if core_of(target).by_lane and depth % lanes == 0:
+    lanes = vector_unit(target, dtype).lanes
+    if vector_unit(target).by_lane and depth % lanes == 0:
         return lanes
     return max(step for step in range(1, LANE_STEP + 1) if depth % step == 0)
 
@@ -78,15 +78,15 @@ def _plan(
     most_columns: int = _ANY_COLUMNS,
 ) -> TilePlan:
     """Choose between tiles that divide the columns and tiles that reach beyond them, which may need a copied input."""
-    core = core_of(target, dtype)
+    unit = vector_unit(target, dtype)
     exact = choose_tile(columns, channels, target, exact_columns=True, dtype=dtype, most_columns=most_columns)
     rounded = choose_tile(columns, channels, target, dtype=dtype, most_columns=most_columns)
     tile = exact
     if columns % rounded.columns:
-        gain = tile_cost(exact, columns, channels, core) - tile_cost(rounded, columns, channels, core)
+        gain = tile_cost(exact, columns, channels, unit) - tile_cost(rounded, columns, channels, unit)
         if gain * rows * depth * taps > copied * _COPY_CYCLES:
             tile = rounded
     step = lane_step(depth, target, dtype)
     whole = -(-columns // tile.columns) * tile.columns
-    by_vector = core.by_lane and step >= LANE_STEP
+    by_vector = unit.by_lane and step >= LANE_STEP
     return TilePlan(tile, whole, step, by_vector, channels=depth)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvmbuild.schedules.gemm.partial_sums import mark_parts, part_count
-from tvmbuild.schedules.gemm.register_tile import core_of, element_bytes
+from tvmbuild.schedules.gemm.register_tile import element_bytes, vector_unit
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
@@ -102,7 +102,7 @@ def repeat_knob(main: Stage, lane_step: int, by_vector: bool, target: Target) ->
     """Return the knob ``repeat``: steps of the innermost reduction axis that one trip of its loop takes."""
     steps = main.reduction[-1] // lane_step
     repeats = tuple(count for count in (1, 2, 4) if steps % count == 0 and count * lane_step <= _MOST_STEPS)
-    worth = by_vector and core_of(target).fma_per_cycle > 1
+    worth = by_vector and target.core.fma_per_cycle > 1
     # Of a reduction of a single trip LLVM hoists the weights out of the loop over tiles, and spills them.
     trips = math.prod(main.reduction[:-1]) * steps
     looping = [count for count in repeats if trips // count > 1]
@@ -129,15 +129,15 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     """Schedule a kernel whose main stage is a tiled one."""
     main = kernel.main
     assert main is not None
-    core = core_of(target, main.writes[0].dtype)
+    unit = vector_unit(target, main.writes[0].dtype)
     block = sch.get_sblock(main.name)
     parallel = kernel.macs >= _PARALLEL_MACS
     for stage in kernel.epilogue[:-1]:
         sch.compute_inline(sch.get_sblock(stage.name))
     last = sch.get_sblock(kernel.last.name)
-    schedule_producers(sch, kernel.producers, core.lanes)
+    schedule_producers(sch, kernel.producers, unit.lanes)
     loaded = sch.reindex(block, ("read", 0)) if main.note("by_vector") else None
-    loops = _tile(sch, block, main, core.lanes, choice, parallel)
+    loops = _tile(sch, block, main, unit.lanes, choice, parallel)
     joins = _epilogue_joins(main)
     if joins:
         sch.reverse_compute_at(last, loops.tile, preserve_unit_loops=True)
@@ -146,11 +146,11 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     for loop in loops.unrolled:
         sch.unroll(loop)
     if not joins:
-        store_tile(sch, block, loops.tile, core.lanes)
-        _epilogue_apart(sch, last, main, core.lanes, parallel)
+        store_tile(sch, block, loops.tile, unit.lanes)
+        _epilogue_apart(sch, last, main, unit.lanes, parallel)
     start_tile(sch, block, loops.reduction)
     if joins:
-        _vectorize_tile(sch, last, core.lanes)
+        _vectorize_tile(sch, last, unit.lanes)
 
 
 def _epilogue_joins(main: Stage) -> bool:

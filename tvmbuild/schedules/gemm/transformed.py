@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvmbuild.schedules.gemm.partial_sums import mark_parts, part_count
-from tvmbuild.schedules.gemm.register_tile import core_of, element_bytes
+from tvmbuild.schedules.gemm.register_tile import element_bytes, vector_unit
 from tvmbuild.schedules.gemm.tile_plan import lane_step
 from tvmbuild.schedules.gemm.tiled import is_half, load_by_vector, repeat_knob, start_tile, store_tile
 from tvmbuild.schedules.kernel import Kernel, Stage
@@ -90,7 +90,7 @@ def transformed_knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     """
     main = main_of(kernel)
     step = lane_step(main.reduction[-1], target, main.writes[0].dtype)
-    repeat = repeat_knob(main, step, core_of(target).by_lane, target)
+    repeat = repeat_knob(main, step, vector_unit(target).by_lane, target)
     chunk, group = int(main.note("chunk")), int(main.note("group"))
     rows, wide = (int(extent) for extent in main.note("rows"))
     columns, channels = (int(extent) for extent in main.note("tile"))
@@ -120,22 +120,22 @@ def schedule_products(sch: Any, main: Stage, target: Target, repeat_count: int, 
     block = sch.get_sblock(main.name)
     if around.group is not None:
         sch.compute_at(block, around.group, preserve_unit_loops=True)
-    core = core_of(target, main.writes[0].dtype)
+    unit = vector_unit(target, main.writes[0].dtype)
     *_, tile, channel_block, position, channel, depth = sch.get_loops(block)
     tile_outer, in_tile = sch.split(tile, [None, int(main.note("tile")[0])])
     step_count = lane_step(main.reduction[-1], target, main.writes[0].dtype)
     parts = part_count(main.reduction[-1], repeat_count * step_count) if is_half(main) else 1
     part, depth_outer, repeat, step = sch.split(depth, [parts, None, repeat_count, step_count])
-    vectors, lane = sch.split(channel, [None, core.lanes])
+    vectors, lane = sch.split(channel, [None, unit.lanes])
     sch.reorder(position, channel_block, tile_outer, part, depth_outer, repeat, step, in_tile, vectors, lane)
     if around.products_parallel:
         sch.parallel(sch.fuse(position, channel_block))
     sch.vectorize(lane)
-    if core.by_lane:
+    if unit.by_lane:
         load_by_vector(sch, sch.cache_read(block, 0, "global"), repeat)
     for loop in (repeat, step, in_tile, vectors):
         sch.unroll(loop)
-    store_tile(sch, block, tile_outer, core.lanes)
+    store_tile(sch, block, tile_outer, unit.lanes)
     if is_half(main):
         mark_parts(sch, [part], main.reduction[-1])
     start_tile(sch, block, part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tvmbuild.schedules.gemm.register_tile import TILE_CYCLES, RegisterTile, choose_tile, core_of, tile_cost
+from tvmbuild.schedules.gemm.register_tile import TILE_CYCLES, RegisterTile, choose_tile, tile_cost, vector_unit
 from tvmbuild.schedules.gemm.transformed import group_sizes
 from tvmbuild.targets.target import Target
 
@@ -86,11 +86,13 @@ def cycles(products: Products, plan: TransformedPlan, target: Target) -> float:
 
 def _product_cycles(products: Products, plan: TransformedPlan, target: Target) -> float:
     """Return predicted cycles of the multiplications of an image."""
-    p, core = products, core_of(target, products.dtype)
+    p, unit = products, vector_unit(target, products.dtype)
     blocks = -(-p.channels // plan.tile.channels)
-    starts = plan.tiles * blocks * plan.tile.channels / core.lanes * TILE_CYCLES
+    starts = plan.tiles * blocks * plan.tile.channels / unit.lanes * TILE_CYCLES
     starts += blocks * p.rows / plan.chunk * _LOOP_CYCLES
-    return p.positions * (starts / core.fma_per_cycle + p.depth * tile_cost(plan.tile, plan.tiles, p.channels, core))
+    return p.positions * (
+        starts / unit.core.fma_per_cycle + p.depth * tile_cost(plan.tile, plan.tiles, p.channels, unit)
+    )
 
 
 def _moving_cycles(products: Products, plan: TransformedPlan, target: Target) -> float:
@@ -98,13 +100,13 @@ def _moving_cycles(products: Products, plan: TransformedPlan, target: Target) ->
 
     What arithmetic hides is taken off.
     """
-    p, core = products, core_of(target, products.dtype)
+    p, unit = products, vector_unit(target, products.dtype)
     first, second = target.l1d_kib * 1024 * _CACHE_SHARE, target.l2_kib * 1024 * _CACHE_SHARE
     blocks = -(-p.channels // plan.tile.channels)
     chunks, groups = p.rows // plan.chunk, -(-blocks // plan.group)
-    of_block = p.positions * plan.tile.channels * core.element_bytes
-    weights = p.weights * plan.tile.channels * core.element_bytes * p.depth * blocks
-    inputs = p.positions * p.depth * plan.tiles * core.element_bytes
+    of_block = p.positions * plan.tile.channels * unit.element_bytes
+    weights = p.weights * plan.tile.channels * unit.element_bytes * p.depth * blocks
+    inputs = p.positions * p.depth * plan.tiles * unit.element_bytes
     outputs = of_block * plan.tiles * plan.group
     kept = (inputs + outputs) / chunks
     level = 1 if kept <= second else _MEMORY_COST
@@ -112,4 +114,4 @@ def _moving_cycles(products: Products, plan: TransformedPlan, target: Target) ->
     moved = weights * (chunks - 1) * again + inputs * (1 + groups) * level
     if outputs / chunks > first / 2:
         moved += 2 * outputs * groups * level
-    return _EXPOSED * moved / 64 * core.memory_line / (_MEMORY_COST + 1)
+    return _EXPOSED * moved / 64 * unit.core.shared_memory_line / (_MEMORY_COST + 1)

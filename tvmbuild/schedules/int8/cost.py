@@ -9,9 +9,9 @@ from tvmbuild.schedules.int8 import plan as int8_plan
 from tvmbuild.schedules.int8.form import int8_form
 from tvmbuild.targets.target import Target
 
-#: Multiply-adds a cycle at best, and the cycles of the tiles over that bound (loads, starts, sums), by form. Fitted by
-#: hand to the tables of docs/int8.md; forms without one there are not predicted.
-_RATE = {"smull": (8, 1.03), "sdot": (32, 1.13)}
+#: Cycles of the tiles over the bound of arithmetic (loads, starts, sums), by form. Fitted by hand to the tables of
+#: docs/int8.md; forms without one there are not predicted.
+_OVERHEAD = {"smull": 1.03, "sdot": 1.13}
 
 #: Cycles to requantize and store one output, and to copy one input with its padding.
 _OUTPUT_CYCLES = 1.25
@@ -20,12 +20,11 @@ _COPY_CYCLES = 0.5
 
 def int8_cost(geometry: Conv2dGeometry, target: Target) -> float | None:
     """Return predicted cycles, or None for a core whose integer kernels were never predicted."""
-    g, form = geometry, int8_form(target)
-    if form.name not in _RATE:
+    g, form, rate = geometry, int8_form(target), target.core.int8_macs
+    if form.name not in _OVERHEAD or not rate:
         return None
-    rate, overhead = _RATE[form.name]
     plan = int8_plan.plan_conv2d(g, form)
     outputs = g.batch * g.out_height * g.out_width * g.out_channels
     depth = plan.run * plan.runs * (1 if plan.windows else math.prod(g.kernel))
     copied = g.batch * g.height * g.width * g.in_channels if g.is_padded or plan.windows else 0
-    return outputs * depth / rate * overhead + outputs * _OUTPUT_CYCLES + copied * _COPY_CYCLES
+    return outputs * depth / rate * _OVERHEAD[form.name] + outputs * _OUTPUT_CYCLES + copied * _COPY_CYCLES

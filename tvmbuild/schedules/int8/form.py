@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tvmbuild.targets.cores import DOT_PRODUCT
 from tvmbuild.targets.target import Target
-
-#: LLVM's names of the instruction set extensions that have dot products of int8.
-_DOT_PRODUCT = "dotprod"
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,6 @@ def int8_form(target: Target) -> Int8Form:
     """Return the form for a board's core."""
     if target.arch == "x86_64":
         return Int8Form("madd", 2, 1, target.vector_bits // 32, target.vector_registers, "int16")
-    if target.has(_DOT_PRODUCT):
+    if target.has(DOT_PRODUCT):
         return Int8Form("sdot", 4, 1, 4, 32, "int8")
     return Int8Form("smull", 4, 4, 1, 32, "int8")

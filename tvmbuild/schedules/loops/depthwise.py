@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tvmbuild.schedules.gemm.register_tile import core_of
+from tvmbuild.schedules.gemm.register_tile import vector_unit
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.kernel import PREFIX, Kernel
 from tvmbuild.schedules.knob import Choice, Knob
@@ -93,7 +93,7 @@ def _row_cycles(g: Conv2dGeometry, columns: int) -> float:
 
 def channel_lanes(channels: int, target: Target, dtype: str = "float32") -> int:
     """Return the lanes of a vector of channels: a whole register, or less where that divides the channels."""
-    native = core_of(target, dtype).lanes
+    native = vector_unit(target, dtype).lanes
     return next((lanes for lanes in (native, native // 2, native // 4) if lanes >= 4 and channels % lanes == 0), native)
 
 

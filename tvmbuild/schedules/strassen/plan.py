@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tvmbuild.schedules.gemm.register_tile import LANE_STEP, core_of
+from tvmbuild.schedules.gemm.register_tile import LANE_STEP, vector_unit
 from tvmbuild.schedules.gemm.transformed_plan import Products, cycles, plan_products
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.strassen.compute import PRODUCTS, StrassenPlan, pair_rows
@@ -19,13 +19,13 @@ def is_possible(geometry: Conv2dGeometry, target: Target, dtype: str) -> bool:
     g = geometry
     if g.kernel != (1, 1) or g.is_padded or g.groups != 1 or dtype != "float32":
         return False
-    return g.in_channels % (2 * LANE_STEP) == 0 and g.out_channels % (2 * core_of(target, dtype).lanes) == 0
+    return g.in_channels % (2 * LANE_STEP) == 0 and g.out_channels % (2 * vector_unit(target, dtype).lanes) == 0
 
 
 def plan_strassen(geometry: Conv2dGeometry, target: Target, dtype: str = "float32") -> StrassenPlan:
     """Choose the tiles."""
     plan = plan_products(products_of(geometry, dtype), target)
-    return StrassenPlan(plan.tile, plan.tiles, plan.chunk, plan.group, core_of(target, dtype).lanes)
+    return StrassenPlan(plan.tile, plan.tiles, plan.chunk, plan.group, vector_unit(target, dtype).lanes)
 
 
 def products_of(geometry: Conv2dGeometry, dtype: str) -> Products:
@@ -36,8 +36,8 @@ def products_of(geometry: Conv2dGeometry, dtype: str) -> Products:
 
 def strassen_cost(geometry: Conv2dGeometry, plan: StrassenPlan, target: Target, dtype: str = "float32") -> float:
     """Return predicted cycles."""
-    g, core = geometry, core_of(target, dtype)
+    g, unit = geometry, vector_unit(target, dtype)
     transforms = (_INPUT_CYCLES * g.in_channels + _OUTPUT_CYCLES * g.out_channels) / 2
-    transforms *= plan.tiles / core.lanes / core.fma_per_cycle
-    weights = PRODUCTS / 4 * g.in_channels * g.out_channels * core.element_bytes / 64 * core.memory_line
+    transforms *= plan.tiles / unit.lanes / unit.core.fma_per_cycle
+    weights = PRODUCTS / 4 * g.in_channels * g.out_channels * unit.element_bytes / 64 * unit.core.shared_memory_line
     return g.batch * (cycles(products_of(g, dtype), plan, target) + transforms) + weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvmbuild.schedules.gemm.register_tile import core_of
+from tvmbuild.schedules.gemm.register_tile import vector_unit
 from tvmbuild.schedules.gemm.tiled import schedule_producers
 from tvmbuild.schedules.gemm.transformed import (
     Around,
@@ -35,7 +35,7 @@ def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
 def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     """Schedule a convolution by Strassen's algorithm."""
     main = main_of(kernel)
-    lanes = core_of(target, main.writes[0].dtype).lanes
+    lanes = vector_unit(target, main.writes[0].dtype).lanes
     around = _outputs(sch, kernel, main, target, choice)
     inputs = sch.get_sblock("inputs")
     spread_tiles(sch, inputs, main)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tvmbuild.schedules.gemm.register_tile import LANE_STEP, core_of
+from tvmbuild.schedules.gemm.register_tile import LANE_STEP, vector_unit
 from tvmbuild.schedules.gemm.transformed_plan import Products, cycles, plan_products
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.winograd.compute import WinogradPlan, depth_of, filtering_of
@@ -57,10 +57,12 @@ def products_of(geometry: Conv2dGeometry, m: int, phases: int, dtype: str) -> Pr
 
 def winograd_cost(geometry: Conv2dGeometry, plan: WinogradPlan, target: Target, dtype: str = "float32") -> float:
     """Return predicted cycles of a Winograd convolution."""
-    g, core, f = geometry, core_of(target, dtype), filtering_of(geometry, plan.m, plan.phases)
+    g, unit, f = geometry, vector_unit(target, dtype), filtering_of(geometry, plan.m, plan.phases)
     products = products_of(g, plan.m, plan.phases, dtype)
     transforms = _INPUT_CYCLES * f.places * (f.rows + f.places) * products.depth
     transforms += _OUTPUT_CYCLES * (f.places * (f.places + f.m) + f.m * f.m) * g.out_channels
-    transforms *= plan.tiles / core.lanes / core.fma_per_cycle
-    weights = products.weights * products.depth * g.out_channels * core.element_bytes / 64 * core.memory_line
+    transforms *= plan.tiles / unit.lanes / unit.core.fma_per_cycle
+    weights = (
+        products.weights * products.depth * g.out_channels * unit.element_bytes / 64 * unit.core.shared_memory_line
+    )
     return g.batch * (cycles(products, plan, target) + transforms) + weights

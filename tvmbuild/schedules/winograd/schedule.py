@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvmbuild.schedules.gemm.register_tile import core_of
+from tvmbuild.schedules.gemm.register_tile import vector_unit
 from tvmbuild.schedules.gemm.tiled import schedule_producers
 from tvmbuild.schedules.gemm.transformed import (
     Around,
@@ -38,7 +38,7 @@ def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
 def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     """Schedule a Winograd convolution."""
     main = main_of(kernel)
-    lanes = core_of(target, main.writes[0].dtype).lanes
+    lanes = vector_unit(target, main.writes[0].dtype).lanes
     around = _outputs(sch, kernel, main, target, choice)
     inputs = sch.get_sblock("inputs")
     spread_tiles(sch, inputs, main)
@@ -59,7 +59,7 @@ def _outputs(sch: Any, kernel: Kernel, main: Stage, target: Target, choice: Choi
     batch, height, width, channel = sch.get_loops(last)
     chunk, in_chunk, row = sch.split(height, [None, choice["chunk"], m])
     across, column = sch.split(width, [None, m])
-    lanes = widest_vector(rest[-1].spatial[-1], core_of(target, main.writes[0].dtype).lanes)
+    lanes = widest_vector(rest[-1].spatial[-1], vector_unit(target, main.writes[0].dtype).lanes)
     grouped = choice["group"] < main.spatial[2]
     in_group = choice["group"] * int(main.note("tile")[1]) if grouped else rest[-1].spatial[-1]
     group, vectors, lane = sch.split(channel, [None, in_group // lanes, lanes])

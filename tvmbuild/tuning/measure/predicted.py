@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from tvmbuild.predict.core_model import core_model
 from tvmbuild.predict.llvm import find_llvm
 from tvmbuild.predict.predictor import run_profiled
 from tvmbuild.predict.pricing import PriceCache, price_profile
 from tvmbuild.records.fingerprint import predicted_board
 from tvmbuild.records.trial import Failure, Measured
 from tvmbuild.support.errors import DeviceError, TargetError, TvmbuildError
-from tvmbuild.targets.target import Target
+from tvmbuild.targets.target import Target, predicted_core
 from tvmbuild.tuning.measure.causes import cause_of
 from tvmbuild.tuning.measure.protocol import Run
 
@@ -35,7 +34,7 @@ class PredictedMeasurer:
         if not target.max_mhz:
             raise TargetError(f"{target.name} names no max_mhz, so cycles are no time.", "Add it to the target file.")
         self._target = target
-        self._core = core_model(target)
+        self._core = predicted_core(target)
         self._tools = find_llvm()
         self._prices = PriceCache()
         self.board = predicted_board(target, self._core, self._tools.version)

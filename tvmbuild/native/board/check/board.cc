@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "cores.h"
 #include "refusal.h"
 
 namespace tvmbuild {
@@ -29,14 +30,6 @@ struct Feature {
 };
 constexpr Feature kFeatures[] = {{"neon", 1UL << 1}, {"fullfp16", 1UL << 10}, {"dotprod", 1UL << 20}};
 constexpr unsigned long kHasCpuId = 1UL << 11;
-
-struct Core {
-  unsigned part;  // of Arm Limited, as in MIDR_EL1
-  const char* name;
-};
-constexpr Core kCores[] = {{0xd03, "Cortex-A53"}, {0xd04, "Cortex-A35"}, {0xd05, "Cortex-A55"}, {0xd07, "Cortex-A57"},
-                           {0xd08, "Cortex-A72"}, {0xd09, "Cortex-A73"}, {0xd0a, "Cortex-A75"}, {0xd0b, "Cortex-A76"},
-                           {0xd0c, "Neoverse N1"}, {0xd0d, "Cortex-A77"}, {0xd40, "Neoverse V1"}, {0xd41, "Cortex-A78"}};
 
 #else
 
@@ -65,8 +58,8 @@ std::string CoreName() {
   uint64_t midr = 0;
   __asm__("mrs %0, midr_el1" : "=r"(midr));
   const unsigned implementer = (midr >> 24) & 0xff, part = (midr >> 4) & 0xfff;
-  for (const Core& core : kCores) {
-    if (implementer == 0x41 && part == core.part) return core.name;
+  for (const KnownCore& core : kKnownCores) {
+    if (implementer == kArmLimited && part == core.part) return core.name;
   }
   char text[64];
   std::snprintf(text, sizeof(text), "core with implementer 0x%02x and part 0x%03x", implementer, part);
