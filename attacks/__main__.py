@@ -72,7 +72,7 @@ def _prepare(folder: Path, seed: int) -> Place:
     from onnx import TensorProto, helper
 
     from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
-    from tvmbuild.targets.target import load_target
+    from tvmbuild.target.target import load_target
 
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 4)) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "net", values[:1], values[1:])

@@ -12,9 +12,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.models import model
-from tvmbuild.quantize.calibration.calibrate import calibrate_table
-from tvmbuild.quantize.calibration.sample_set import Sample, SampleRef, SampleSet
-from tvmbuild.quantize.float_model import open_float_model
+from tvmbuild.quantization.calibration.calibrate import calibrate_table
+from tvmbuild.quantization.calibration.sample_set import Sample, SampleRef, SampleSet
+from tvmbuild.quantization.float_model import open_float_model
 from tvmbuild.support.options import QuantizeOptions
 
 NAME = "ch_ppocr_mobile_v2.0_cls_infer"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
-#: Pictures of text and of other things, as ``tvmbuild/models.toml`` names them.
+#: Pictures of text and of other things, as ``devtools/models.toml`` names them.
 TEXT = ("page.png", "text.png")
 PHOTOS = ("astronaut.png", "chelsea.png", "china.jpg", "coffee.png", "flower.jpg")
 

@@ -13,7 +13,7 @@ from tvmbuild.device import open_device
 from tvmbuild.pipeline import build
 from tvmbuild.support.options import BenchOptions, BuildOptions
 from tvmbuild.support.versions import package_versions
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 TARGET = "host"
 THREADS = 2

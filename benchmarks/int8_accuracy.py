@@ -20,7 +20,7 @@ from benchmarks.int8_on_board import HEAD, board_row
 from benchmarks.kernels import machine
 from benchmarks.models import model as bench_model
 from devtools.zoo import fetch
-from tvmbuild.quantize.quantizer import Quantized, quantize
+from tvmbuild.quantization.quantizer import Quantized, quantize
 from tvmbuild.support.options import QuantizeOptions
 from tvmbuild.support.versions import package_versions
 
@@ -129,7 +129,7 @@ def put(accuracy: Rows, board: Rows, choices: Rows, seconds: Rows, memory: Rows)
 
 ACCURACY_NOTE = f"""## Accuracy
 
-{COUNT} crops of the pictures of `tvmbuild/models.toml` a model (`benchmarks/calibration_pictures.py`): four fifths
+{COUNT} crops of the pictures of `devtools/models.toml` a model (`benchmarks/calibration_pictures.py`): four fifths
 calibrate, the others, held out, give the figures. They come from the same seven pictures, so that what is held out is
 less new than real data would be. All options are the defaults; every layer is in int8. SQNR is 10 log10 of signal over
 quantization noise against the float model; "worst inside" is the least of the tensors held in int8."""

@@ -11,11 +11,11 @@ from tvmbuild.artifact.open import open_artifact
 from tvmbuild.checking.verify import verify
 from tvmbuild.device import open_device
 from tvmbuild.pipeline import build
-from tvmbuild.quantize.calibration.sources import find_samples
-from tvmbuild.quantize.image import load_recipe
-from tvmbuild.quantize.quantizer import Quantized
+from tvmbuild.quantization.calibration.image import load_recipe
+from tvmbuild.quantization.calibration.sources import find_samples
+from tvmbuild.quantization.quantizer import Quantized
 from tvmbuild.support.options import BuildOptions, VerifyOptions
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 HEAD = ["model", "products in int8", "MACs in int8", "difference", "allowed"]
 

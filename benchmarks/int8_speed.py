@@ -19,9 +19,9 @@ from benchmarks import page, store
 from benchmarks.kernels import RESULTS, machine
 from benchmarks.models import PREDICTED, BenchModel, model
 from benchmarks.predicted import predict_model
-from tvmbuild.quantize.quantizer import quantize
+from tvmbuild.quantization.quantizer import quantize
 from tvmbuild.support.options import QuantizeOptions
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 if sys.version_info >= (3, 11):
     import tomllib

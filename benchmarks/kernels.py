@@ -24,8 +24,8 @@ from benchmarks.models import PREDICTED, BenchModel, all_names, model
 from benchmarks.predicted import predict_model
 from tvmbuild.commands.console import Console
 from tvmbuild.support.errors import TvmbuildError
-from tvmbuild.targets.cores import HALF_PRECISION
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.cores import HALF_PRECISION
+from tvmbuild.target.target import load_target
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -22,7 +22,7 @@ from tvmbuild.predict.predictor import predict
 from tvmbuild.schedules.registry import KernelReport
 from tvmbuild.support.options import BuildOptions
 from tvmbuild.support.versions import llvm_version, package_versions
-from tvmbuild.targets.target import Target, load_target, predicted_core
+from tvmbuild.target.target import Target, load_target, predicted_core
 
 #: Beginnings of the kinds of schedules that multiply; what others count as multiply-accumulates are sums or maxima.
 _MULTIPLYING = ("conv2d", "depthwise", "matmul")

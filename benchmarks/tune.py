@@ -34,7 +34,7 @@ from tvmbuild.records.workload import workload_module
 from tvmbuild.support.errors import TvmbuildError
 from tvmbuild.support.options import BuildOptions, TuneOptions
 from tvmbuild.support.versions import package_versions
-from tvmbuild.targets.target import Target, load_target
+from tvmbuild.target.target import Target, load_target
 from tvmbuild.tuning.extract import extract_tasks
 from tvmbuild.tuning.tune import tune
 

@@ -32,7 +32,7 @@ from tvmbuild.device.fleet.emulated_boards import EmulatedBoards
 from tvmbuild.support.errors import TvmbuildError
 from tvmbuild.support.options import BuildOptions
 from tvmbuild.support.versions import package_versions
-from tvmbuild.targets.target import Target, load_target
+from tvmbuild.target.target import Target, load_target
 from tvmbuild.tuning.builder import Builder
 from tvmbuild.tuning.cost_model import XgboostModel
 from tvmbuild.tuning.extract import extract_tasks

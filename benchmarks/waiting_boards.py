@@ -11,7 +11,7 @@ from tvmbuild.device.fleet.boards import BoardQueue
 from tvmbuild.records.fingerprint import Board
 from tvmbuild.records.trial import Failure, Measured
 from tvmbuild.support.errors import TvmbuildError
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 from tvmbuild.tuning.measure.protocol import Run
 
 #: Longest that a session may take besides the wait, in seconds.

@@ -23,7 +23,7 @@ from tvmbuild.schedules.legalize.conv2d_choices import name_of, plan_choices, pl
 from tvmbuild.schedules.legalize.conv2d_plan import Conv2dPlan
 from tvmbuild.schedules.strassen.compute import StrassenPlan
 from tvmbuild.schedules.winograd.compute import WinogradPlan
-from tvmbuild.targets.target import Target, load_target
+from tvmbuild.target.target import Target, load_target
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 MARKERS = (

@@ -16,7 +16,7 @@ from tvmbuild.device import open_device
 from tvmbuild.pipeline import build
 from tvmbuild.support.errors import TvmbuildError
 from tvmbuild.support.options import BuildOptions, VerifyOptions
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 MODEL = "ch_ppocr_mobile_v2.0_cls_infer"
 FOLDER = Path("build")

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tvmbuild.codegen.runtime_libs import runtime_libraries
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 TOP = Path(__file__).resolve().parent.parent
 _NATIVE = TOP / "tvmbuild/native/board"

@@ -13,6 +13,7 @@ CHECKS = {
     "ruff format": ["-m", "ruff", "format", "--check", "."],
     "mypy": ["-m", "mypy"],
     "import rules": ["-c", "from importlinter.cli import lint_imports_command as c; c()"],
+    "structure": ["scripts/structure.py"],
     "lock": ["scripts/check_lock.py"],
 }
 

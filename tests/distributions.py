@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tvmbuild.quantize.calibration.histogram import SIDE, Histogram
+from tvmbuild.quantization.calibration.histogram import SIDE, Histogram
 
 COUNT = 10**8
 _Cdf = Callable[[np.ndarray], np.ndarray]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tvm import relax, te, tirx
 
 from tvmbuild.schedules import KernelReport, emit_conv2d, emit_matmul, legalize_map, schedule_module
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 Array = NDArray[Any]
 

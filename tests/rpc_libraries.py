@@ -12,7 +12,7 @@ from tvm import relax, te
 
 from tvmbuild.codegen.link import export_objects, link_library
 from tvmbuild.codegen.toolchain import find_toolchain
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 SIZE = 1000
 

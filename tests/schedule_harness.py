@@ -10,7 +10,7 @@ import tvm
 from tvm import relax
 
 from tvmbuild.schedules import KernelReport, legalize_map, schedule_module
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 
 def build_module(shapes: Sequence[Sequence[int]], body: Callable[..., Any], dtype: str = "float32") -> Any:

@@ -25,7 +25,7 @@ from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.support import progress
 from tvmbuild.support.options import BuildOptions, VerifyOptions
 from tvmbuild.support.tensor import TensorSpec
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Tensors exposed in one round.
 PROBES = 8

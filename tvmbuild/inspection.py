@@ -22,7 +22,7 @@ from tvmbuild.onnx_model.support import check_support, operator_name
 from tvmbuild.onnx_model.to_relax import to_relax
 from tvmbuild.support.budget import Budget, Limits
 from tvmbuild.support.errors import ShapeError, TvmbuildError
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from tvmbuild.graph.weights import take_out_weights
 from tvmbuild.onnx_model.prepare import PreparedModel, prepare
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.onnx_model.to_relax import to_relax
-from tvmbuild.quantize.quantizer import Quantized, quantize
+from tvmbuild.quantization.quantizer import Quantized, quantize
 from tvmbuild.records.apply import TunedSchedules, tuned_schedules
 from tvmbuild.support import progress
 from tvmbuild.support.budget import parse_limits
@@ -30,7 +30,7 @@ from tvmbuild.support.errors import OptionError
 from tvmbuild.support.escape import has_control, one_line
 from tvmbuild.support.options import BuildOptions, QuantizeOptions
 from tvmbuild.support.versions import llvm_version, package_versions
-from tvmbuild.targets.target import Target, require_fp16
+from tvmbuild.target.target import Target, require_fp16
 
 #: Endings of an artifact's files.
 _ENDINGS = (".so", ".tar", ".json")

@@ -23,12 +23,12 @@ from tvmbuild.commands.app import run as main
 from tvmbuild.device.check_build import CHECK_NAME, check_sources
 from tvmbuild.device.emulator import find_emulator
 from tvmbuild.pipeline import build
-from tvmbuild.release.bundle import BundleOptions, write_bundle
-from tvmbuild.release.signing import load_signer, new_keys
+from tvmbuild.releases.bundle import BundleOptions, write_bundle
+from tvmbuild.releases.signing import load_signer, new_keys
 from tvmbuild.support.cache import cached_folder
 from tvmbuild.support.errors import ArtifactError
 from tvmbuild.support.options import BuildOptions
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 TOP = Path(__file__).parents[2]
 BOARDS = ("rpi3", "rpizero2w", "rpi4", "rpi5", "generic-aarch64")

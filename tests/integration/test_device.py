@@ -20,7 +20,7 @@ from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.device import Device, open_device
 from tvmbuild.device.runner_build import runner_folder
 from tvmbuild.support.errors import DeviceError, IncompatibleLibraryError, InputDataError
-from tvmbuild.targets.target import Target, load_target
+from tvmbuild.target.target import Target, load_target
 
 RPI4 = load_target("rpi4")
 RPI5 = load_target("rpi5")

@@ -22,7 +22,7 @@ from tvmbuild.device.fleet.boards import BoardQueue
 from tvmbuild.device.fleet.emulated_boards import EmulatedBoards
 from tvmbuild.device.fleet.tracker import TrackerClient
 from tvmbuild.support.errors import CheckFailedError, OptionError, ProvisionError, TrackerError
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 HOST = load_target("host")
 RPI4 = load_target("rpi4")

@@ -10,7 +10,7 @@ from tvm import s_tir, te, tirx
 from tvmbuild.codegen.compile import compile_module
 from tvmbuild.schedules.tir import fast_math, vector_calls, vector_loops
 from tvmbuild.support.errors import CompileError
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 pytestmark = pytest.mark.integration
 

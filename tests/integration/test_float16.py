@@ -24,7 +24,7 @@ from tvmbuild.device import open_device
 from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.pipeline import BuildResult, build
 from tvmbuild.support.options import BuildOptions, VerifyOptions
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 RPI5 = load_target("rpi5")
 TOLERANCE = 3e-3

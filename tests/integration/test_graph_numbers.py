@@ -21,7 +21,7 @@ from tvm.relax.frontend.onnx import from_onnx
 
 from tvmbuild import schedules
 from tvmbuild.graph.pipeline import lower, optimize
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 pytestmark = pytest.mark.integration
 

@@ -20,7 +20,7 @@ from tvmbuild.onnx_model.to_relax import to_relax
 from tvmbuild.pipeline import build
 from tvmbuild.support.errors import InputDataError, ModelError
 from tvmbuild.support.options import BuildOptions
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 pytestmark = pytest.mark.integration
 

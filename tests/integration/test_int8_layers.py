@@ -14,7 +14,7 @@ from int8_layers import Layer, layers, make_model
 from tvmbuild.device import open_device
 from tvmbuild.pipeline import build
 from tvmbuild.support.options import BuildOptions
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 #: The largest sums: 4608 products of the extremes.
 LARGEST = [

@@ -16,7 +16,7 @@ from tvmbuild.device import open_device
 from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.pipeline import build
 from tvmbuild.support.options import BuildOptions, VerifyOptions
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 rng = np.random.default_rng(11)
 SHAPE = (1, 3, 24, 24)

@@ -15,7 +15,7 @@ from tvmbuild.graph.report import GraphReport
 from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.pipeline import build
 from tvmbuild.support.options import BuildOptions
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tvmbuild.checking.verify import require_passed, verify
 from tvmbuild.device import open_device
 from tvmbuild.pipeline import build
 from tvmbuild.support.options import BuildOptions, VerifyOptions
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 CATALOGUE = load_catalogue()
 #: BatchNorms that each model has left unfolded by its exporter; all of them must fold.

@@ -13,7 +13,7 @@ from tvmbuild.codegen.elf import version_key
 from tvmbuild.codegen.link import export_objects, link_library
 from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.device import open_device
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 
 def test_double_precision_exp_links_for_glibc_2_28(tmp_path: Path) -> None:

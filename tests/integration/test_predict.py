@@ -11,7 +11,7 @@ from tvmbuild.predict.llvm import disassemble, find_llvm, price
 from tvmbuild.predict.plugin import plugin_for
 from tvmbuild.predict.predictor import Prediction, predict
 from tvmbuild.support.errors import ArtifactError, TvmbuildError
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 pytestmark = pytest.mark.integration
 ROWS, COLUMNS, DEPTH = 16, 32, 64

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.distributions import histogram
-from tvmbuild.quantize.calibration.histogram import SIDE, Histogram
-from tvmbuild.quantize.calibration.thresholds import SYMMETRIC_STEPS, RangeRule, find_range
+from tvmbuild.quantization.calibration.histogram import SIDE, Histogram
+from tvmbuild.quantization.calibration.thresholds import SYMMETRIC_STEPS, RangeRule, find_range
 
 #: Bins that are merged into one for ONNX Runtime, whose time grows with the square of their number.
 _MERGED = 4

@@ -18,10 +18,10 @@ from test_bundle import run as selftest
 from tvmbuild import pipeline
 from tvmbuild.artifact.checksums import check_sums
 from tvmbuild.commands.app import run
-from tvmbuild.release.signing import new_keys
+from tvmbuild.releases.signing import new_keys
 from tvmbuild.support import errors
 from tvmbuild.support.cache import cache_root
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 TOP = Path(__file__).parents[2]
 EXAMPLE = TOP / "examples" / "user-project"

@@ -47,7 +47,7 @@ from tvmbuild.support.errors import (
     MeasureError,
     TrackerError,
 )
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 HOST = load_target("host")
 RPI4 = load_target("rpi4")

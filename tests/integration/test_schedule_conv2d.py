@@ -13,7 +13,7 @@ from tvm import relax
 
 from tvmbuild.schedules import legalize_map, schedule_module
 from tvmbuild.schedules.legalize import conv2d_plan
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 pytestmark = pytest.mark.integration
 

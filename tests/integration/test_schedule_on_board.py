@@ -9,7 +9,7 @@ from tvmbuild.codegen.link import export_objects, link_library
 from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.device import open_device
 from tvmbuild.schedules import legalize_map, schedule_module
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,7 @@ from tvm import relax, s_tir, tirx
 
 from tvmbuild.schedules import legalize_map, schedule_module
 from tvmbuild.schedules.space import knobs_of, schedule_fn
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 HOST = load_target("host")
 #: Candidates of one kernel that are compiled; the first and last of each knob are always among them.

@@ -27,11 +27,11 @@ from tvmbuild.commands.app import run as main
 from tvmbuild.device import open_device
 from tvmbuild.device.fleet.emulated_boards import EmulatedBoards
 from tvmbuild.pipeline import build
-from tvmbuild.release import golden, shared_weights
-from tvmbuild.release.bundle import BundleOptions, write_bundle
+from tvmbuild.releases import golden, shared_weights
+from tvmbuild.releases.bundle import BundleOptions, write_bundle
 from tvmbuild.support.errors import ArtifactError, OptionError, VerificationError
 from tvmbuild.support.options import BuildOptions
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 BOARDS = ("rpi3", "rpi4", "rpi5")
 X = np.random.default_rng(0).normal(size=(1, 64, 8, 8)).astype(np.float32)

@@ -18,7 +18,7 @@ from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.onnx_model.to_relax import to_relax
 from tvmbuild.pipeline import build
 from tvmbuild.support.options import BuildOptions
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 #: Targets and the devices that run them. The emulated board has four cores, which this machine need not have.
 PLACES = {"host": "local", "rpi4": "emulated", "rpi5": "emulated"}

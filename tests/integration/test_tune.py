@@ -29,7 +29,7 @@ from tvmbuild.records.store import read_board
 from tvmbuild.records.trial import Failure, Trial
 from tvmbuild.support.errors import TvmbuildError
 from tvmbuild.support.options import BuildOptions, TuneOptions
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 from tvmbuild.tuning.builder import Builder
 from tvmbuild.tuning.extract import extract_tasks
 from tvmbuild.tuning.measure.local import LocalMeasurer

@@ -18,7 +18,7 @@ from tvmbuild.predict.plugin import plugin_for
 from tvmbuild.records.journal import JOURNAL, read_journal
 from tvmbuild.support.errors import TvmbuildError
 from tvmbuild.support.options import TuneOptions
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 from tvmbuild.tuning import trials as trials_module
 from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.tune import tune

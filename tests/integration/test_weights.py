@@ -18,7 +18,7 @@ from tvmbuild.codegen.weight_object import SECTION, compile_weights, stored_weig
 from tvmbuild.device import open_device
 from tvmbuild.graph.pipeline import lower, optimize
 from tvmbuild.graph.weights import take_out_weights
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 #: More than a page, so that they leave the bytecode.
 WEIGHTS = np.arange(3 * 700, dtype=np.float32).reshape(3, 700)

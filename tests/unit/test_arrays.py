@@ -14,8 +14,8 @@ import onnx
 import pytest
 
 from tvmbuild.checking.samples import load_samples
-from tvmbuild.quantize.calibration.sources import find_samples
-from tvmbuild.quantize.image import ImageRecipe
+from tvmbuild.quantization.calibration.image import ImageRecipe
+from tvmbuild.quantization.calibration.sources import find_samples
 from tvmbuild.support.errors import CalibrationError, InputDataError
 from tvmbuild.support.tensor import TensorSpec
 

@@ -20,7 +20,7 @@ from tvmbuild.artifact.staging import staged, write_whole
 from tvmbuild.commands.app import run
 from tvmbuild.support.errors import ArtifactError, OutputError
 from tvmbuild.support.tensor import TensorSpec
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 MANIFEST = Manifest(
     name="net-rpi4",

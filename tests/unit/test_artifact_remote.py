@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from tvmbuild.artifact import patience
 from tvmbuild.artifact.remote import Remote, RemoteSettings
 from tvmbuild.artifact.store import Store, Stored, files_of
-from tvmbuild.release.signing import Signer, load_signer, new_keys
+from tvmbuild.releases.signing import Signer, load_signer, new_keys
 
 INPUTS = {"the model": "1"}
 

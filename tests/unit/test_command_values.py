@@ -96,8 +96,8 @@ def workplace(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("tvmbuild.inspection.to_relax", errors.CompileError),
         ("tvmbuild.tuning.tune.find_toolchain", errors.ToolchainError),
         ("tvmbuild.device.open_device", errors.DeviceError),
-        ("tvmbuild.release.bundle.write_bundle", errors.OutputError),
-        ("tvmbuild.release.run.release", errors.OutputError),
+        ("tvmbuild.releases.bundle.write_bundle", errors.OutputError),
+        ("tvmbuild.releases.run.release", errors.OutputError),
         ("tvmbuild.device.fleet.check.check_board", errors.DeviceError),
     ):
         monkeypatch.setattr(place, stop(kind) if kind else lambda *_arguments: None)

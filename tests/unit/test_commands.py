@@ -103,7 +103,7 @@ def test_a_bug_leaves_a_log(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     def broken(_name: str) -> None:
         raise ZeroDivisionError("boom")
 
-    monkeypatch.setattr("tvmbuild.targets.target.load_target", broken)
+    monkeypatch.setattr("tvmbuild.target.target.load_target", broken)
     assert run(["targets"]) == 1
     shown = capsys.readouterr().err
     assert "this is a bug in tvmbuild: ZeroDivisionError: boom" in shown
@@ -122,7 +122,7 @@ def test_an_interrupt_has_its_code(
     def interrupted(_name: str) -> None:
         signal.raise_signal(number)
 
-    monkeypatch.setattr("tvmbuild.targets.target.load_target", interrupted)
+    monkeypatch.setattr("tvmbuild.target.target.load_target", interrupted)
     assert run(["targets"]) == code
     assert word in capsys.readouterr().err
 
@@ -131,7 +131,7 @@ def test_an_interrupt_has_its_code(
 STUCK = """
 import hashlib, sys
 from pathlib import Path
-from tvmbuild import target
+from tvmbuild.target import target
 from tvmbuild.artifact.staging import staged
 from tvmbuild.commands.app import run
 
@@ -170,7 +170,7 @@ def test_a_call_that_does_not_return_ends_with_the_signal(number: int, code: int
 #: A command whose forked child gets a signal.
 FORKED = """
 import os, signal, sys, time
-from tvmbuild import target
+from tvmbuild.target import target
 from tvmbuild.commands import interrupt
 from tvmbuild.commands.app import run
 
@@ -213,7 +213,7 @@ def test_a_full_disk_and_its_like_are_no_bugs(
     def failing(_name: str) -> None:
         raise error
 
-    monkeypatch.setattr("tvmbuild.targets.target.load_target", failing)
+    monkeypatch.setattr("tvmbuild.target.target.load_target", failing)
     assert run(["targets"]) == code
     shown = capsys.readouterr().err
     assert said in shown
@@ -224,7 +224,7 @@ def test_without_a_folder_for_temporary_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    monkeypatch.setattr("tvmbuild.targets.target.load_target", lambda _name: tempfile.mkdtemp())
+    monkeypatch.setattr("tvmbuild.target.target.load_target", lambda _name: tempfile.mkdtemp())
     assert run(["targets"]) == errors.OutputError.exit_code
     assert "TMPDIR" in capsys.readouterr().err
 
@@ -236,7 +236,7 @@ def test_a_bug_is_told_where_no_log_can_be_written(
         raise ZeroDivisionError("boom")
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    monkeypatch.setattr("tvmbuild.targets.target.load_target", broken)
+    monkeypatch.setattr("tvmbuild.target.target.load_target", broken)
     assert run(["targets"]) == 1
     assert "boom" in capsys.readouterr().err
 

@@ -236,7 +236,7 @@ def test_a_bug_is_one_json_object(capsys: pytest.CaptureFixture[str], monkeypatc
     def broken(_name: str) -> None:
         raise ZeroDivisionError("boom")
 
-    monkeypatch.setattr("tvmbuild.targets.target.load_target", broken)
+    monkeypatch.setattr("tvmbuild.target.target.load_target", broken)
     assert run(["targets", "--json"]) == TvmbuildError.exit_code
     error = error_of(capsys)
     assert (error["class"], error["exit_code"]) == ("Bug", 1)
@@ -245,7 +245,7 @@ def test_a_bug_is_one_json_object(capsys: pytest.CaptureFixture[str], monkeypatc
 
 
 def test_an_interrupt_is_one_json_object(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tvmbuild.targets.target.load_target", lambda _: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr("tvmbuild.target.target.load_target", lambda _: signal.raise_signal(signal.SIGTERM))
     assert run(["targets", "--json"]) == 143
     assert (error_of(capsys)["class"]) == "Interrupted"
 

@@ -8,8 +8,8 @@ import pytest
 
 from tvmbuild.support.errors import TargetError
 from tvmbuild.support.place import NATIVE
-from tvmbuild.targets import cores
-from tvmbuild.targets.target import known_targets, load_target, predicted_core
+from tvmbuild.target import cores
+from tvmbuild.target.target import known_targets, load_target, predicted_core
 
 BOARDS = [name for name in known_targets() if load_target(name).cpu.startswith("cortex-")]
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tvmbuild.artifact.dependencies import Dependencies, build_dependencies
 from tvmbuild.artifact.depfile import depfile_text
 from tvmbuild.support.options import BuildOptions, QuantizeOptions
-from tvmbuild.targets.target import targets_folder
+from tvmbuild.target.target import targets_folder
 
 
 @pytest.fixture

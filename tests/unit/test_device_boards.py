@@ -17,7 +17,7 @@ from tvmbuild.device.fleet.provision import Provision, provision
 from tvmbuild.device.fleet.session import BoardSession
 from tvmbuild.device.fleet.tracker import holders, parse_summary
 from tvmbuild.support.errors import BoardMismatchError, OptionError
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 RPI4 = load_target("rpi4")
 A72 = {"machine": "aarch64", "core": "cortex-a72", "tvm": "0.27.0.post1"}

@@ -17,8 +17,8 @@ from tvmbuild.device import emulated, emulator, local, open_device
 from tvmbuild.device.emulator import Emulator, find_emulator
 from tvmbuild.support.errors import DeviceError, OptionError, ToolchainError
 from tvmbuild.support.options import TuneOptions
-from tvmbuild.targets import target as target_module
-from tvmbuild.targets.target import load_target
+from tvmbuild.target import target as target_module
+from tvmbuild.target.target import load_target
 from tvmbuild.tuning.tune import open_measurer
 
 RPI4 = load_target("rpi4")

@@ -18,7 +18,7 @@ from tvmbuild.device import runner
 from tvmbuild.device.runner import _EXIT_CODES, RunRequest, explain_exit, run_with
 from tvmbuild.device.runner_build import runner_sources
 from tvmbuild.support.errors import DeviceError, IncompatibleLibraryError, InputDataError, OutputError, TvmbuildError
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 RPI4 = load_target("rpi4")
 

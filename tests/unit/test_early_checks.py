@@ -16,11 +16,11 @@ from tvmbuild.artifact.staging import check_writable
 from tvmbuild.artifact.store import Store
 from tvmbuild.codegen.toolchain import Toolchain
 from tvmbuild.commands.app import run
-from tvmbuild.quantize import quantize
-from tvmbuild.release import bundle, cell
-from tvmbuild.release.plan import read_plan
+from tvmbuild.quantization import quantize
+from tvmbuild.releases import bundle, cell
+from tvmbuild.releases.plan import read_plan
 from tvmbuild.support import errors
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 SHAPE = (1, 3, 8, 8)
 
@@ -105,12 +105,12 @@ def test_a_failed_int8_build_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 def test_quantize_checks_its_options_before_it_reads_the_model(
     flags: list[str], error: type[errors.TvmbuildError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tvmbuild.quantize.quantizer.open_float_model", reached)
+    monkeypatch.setattr("tvmbuild.quantization.quantizer.open_float_model", reached)
     assert run(["quantize", "net.onnx", "--calibrate", "samples", *flags]) == error.exit_code
 
 
 def test_layers_to_keep_are_looked_up_before_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tvmbuild.quantize.quantizer.calibrate_table", reached)
+    monkeypatch.setattr("tvmbuild.quantization.quantizer.calibrate_table", reached)
     with pytest.raises(errors.OptionError, match="No layer matches"):
         quantize("net.onnx", "samples", keep_fp32=("none*",))
 
@@ -130,14 +130,14 @@ def test_a_release_checks_its_last_model_before_it_builds_the_first(
 ) -> None:
     models = '[[release.models]]\npath = "net.onnx"\n[[release.models]]\nname = "last"\n'
     Path("tvmbuild.toml").write_text(f"[release]\n{models}{wrong}")
-    monkeypatch.setattr("tvmbuild.release.run.make_cell", reached)
+    monkeypatch.setattr("tvmbuild.releases.run.make_cell", reached)
     assert run(["release"]) == error.exit_code
     cell.check_cell(read_plan(Path()).cells[0])
 
 
 def test_a_release_checks_its_folder_first(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("tvmbuild.toml").write_text('[release]\n[[release.models]]\npath = "net.onnx"\n')
-    monkeypatch.setattr("tvmbuild.release.run.check_cell", reached)
+    monkeypatch.setattr("tvmbuild.releases.run.check_cell", reached)
     assert run(["release", "-o", "file/dist"]) == errors.OutputError.exit_code
 
 
@@ -193,6 +193,6 @@ def test_a_cell_looks_for_the_tools_of_its_prediction_before_it_is_built(monkeyp
     Path("tvmbuild.toml").write_text('[release]\npredict = true\n[[release.models]]\npath = "net.onnx"\n')
     monkeypatch.setattr("tvmbuild.device.open_device", lambda *_: None)
     monkeypatch.setattr("tvmbuild.predict.llvm.find_llvm", refuse)
-    monkeypatch.setattr("tvmbuild.release.built.take_build", reached)
+    monkeypatch.setattr("tvmbuild.releases.built.take_build", reached)
     with Store() as store, pytest.raises(errors.ToolchainError):
         cell.make_cell(read_plan(Path()).cells[0], store)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tvmbuild.codegen import elf
 from tvmbuild.codegen.elf import ElfFacts, VersionedSymbol, check_compatible, read_elf, version_key
 from tvmbuild.support.errors import IncompatibleLibraryError
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 RPI4 = load_target("rpi4")
 #: A real shared library of this machine.

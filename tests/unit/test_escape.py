@@ -26,16 +26,16 @@ from tvmbuild.artifact.depfile import depfile_text
 from tvmbuild.artifact.manifest import Manifest, parse_manifest
 from tvmbuild.device.fleet.provision import Provision
 from tvmbuild.device.fleet.tracker import Address
-from tvmbuild.release.junit import junit_text
-from tvmbuild.release.notes import notes
-from tvmbuild.release.project_files import FILES, write_project
-from tvmbuild.release.templates import fill
+from tvmbuild.releases.junit import junit_text
+from tvmbuild.releases.notes import notes
+from tvmbuild.releases.project_files import FILES, write_project
+from tvmbuild.releases.templates import fill
 from tvmbuild.support import escape
 from tvmbuild.support.border import Border
 from tvmbuild.support.errors import ArtifactError, OptionError, OutputError, TargetError, TvmbuildError
 from tvmbuild.support.resolve import read_project_file
 from tvmbuild.support.tensor import TensorSpec
-from tvmbuild.targets.target import Target, load_target
+from tvmbuild.target.target import Target, load_target
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -189,7 +189,7 @@ def test_a_projects_files_say_what_they_were_told(
     assert (folder / "Makefile").read_text().count("\n") == len((TOP / "Makefile.in").read_text().splitlines())
 
 
-TOP = Path(__file__).parents[2] / "tvmbuild/release/project"
+TOP = Path(__file__).parents[2] / "tvmbuild/releases/project"
 
 
 @given(text=hostile)
@@ -224,7 +224,7 @@ def test_a_unit_of_systemd_has_one_command(key: str, host: str) -> None:
     assert unit.count("\n") == Provision("pi@x", load_target("rpi4"), "k", Address("h", 9190)).unit().count("\n")
     command = next(line for line in unit.split("\n") if line.startswith("ExecStart="))
     words = shlex.split(command.removeprefix("ExecStart=").replace("$$", "$").replace("%%", "%"))
-    assert words[2:6] == ["--tracker", f"{host}:9190", "--key", key]
+    assert words[2:6] == ["--tracker", str(Address(host, 9190)), "--key", key]
 
 
 @given(st.sampled_from([key for key in TARGET if not isinstance(TARGET[key], int)]), hostile)

@@ -16,7 +16,7 @@ from tvm.relax.frontend.onnx import from_onnx
 from tvmbuild.graph.pipeline import PHASES, lower, optimize
 from tvmbuild.graph.report import GraphReport
 from tvmbuild.support.errors import OutputError
-from tvmbuild.targets.target import Target, load_target
+from tvmbuild.target.target import Target, load_target
 
 TARGET = load_target("rpi4")
 rng = np.random.default_rng(3)

@@ -14,7 +14,7 @@ from tvm.relax.frontend.onnx import from_onnx
 from tvmbuild import schedules
 from tvmbuild.graph.pipeline import optimize
 from tvmbuild.graph.report import GraphReport
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 TARGET = load_target("rpi4")
 rng = np.random.default_rng(3)

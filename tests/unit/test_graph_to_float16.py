@@ -13,7 +13,7 @@ from tvmbuild.graph.report import PassReport
 from tvmbuild.graph.rewriter import dtype_of, flat_bindings, op_name
 from tvmbuild.graph.to_float16 import to_float16
 from tvmbuild.support.errors import OptionError
-from tvmbuild.targets.target import load_target, require_fp16
+from tvmbuild.target.target import load_target, require_fp16
 
 WEIGHT = np.full((8, 8, 1, 1), 0.5, "float32")
 

@@ -8,7 +8,7 @@ from tvm import relax
 from tvmbuild.graph.pipeline import lower, optimize
 from tvmbuild.graph.rewriter import MAIN, flat_bindings, is_constant
 from tvmbuild.graph.weights import FETCH, take_out_weights
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 TARGET = load_target("rpi4")
 PAGE = np.arange(1024, dtype=np.float32)

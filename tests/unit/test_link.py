@@ -15,7 +15,7 @@ from tvmbuild.codegen.elf import ElfFacts
 from tvmbuild.codegen.link import export_objects, link_library, write_library_tar
 from tvmbuild.codegen.toolchain import Toolchain
 from tvmbuild.support.errors import CompileError, IncompatibleLibraryError, OutputError
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 RPI4 = load_target("rpi4")
 GNU = Toolchain("gnu", ("g++",), ("g++",), "g++ 12", links_old_glibc=False)

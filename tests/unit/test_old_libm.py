@@ -6,7 +6,7 @@ import pytest
 
 from tvmbuild.codegen.old_libm import choose_versions, old_libm_options
 from tvmbuild.codegen.toolchain import Toolchain
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 VERSIONS = {
     "exp": {"2.17", "2.29"},

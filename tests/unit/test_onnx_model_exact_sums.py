@@ -16,7 +16,7 @@ from onnx_models import model
 
 from tvmbuild.onnx_model.exact_sums import with_exact_sums
 from tvmbuild.onnx_model.reference import run_reference
-from tvmbuild.quantize.calibration.session import Session
+from tvmbuild.quantization.calibration.session import Session
 
 KINDS = {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8, "int32": TensorProto.INT32, "float32": TensorProto.FLOAT}
 MICROSOFT = "com.microsoft"

@@ -10,7 +10,7 @@ from tvmbuild.predict.instructions import (
     multiply_adds,
     spilled_accumulators,
 )
-from tvmbuild.targets.target import load_target, predicted_core
+from tvmbuild.target.target import load_target, predicted_core
 
 A72 = predicted_core(load_target("rpi4"))
 A76 = predicted_core(load_target("rpi5"))

@@ -7,7 +7,7 @@ from tvmbuild.predict.llvm import BlockCost
 from tvmbuild.predict.pricing import PricedBlock, price_block
 from tvmbuild.predict.profile import Block
 from tvmbuild.predict.superblocks import Superblock, join
-from tvmbuild.targets.target import load_target, predicted_core
+from tvmbuild.target.target import load_target, predicted_core
 
 A72 = predicted_core(load_target("rpi4"))
 A53 = predicted_core(load_target("rpi3"))

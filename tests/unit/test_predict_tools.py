@@ -13,7 +13,7 @@ from tvmbuild.predict.predictor import Prediction, cache_arguments
 from tvmbuild.predict.report import COLUMNS, prediction_json, prediction_table
 from tvmbuild.predict.symbols import read_symbols, symbol_map
 from tvmbuild.support.errors import ArtifactError, TargetError, ToolchainError
-from tvmbuild.targets.target import load_target, predicted_core
+from tvmbuild.target.target import load_target, predicted_core
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tvmbuild.quantize.calibration.histogram import SIDE, Histogram
+from tvmbuild.quantization.calibration.histogram import SIDE, Histogram
 
 FLOATS = hnp.arrays(np.float32, st.integers(1, 40), elements=st.floats(allow_nan=False, allow_infinity=False, width=32))
 

@@ -9,11 +9,11 @@ from onnx import NodeProto, helper
 from tests.onnx_models import model
 from tvmbuild.onnx_model.reference import random_inputs, run_reference
 from tvmbuild.onnx_model.shapes import input_specs, set_shape
-from tvmbuild.quantize.fold_affine import fold_affine
-from tvmbuild.quantize.graph_view import view
-from tvmbuild.quantize.placement import place
-from tvmbuild.quantize.qdq import WeightRule, write_qdq
-from tvmbuild.quantize.scales import activation_params
+from tvmbuild.quantization.fold_affine import fold_affine
+from tvmbuild.quantization.graph_view import view
+from tvmbuild.quantization.placement import place
+from tvmbuild.quantization.qdq import WeightRule, write_qdq
+from tvmbuild.quantization.scales import activation_params
 
 RNG = np.random.default_rng(0)
 

@@ -15,8 +15,8 @@ from onnx import NodeProto, helper
 from tests.onnx_models import model, saved
 from tvmbuild.commands.app import run
 from tvmbuild.onnx_model.reference import run_reference
-from tvmbuild.quantize import quantize
-from tvmbuild.quantize.calibration.table import read_table
+from tvmbuild.quantization import quantize
+from tvmbuild.quantization.calibration.table import read_table
 from tvmbuild.support.errors import AccuracyError, CalibrationError, OptionError
 
 SHAPE = (1, 3, 8, 8)

@@ -8,9 +8,9 @@ import onnx
 import pytest
 from PIL import Image
 
-from tvmbuild.quantize.calibration.sample_set import SampleRef, split_samples
-from tvmbuild.quantize.calibration.sources import find_samples, spool_samples
-from tvmbuild.quantize.image import ImageRecipe, load_presets, load_recipe, read_image
+from tvmbuild.quantization.calibration.image import ImageRecipe, load_presets, load_recipe, read_image
+from tvmbuild.quantization.calibration.sample_set import SampleRef, split_samples
+from tvmbuild.quantization.calibration.sources import find_samples, spool_samples
 from tvmbuild.support.errors import CalibrationError, OptionError
 from tvmbuild.support.tensor import TensorSpec
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tvmbuild.quantize.scales import activation_params, quantize_weights, scales_with_bias, weight_scales
+from tvmbuild.quantization.scales import activation_params, quantize_weights, scales_with_bias, weight_scales
 from tvmbuild.support.errors import OptionError
 
 BOUNDS = st.floats(0.0, 2.0**100, width=32)

@@ -8,11 +8,11 @@ import pytest
 from onnx import helper
 
 from tests.onnx_models import model, saved
-from tvmbuild.quantize import quantize
-from tvmbuild.quantize.graph_view import view
-from tvmbuild.quantize.placement import find_layers
-from tvmbuild.quantize.speed import LayerSpeed, ModelSpeed, predict_speed
-from tvmbuild.targets.target import load_target
+from tvmbuild.quantization import quantize
+from tvmbuild.quantization.graph_view import view
+from tvmbuild.quantization.placement import find_layers
+from tvmbuild.quantization.speed import LayerSpeed, ModelSpeed, predict_speed
+from tvmbuild.target.target import load_target
 
 
 @pytest.fixture(autouse=True)

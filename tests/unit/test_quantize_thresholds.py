@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.distributions import histogram
-from tvmbuild.quantize.calibration.histogram import Histogram
-from tvmbuild.quantize.calibration.thresholds import MODES, RangeRule, find_range
+from tvmbuild.quantization.calibration.histogram import Histogram
+from tvmbuild.quantization.calibration.thresholds import MODES, RangeRule, find_range
 from tvmbuild.support.errors import OptionError
 
 VALUES = hnp.arrays(np.float32, st.integers(1, 60), elements=st.floats(-(2.0**100), 2.0**100, width=32))

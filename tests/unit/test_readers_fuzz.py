@@ -25,12 +25,12 @@ from tvmbuild.artifact.manifest import read_manifest
 from tvmbuild.artifact.open import open_artifacts
 from tvmbuild.checking.samples import load_samples
 from tvmbuild.predict.llvm import parse_costs
-from tvmbuild.quantize.calibration.sources import find_samples
-from tvmbuild.quantize.calibration.table import read_table
-from tvmbuild.quantize.image import ImageRecipe, load_recipe
-from tvmbuild.release.notes import read_report
-from tvmbuild.release.plan import read_plan
-from tvmbuild.release.signing import load_signer, load_verifier
+from tvmbuild.quantization.calibration.image import ImageRecipe, load_recipe
+from tvmbuild.quantization.calibration.sources import find_samples
+from tvmbuild.quantization.calibration.table import read_table
+from tvmbuild.releases.notes import read_report
+from tvmbuild.releases.plan import read_plan
+from tvmbuild.releases.signing import load_signer, load_verifier
 from tvmbuild.support.errors import (
     ArtifactError,
     CalibrationError,
@@ -52,7 +52,7 @@ from tvmbuild.support.options import (
 )
 from tvmbuild.support.resolve import read_project_file, resolve
 from tvmbuild.support.tensor import TensorSpec
-from tvmbuild.targets.target import load_target, targets_folder
+from tvmbuild.target.target import load_target, targets_folder
 
 #: Of each reader; all of them together take less than a minute on two cores.
 EXAMPLES = 60
@@ -163,7 +163,7 @@ COSTS = {
         }
     ]
 }
-CATALOGUE = (Path(__file__).parents[2] / "tvmbuild" / "models.toml").read_bytes()
+CATALOGUE = (Path(__file__).parents[2] / "devtools" / "models.toml").read_bytes()
 RECIPE = b'mean = [0.5, 0.5, 0.5]\nstd = [1, 1, 1]\nscale = 0.1\nresize = "crop"\ncrop = 0.9\nchannels = "BGR"\n'
 RPI4 = (targets_folder() / "rpi4.toml").read_bytes()
 

@@ -15,9 +15,9 @@ from tests.onnx_models import model, saved
 from tvmbuild.artifact.manifest import file_entry
 from tvmbuild.artifact.store import Store
 from tvmbuild.codegen.toolchain import Toolchain
-from tvmbuild.release import cell
-from tvmbuild.release.built import keep_build, take_build
-from tvmbuild.release.plan import read_plan
+from tvmbuild.releases import cell
+from tvmbuild.releases.built import keep_build, take_build
+from tvmbuild.releases.plan import read_plan
 from tvmbuild.support.options import BuildOptions
 
 INPUTS = {"the model": "1"}

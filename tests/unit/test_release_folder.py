@@ -8,7 +8,7 @@ import pytest
 
 from tvmbuild.artifact import staging
 from tvmbuild.artifact.staging import staged_folder
-from tvmbuild.release.run import require_release
+from tvmbuild.releases.run import require_release
 from tvmbuild.support.errors import OptionError, OutputError
 
 

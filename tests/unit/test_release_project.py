@@ -24,16 +24,16 @@ from tvmbuild.artifact.epoch import source_date_epoch
 from tvmbuild.codegen.toolchain import Toolchain
 from tvmbuild.commands.bundle import next_on_board
 from tvmbuild.commands.console import Console
-from tvmbuild.release import cell
-from tvmbuild.release.bundle import _decimal
-from tvmbuild.release.junit import junit_text
-from tvmbuild.release.notes import notes, read_report
-from tvmbuild.release.plan import read_plan
-from tvmbuild.release.project_files import write_project
-from tvmbuild.release.reproducible import compare_folders
-from tvmbuild.release.run import _named
-from tvmbuild.release.signing import check_signature, load_signer, new_keys
-from tvmbuild.release.templates import fill
+from tvmbuild.releases import cell
+from tvmbuild.releases.bundle import _decimal
+from tvmbuild.releases.junit import junit_text
+from tvmbuild.releases.notes import notes, read_report
+from tvmbuild.releases.plan import read_plan
+from tvmbuild.releases.project_files import write_project
+from tvmbuild.releases.reproducible import compare_folders
+from tvmbuild.releases.run import _named
+from tvmbuild.releases.signing import check_signature, load_signer, new_keys
+from tvmbuild.releases.templates import fill
 from tvmbuild.support.errors import (
     ArtifactError,
     InputDataError,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tvmbuild.artifact.store import Store, Stored
-from tvmbuild.release.remote_cache import open_remote
-from tvmbuild.release.signing import new_keys
+from tvmbuild.releases.remote_cache import open_remote
+from tvmbuild.releases.signing import new_keys
 from tvmbuild.support.errors import OptionError
 
 URL, TRUSTED, KEY = "TVMBUILD_REMOTE_CACHE", "TVMBUILD_CACHE_TRUSTED_KEY", "TVMBUILD_CACHE_KEY"

@@ -16,7 +16,7 @@ import pytest
 
 from tvmbuild.codegen.runtime_libs import pinned_versions, runtime_libraries
 from tvmbuild.support.errors import FetchError
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 RPI4 = load_target("rpi4")
 TVM, FFI = pinned_versions()

@@ -20,7 +20,7 @@ from tvmbuild.schedules.winograd.transform import (
     relative_error,
     transform_kernel,
 )
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 RPI4, RPI5 = load_target("rpi4"), load_target("rpi5")
 

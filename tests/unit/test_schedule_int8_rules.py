@@ -11,7 +11,7 @@ from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.int8 import packing as int8_packing
 from tvmbuild.schedules.int8.form import int8_form
 from tvmbuild.schedules.int8.plan import plan_conv2d, plan_matmul, rounded_depth
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 BOARDS = ("rpi3", "rpi4", "rpi5", "generic-aarch64")
 

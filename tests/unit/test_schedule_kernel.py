@@ -9,7 +9,7 @@ from tvmbuild.schedules.kernel import analyze
 from tvmbuild.schedules.knob import Knob, defaults
 from tvmbuild.schedules.registry import NAIVE
 from tvmbuild.schedules.tir.expression_size import result_sizes
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 
 def _padded_window_sum_relu():

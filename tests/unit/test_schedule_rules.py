@@ -9,7 +9,7 @@ from tvmbuild.schedules.loops import depthwise
 from tvmbuild.schedules.threads import GRAIN, thread_count
 from tvmbuild.schedules.tir.access import analyze_access
 from tvmbuild.schedules.tir.vector_loops import pieces
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 LANES = st.sampled_from([1, 2, 4, 8, 16])
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tvmbuild.support.errors import TargetError
-from tvmbuild.targets.target import known_targets, load_target, targets_folder
+from tvmbuild.target.target import known_targets, load_target, targets_folder
 
 RPI4 = (targets_folder() / "rpi4.toml").read_text()
 

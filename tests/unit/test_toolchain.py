@@ -14,7 +14,7 @@ import pytest
 from tvmbuild.codegen import toolchain
 from tvmbuild.codegen.toolchain import find_toolchain, install_hint, run_compiler
 from tvmbuild.support.errors import CompileError, OptionError, ToolchainError
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 
 RPI4 = load_target("rpi4")
 VERSION = "aarch64-linux-gnu-g++ (Debian 12.2.0-14) 12.2.0"

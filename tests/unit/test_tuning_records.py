@@ -23,7 +23,7 @@ from tvmbuild.records.store import board_folder, read_board, read_target, usable
 from tvmbuild.records.trial import Trial
 from tvmbuild.schedules.knob import Knob
 from tvmbuild.support.errors import OutputError, RecordsError
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 from tvmbuild.tuning.runs import RunState, TaskEntry, read_run, run_path, write_run
 
 RPI4 = load_target("rpi4")

@@ -14,7 +14,7 @@ from tuning_fakes import FakeBuilder, FakeMeasurer, FakeTrier, task
 from tvmbuild.records.trial import Failure, Measured, Trial
 from tvmbuild.support.errors import OptionError, TuningError
 from tvmbuild.support.options import TuneOptions
-from tvmbuild.targets.target import load_target
+from tvmbuild.target.target import load_target
 from tvmbuild.tuning.measure.protocol import Run
 from tvmbuild.tuning.session import FIRST_FAILURES, Session
 from tvmbuild.tuning.stopping import LEAST_WINDOW, Limits, Point, expected_gain, expected_in, reason_to_stop

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tvmbuild.support.options import BuildOptions, QuantizeOptions
 from tvmbuild.support.resolve import PROJECT_FILE
-from tvmbuild.targets.target import target_file
+from tvmbuild.target.target import target_file
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from tvmbuild.support.border import Bytes, Count, FileName, Finite, Line, Sha256, form
 from tvmbuild.support.tensor import LARGEST_ELEMENTS
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: NumPy's names of the element types of inputs and outputs.
 DType = Annotated[

@@ -11,7 +11,7 @@ from tvmbuild.artifact.open import Artifact
 from tvmbuild.codegen.link import link_library
 from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.support.cache import cached_folder
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 
 def with_library(artifact: Artifact, target: Target) -> Artifact:

@@ -15,7 +15,7 @@ from tvmbuild.device import open_device
 from tvmbuild.support.cache import cache_root
 from tvmbuild.support.errors import CheckFailedError, TvmbuildError
 from tvmbuild.support.place import BESIDE
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 if sys.version_info >= (3, 11):
     import tomllib

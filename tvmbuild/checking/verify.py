@@ -24,7 +24,7 @@ from tvmbuild.support.errors import ArtifactError, DeviceError, InputDataError, 
 from tvmbuild.support.options import VerifyOptions
 from tvmbuild.support.paths import is_file
 from tvmbuild.support.tensor import TensorSpec
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Largest difference allowed by default for outputs of an artifact with half precision inside (--fp16, or its model). A
 #: value rounded to float16 is off by up to 2**-11 (5e-4) and a layer by some 1e-3 of its largest value. SqueezeNet and

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tvmbuild.support.errors import CompileError
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 
 def compile_module(module: Any, target: Target, operators: Mapping[str, str] | None = None) -> Any:

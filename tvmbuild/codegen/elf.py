@@ -12,7 +12,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection, GNUVerSymSection
 
 from tvmbuild.support.errors import IncompatibleLibraryError
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from tvmbuild.codegen.old_libm import old_libm_options
 from tvmbuild.codegen.toolchain import Toolchain, run_compiler
 from tvmbuild.codegen.weight_object import SECTION
 from tvmbuild.support.errors import CompileError, OutputError
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 _LINK_OPTIONS = (
     "-shared",

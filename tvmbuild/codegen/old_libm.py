@@ -18,7 +18,7 @@ from elftools.elf.gnuversions import GNUVerDefSection, GNUVerSymSection
 from tvmbuild.codegen.elf import version_key
 from tvmbuild.codegen.toolchain import Toolchain, run_compiler
 from tvmbuild.support.cache import cached_folder
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 _PREFIX = "GLIBC_"
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from tvmbuild.support.cache import cached_folder
 from tvmbuild.support.errors import FetchError
 from tvmbuild.support.progress import stage
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 _WHEELS = Path(__file__).with_name("runtime_wheels.txt")
 #: What pip is asked for: the wheels' own tags, whatever Python runs tvmbuild.

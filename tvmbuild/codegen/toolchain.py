@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tvmbuild.support.errors import CompileError, OptionError, ToolchainError
 from tvmbuild.support.suggest import did_you_mean
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Longest that one call of a compiler may take, in seconds; zig's first call builds its own libraries.
 _COMPILER_SECONDS = 900

@@ -13,7 +13,7 @@ from tvmbuild.commands.console import Console, Json, Limit, Quiet, Verbose, size
 if TYPE_CHECKING:
     from tvmbuild.pipeline import BuildResult
     from tvmbuild.support.options import BuildOptions, QuantizeOptions
-    from tvmbuild.targets.target import Target
+    from tvmbuild.target.target import Target
 
 
 def build(
@@ -76,7 +76,7 @@ def build(
     from tvmbuild.support.errors import OptionError
     from tvmbuild.support.options import BuildOptions, QuantizeOptions
     from tvmbuild.support.resolve import read_project_file, resolve
-    from tvmbuild.targets.target import load_target
+    from tvmbuild.target.target import load_target
 
     console = Console(as_json, verbose, quiet)
     flags = {
@@ -128,8 +128,8 @@ def build(
 
 def _build(model: Path, target: Target, options: BuildOptions, quantization: QuantizeOptions | None) -> BuildResult:
     from tvmbuild import pipeline
-    from tvmbuild.release.built import keep_build
-    from tvmbuild.release.cell import artifact_inputs
+    from tvmbuild.releases.built import keep_build
+    from tvmbuild.releases.cell import artifact_inputs
 
     # What is cheap to check comes before the digests, which read samples and records.
     pipeline.check_build(model, target, options)

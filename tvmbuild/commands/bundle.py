@@ -46,8 +46,8 @@ def bundle(
     from tvmbuild.artifact.open import open_artifact
     from tvmbuild.artifact.relink import with_library
     from tvmbuild.checking.verify import target_of
-    from tvmbuild.release.bundle import BundleOptions, write_bundle
-    from tvmbuild.release.signing import load_signer
+    from tvmbuild.releases.bundle import BundleOptions, write_bundle
+    from tvmbuild.releases.signing import load_signer
     from tvmbuild.support.errors import OptionError
 
     console = Console(as_json, verbose, quiet)

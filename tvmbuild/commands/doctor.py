@@ -25,7 +25,7 @@ def doctor(
       tvmbuild doctor -t rpi5 --json
     """
     from tvmbuild.checking.doctor import require_healthy, run_checks
-    from tvmbuild.targets.target import load_target
+    from tvmbuild.target.target import load_target
 
     console = Console(as_json, verbose, quiet)
     checks = run_checks(load_target(target or "rpi4"))

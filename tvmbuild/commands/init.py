@@ -36,7 +36,7 @@ def init(
       tvmbuild init det.onnx --install-from git+https://example.org/you/tvmbuild@v0.1.0
       make verify && make release
     """
-    from tvmbuild.release.project_files import write_project
+    from tvmbuild.releases.project_files import write_project
     from tvmbuild.support.versions import installed_from
 
     console = Console(as_json, verbose, quiet)

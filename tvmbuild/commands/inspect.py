@@ -76,7 +76,7 @@ def _show_model(console: Console, path: Path, flags: dict[str, Any]) -> None:
     from tvmbuild.support.budget import parse_limits
     from tvmbuild.support.options import InspectOptions
     from tvmbuild.support.resolve import read_project_options, resolve
-    from tvmbuild.targets.target import load_target
+    from tvmbuild.target.target import load_target
 
     options = resolve(InspectOptions, flags, project=read_project_options(InspectOptions, "inspect")).options
     board = load_target(options.target)

@@ -31,7 +31,7 @@ def new(
       tvmbuild keys new -o ~/.config/tvmbuild
       tvmbuild bundle dist/det-rpi4.so --key ~/.config/tvmbuild/release.key
     """
-    from tvmbuild.release.signing import new_keys
+    from tvmbuild.releases.signing import new_keys
 
     console = Console(as_json, verbose, quiet)
     private, public = new_keys(output or Path())

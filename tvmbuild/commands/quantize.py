@@ -78,7 +78,7 @@ def quantize(
     """
     from tvmbuild.support.options import QuantizeOptions
     from tvmbuild.support.resolve import read_project_options, resolve
-    from tvmbuild.targets.target import load_target
+    from tvmbuild.target.target import load_target
 
     console = Console(as_json, verbose, quiet)
     flags = {
@@ -108,9 +108,9 @@ def quantize(
         console.text(f"  {line}")
     with console.stages():
         from tvmbuild.artifact.staging import check_writable, write_whole
-        from tvmbuild.quantize.quantizer import quantize as run_quantize
-        from tvmbuild.quantize.report import check_plot
-        from tvmbuild.quantize.report import plot as draw
+        from tvmbuild.quantization.quantizer import quantize as run_quantize
+        from tvmbuild.quantization.report import check_plot
+        from tvmbuild.quantization.report import plot as draw
 
         for written in filter(None, (target, report)):
             check_writable(written.parent, written.name)

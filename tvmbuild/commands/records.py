@@ -102,7 +102,7 @@ def prune(
       tvmbuild records prune -t rpi4
     """
     from tvmbuild.records.maintenance import prune as prune_board
-    from tvmbuild.targets.target import load_target
+    from tvmbuild.target.target import load_target
 
     console = Console(as_json, verbose, quiet)
     dropped = {
@@ -201,7 +201,7 @@ def _none(records: Path, target: str | None) -> str:
 def _merge(console: Console, source: Path, records: Path) -> None:
     from tvmbuild.records.maintenance import merge as merge_boards
     from tvmbuild.support.errors import RecordsError
-    from tvmbuild.targets.target import load_target
+    from tvmbuild.target.target import load_target
 
     entries = chosen(source, None, None)
     if not entries:

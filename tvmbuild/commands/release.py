@@ -57,11 +57,11 @@ def release(
       tvmbuild release --check-reproducible
     """
     from tvmbuild.artifact.epoch import source_date_epoch
-    from tvmbuild.release.notes import read_report
-    from tvmbuild.release.plan import read_plan
-    from tvmbuild.release.remote_cache import open_remote
-    from tvmbuild.release.run import release as run_release
-    from tvmbuild.release.signing import load_signer
+    from tvmbuild.releases.notes import read_report
+    from tvmbuild.releases.plan import read_plan
+    from tvmbuild.releases.remote_cache import open_remote
+    from tvmbuild.releases.run import release as run_release
+    from tvmbuild.releases.signing import load_signer
 
     console = Console(as_json, verbose, quiet)
     plan = read_plan(project, version, _names(targets))
@@ -104,7 +104,7 @@ def _names(targets: str) -> list[str]:
 
 
 def _check_reproducible(console: Console, project: Path, version: str, targets: str) -> None:
-    from tvmbuild.release.reproducible import check_reproducible
+    from tvmbuild.releases.reproducible import check_reproducible
 
     with console.stages():
         names = check_reproducible(project, version, targets)

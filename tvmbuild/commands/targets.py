@@ -16,7 +16,7 @@ def targets(as_json: Json = False, verbose: Verbose = False, quiet: Quiet = Fals
       tvmbuild targets --json | jq '.[].cpu'
     A board of your own is a TOML file given by path: tvmbuild build m.onnx -t ./myboard.toml
     """
-    from tvmbuild.targets.target import known_targets, load_target
+    from tvmbuild.target.target import known_targets, load_target
 
     console = Console(as_json, verbose, quiet)
     loaded = [load_target(name) for name in known_targets()]

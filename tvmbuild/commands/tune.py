@@ -57,7 +57,7 @@ def tune(
     from tvmbuild.commands.tune_view import show_result, watching
     from tvmbuild.support.options import TuneOptions
     from tvmbuild.support.resolve import read_project_options, resolve
-    from tvmbuild.targets.target import load_target
+    from tvmbuild.target.target import load_target
 
     console = Console(as_json, verbose, quiet)
     flags = {

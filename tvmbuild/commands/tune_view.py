@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.console import RenderableType
 
-    from tvmbuild.targets.target import Target
+    from tvmbuild.target.target import Target
     from tvmbuild.tuning.session import Session
     from tvmbuild.tuning.summary import Row, Summary
     from tvmbuild.tuning.tune import TuneResult

@@ -116,7 +116,7 @@ def verify(
     if first:
         console.text(f"first layer that differs: {first}")
     if junit is not None:
-        from tvmbuild.release.junit import junit_text
+        from tvmbuild.releases.junit import junit_text
 
         write_whole(junit, junit_text([(opened.manifest.name, outcome.to_json())]))
     require_passed(outcome, details=report)
@@ -138,6 +138,6 @@ def _only_signature(console: Console, artifact: Path, signature: Path | None) ->
 
 
 def _check_signature(artifact: Path, signature: Path) -> str:
-    from tvmbuild.release.trust import check_signed
+    from tvmbuild.releases.trust import check_signed
 
     return f"signed by the key in {signature}: all {check_signed(artifact, signature)} files are those that were signed"

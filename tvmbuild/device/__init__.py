@@ -8,7 +8,7 @@ from tvmbuild.device.protocol import Device, DeviceInfo, RunResult
 from tvmbuild.device.rpc import open_rpc_device
 from tvmbuild.support.errors import OptionError
 from tvmbuild.support.suggest import did_you_mean
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 __all__ = ["KINDS", "Device", "DeviceInfo", "RunResult", "open_device"]
 

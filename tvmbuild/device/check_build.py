@@ -11,7 +11,7 @@ from tvmbuild.codegen.toolchain import Toolchain, find_toolchain, run_compiler
 from tvmbuild.support.cache import cached_folder
 from tvmbuild.support.place import NATIVE
 from tvmbuild.support.progress import stage
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 CHECK_NAME = "tvmbuild-check"
 _NATIVE = NATIVE / "board"

@@ -17,7 +17,7 @@ from tvmbuild.device.protocol import DEFAULT_TIMEOUT, DeviceInfo, RunResult
 from tvmbuild.device.runner import RunRequest, run_with
 from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
 from tvmbuild.support.errors import DeviceError
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 
 class EmulatedDevice:

@@ -12,7 +12,7 @@ from tvmbuild.device.protocol import DEFAULT_TIMEOUT, DeviceInfo, RunResult
 from tvmbuild.device.runner import RunRequest, run_with
 from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
 from tvmbuild.support.errors import DeviceError
-from tvmbuild.targets.target import Target, host_core
+from tvmbuild.target.target import Target, host_core
 
 
 class LocalDevice:

@@ -13,7 +13,7 @@ from tvmbuild.device.fleet.address import parse_address
 from tvmbuild.device.fleet.boards import Board, BoardQueue
 from tvmbuild.device.protocol import DEFAULT_TIMEOUT, Device, DeviceInfo, RunResult
 from tvmbuild.support.errors import InputDataError, MeasureError, OptionError
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 
 class RpcDevice:

@@ -18,7 +18,7 @@ from tvmbuild.device.protocol import RunResult
 from tvmbuild.support.arrays import read_npy
 from tvmbuild.support.border import Border, Bytes, NotNegative
 from tvmbuild.support.errors import DeviceError, IncompatibleLibraryError, InputDataError, OutputError, TvmbuildError
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Exit codes of the runner, the same numbers as in native/failure.h, and the errors that they become.
 _EXIT_CODES: dict[int, type[TvmbuildError]] = {

@@ -31,7 +31,7 @@ from tvmbuild.graph.to_float16 import to_float16
 from tvmbuild.support import progress
 from tvmbuild.support.errors import OutputError
 from tvmbuild.support.tvm_log import without_warnings
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: A pass takes a module and returns it changed, with a report where there is something to count.
 Pass = Callable[[IRModule], tuple[IRModule, "PassReport | None"]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from tvmbuild.targets.cores import Core
+from tvmbuild.target.cores import Core
 
 _BRANCHES = frozenset({"b", "bl", "br", "blr", "ret", "cbz", "cbnz", "tbz", "tbnz", "svc"})
 #: Branches after which the next block of the same activation is not the one that follows in memory.

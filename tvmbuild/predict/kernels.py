@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tvmbuild.predict.instructions import branch_displacement, multiply_add_bound, spilled_accumulators
 from tvmbuild.predict.pricing import PricedBlock
 from tvmbuild.predict.profile import INSTRUCTION_BYTES
-from tvmbuild.targets.cores import Core
+from tvmbuild.target.cores import Core
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from tvmbuild.predict.pricing import PricedBlock, price_profile
 from tvmbuild.predict.profile import Profile, read_profile
 from tvmbuild.predict.symbols import SymbolMap, read_symbols
 from tvmbuild.support.progress import stage
-from tvmbuild.targets.cores import Core
-from tvmbuild.targets.target import Target, predicted_core
+from tvmbuild.target.cores import Core
+from tvmbuild.target.target import Target, predicted_core
 
 _TIMEOUT = 3600.0
 

@@ -10,7 +10,7 @@ from tvmbuild.predict import llvm
 from tvmbuild.predict.instructions import spilled_accumulators
 from tvmbuild.predict.profile import Block, Profile
 from tvmbuild.predict.superblocks import Superblock, join
-from tvmbuild.targets.cores import Core
+from tvmbuild.target.cores import Core
 
 #: Share of the executed instructions that is priced; the rest is taken to cost as much an instruction.
 _COVERED = 0.999

@@ -17,7 +17,7 @@ from tvmbuild.schedules.kernel import analyze
 from tvmbuild.schedules.knob import Choice, Knob, defaults
 from tvmbuild.schedules.legalize.conv2d_choices import PlanKey, Plans
 from tvmbuild.schedules.registry import KernelReport, find_schedule
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Numbers of ``Conv2dGeometry.numbers()`` that may differ between a shape and the tuned one that it borrows from: the
 #: batch and the size of the image.

@@ -21,7 +21,7 @@ from tvmbuild.records.workload import private_copy, workload_key, workload_modul
 from tvmbuild.schedules.knob import Choice
 from tvmbuild.schedules.space import schedule_fn
 from tvmbuild.support.errors import RecordsError
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 WORKLOADS = "database_workload.json"
 RECORDS = "database_tuning_record.json"

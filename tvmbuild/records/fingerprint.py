@@ -12,8 +12,8 @@ from typing import Any
 
 from tvmbuild.records.values import as_flag, as_object, as_text, needed
 from tvmbuild.support.versions import llvm_version, package_versions
-from tvmbuild.targets.cores import Core
-from tvmbuild.targets.target import Target
+from tvmbuild.target.cores import Core
+from tvmbuild.target.target import Target
 
 
 @dataclass(frozen=True)

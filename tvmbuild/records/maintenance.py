@@ -17,7 +17,7 @@ from tvmbuild.records.selection import by_task
 from tvmbuild.records.store import BOARD, BoardRecords, read_board, write_board
 from tvmbuild.records.trial import Trial
 from tvmbuild.support.errors import OutputError, RecordsError
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Files of a board's folder that travel.
 _FILES = (BOARD, JOURNAL, WORKLOADS, RECORDS)

@@ -17,7 +17,7 @@ from tvmbuild.records.values import parse_object, read_small
 from tvmbuild.schedules.legalize.conv2d_choices import PlanKey
 from tvmbuild.schedules.library import revision
 from tvmbuild.support.errors import RecordsError
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 BOARD = "board.json"
 

@@ -15,7 +15,7 @@ from tvmbuild.schedules.tir.nan_order import keep_nan
 from tvmbuild.schedules.tir.vector_calls import name_intrinsics
 from tvmbuild.schedules.tir.vector_loops import cut_vectors
 from tvmbuild.schedules.tir.vector_reduction import cut_reductions
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 
 def finish(func: Any, target: Target) -> Any:

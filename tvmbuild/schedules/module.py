@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from tvmbuild.schedules.kernel import Kernel
 from tvmbuild.schedules.knob import Choice, Knob
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 
 class ScheduleModule(Protocol):

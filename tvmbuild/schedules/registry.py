@@ -13,7 +13,7 @@ from tvmbuild.schedules.library import SCHEDULES
 from tvmbuild.schedules.module import ScheduleModule
 from tvmbuild.schedules.tir.expression_size import result_sizes
 from tvmbuild.support.progress import stage
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Kind of a kernel that no schedule matched.
 NAIVE = "naive"

@@ -13,7 +13,7 @@ from typing import Any
 from tvmbuild.schedules.kernel import analyze
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.registry import find_schedule
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 
 def knobs_of(func: Any, target: Target) -> tuple[Knob, ...]:

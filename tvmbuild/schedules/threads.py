@@ -7,7 +7,7 @@ cost of the pool a kernel stays on its core, and no thread is given less than on
 
 from __future__ import annotations
 
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Cycles of work that justify one more thread.
 GRAIN = 16_384

@@ -18,7 +18,7 @@ from typing import Any
 from tvmbuild.codegen.toolchain import Toolchain
 from tvmbuild.records.trial import Failure
 from tvmbuild.schedules.knob import Choice
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 from tvmbuild.tuning.task import Variant
 from tvmbuild.tuning.worker import STOPS, BuildJob, work
 

@@ -13,7 +13,7 @@ from tvmbuild.graph.pipeline import lower
 from tvmbuild.schedules.knob import Choice
 from tvmbuild.schedules.registry import NAIVE, schedule_function
 from tvmbuild.support.errors import CompileError
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Name of the kernel in the library.
 KERNEL = "kernel"

@@ -16,7 +16,7 @@ import numpy as np
 
 from tvmbuild.records.database import scheduled
 from tvmbuild.records.workload import workload_module
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 from tvmbuild.tuning.task import Candidate, Task
 
 #: Trials before the model is trusted; until then candidates are drawn at random.

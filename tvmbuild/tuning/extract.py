@@ -20,7 +20,7 @@ from tvmbuild.schedules.legalize.relax_calls import constant_value
 from tvmbuild.schedules.registry import NAIVE, KernelReport, find_schedule
 from tvmbuild.support.budget import parse_limits
 from tvmbuild.support.options import BuildOptions
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 from tvmbuild.tuning.candidate import parameters
 from tvmbuild.tuning.task import Task, Variant
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tvmbuild.support.errors import TargetError
-from tvmbuild.targets.target import Target, predicted_core
+from tvmbuild.target.target import Target, predicted_core
 from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.stopping import expected_in, trials_a_second
 from tvmbuild.tuning.task_state import TaskState

@@ -21,7 +21,7 @@ from tvmbuild.records.trial import Trial
 from tvmbuild.support import progress
 from tvmbuild.support.errors import OptionError, TuningError
 from tvmbuild.support.options import BuildOptions, TuneOptions
-from tvmbuild.targets.target import Target, require_fp16
+from tvmbuild.target.target import Target, require_fp16
 from tvmbuild.tuning.builder import Builder
 from tvmbuild.tuning.cost_model import XgboostModel
 from tvmbuild.tuning.extract import extract_tasks

@@ -12,7 +12,7 @@ from pathlib import Path
 from tvmbuild.codegen.toolchain import Toolchain
 from tvmbuild.records.trial import Failure
 from tvmbuild.support.errors import OutputError, TvmbuildError
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 
 @dataclass(frozen=True)

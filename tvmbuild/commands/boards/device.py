@@ -125,7 +125,7 @@ def check(
     from tvmbuild.support.errors import CheckFailedError
     from tvmbuild.support.options import DeviceOptions
     from tvmbuild.support.resolve import read_project_file, resolve
-    from tvmbuild.targets.target import load_target
+    from tvmbuild.target.target import load_target
 
     console = Console(as_json, verbose, quiet)
     options = resolve(DeviceOptions, {"tracker": tracker, "key": key}, project=read_project_file("device")).options

@@ -45,7 +45,7 @@ def provision(
     from tvmbuild.device.fleet.provision import provision as set_up
     from tvmbuild.support.options import DeviceOptions
     from tvmbuild.support.resolve import read_project_file, resolve
-    from tvmbuild.targets.target import load_target
+    from tvmbuild.target.target import load_target
 
     console = Console(as_json, verbose, quiet)
     options = resolve(DeviceOptions, {"tracker": tracker, "key": key}, project=read_project_file("device")).options

@@ -42,7 +42,7 @@ def serve(
     from tvmbuild.support.errors import OptionError
     from tvmbuild.support.options import DeviceOptions
     from tvmbuild.support.resolve import read_project_file, resolve
-    from tvmbuild.targets.target import load_target
+    from tvmbuild.target.target import load_target
 
     console = Console(as_json, verbose, quiet)
     options = resolve(DeviceOptions, {"tracker": tracker, "key": key}, project=read_project_file("device")).options
@@ -100,7 +100,7 @@ def emulate(
       tvmbuild device emulate -t rpi5 --tracker 127.0.0.1:9190
     """
     from tvmbuild.device.fleet.emulated_boards import EmulatedBoards
-    from tvmbuild.targets.target import load_target
+    from tvmbuild.target.target import load_target
 
     console = Console(as_json, verbose, quiet)
     boards = EmulatedBoards(load_target(target), count, tracker=tracker or "", key=key or "", log=log)

@@ -23,7 +23,7 @@ from tvmbuild.device.fleet.tracker import KeySummary, NoOfferError, TrackerClien
 from tvmbuild.device.protocol import DeviceInfo
 from tvmbuild.support.errors import BoardBusyError, BoardKeyError, MeasureError, TrackerError
 from tvmbuild.support.suggest import did_you_mean
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 if TYPE_CHECKING:
     from tvmbuild.device.fleet.session import BoardSession

@@ -16,7 +16,7 @@ from tvmbuild.device.fleet.address import parse_address
 from tvmbuild.device.fleet.boards import BoardQueue
 from tvmbuild.support.errors import BoardMismatchError
 from tvmbuild.support.progress import stage
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 if TYPE_CHECKING:
     from tvmbuild.device.fleet.session import BoardSession

@@ -14,7 +14,7 @@ from tvmbuild.device.fleet.processes import native_server_command, start, stop, 
 from tvmbuild.device.fleet.tracker import Summary, TrackerClient
 from tvmbuild.support import progress
 from tvmbuild.support.errors import DeviceError, TrackerError
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 _POLL_SECONDS = 0.2
 _REGISTER_SECONDS = 60.0

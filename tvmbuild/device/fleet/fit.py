@@ -7,7 +7,7 @@ from typing import Any
 
 from tvmbuild.codegen.runtime_libs import pinned_versions
 from tvmbuild.support.errors import BoardMismatchError
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 
 def require_fit(fingerprint: Mapping[str, Any], target: Target, board: str) -> None:

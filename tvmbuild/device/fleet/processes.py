@@ -16,7 +16,7 @@ from tvmbuild.device.fleet.tracker import Summary, TrackerClient
 from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
 from tvmbuild.support.errors import DeviceError, TrackerError
 from tvmbuild.support.place import BESIDE
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0

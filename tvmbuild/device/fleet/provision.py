@@ -19,7 +19,7 @@ from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
 from tvmbuild.support.errors import OptionError, ProvisionError
 from tvmbuild.support.escape import systemd_word
 from tvmbuild.support.progress import stage
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 UNIT = "tvmbuild-board.service"
 _FOLDER = ".local/share/tvmbuild-board"

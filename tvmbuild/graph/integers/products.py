@@ -16,7 +16,7 @@ from tvm import relax
 from tvmbuild.graph.fold.affine import Array
 from tvmbuild.graph.integers.quantized import Codes, Term, Value, Weights
 from tvmbuild.graph.rewriter import Call, Expr, constant, op_name, shape_of
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Largest sum that the int32 accumulator may reach, offset included.
 _LARGEST = 2**31 - 1

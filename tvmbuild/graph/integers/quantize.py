@@ -53,7 +53,7 @@ from tvmbuild.graph.rewriter import (
     rewrite,
     shape_of,
 )
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Most codes whose sum, with the zero point, surely fits into int32.
 _MOST_ADDED = 2**22

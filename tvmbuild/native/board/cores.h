@@ -1,4 +1,4 @@
-// The cores that are known by name. Generated: python -m tvmbuild.targets.cores
+// The cores that are known by name. Generated: python -m tvmbuild.target.cores
 #ifndef TVMBUILD_CORES_H_
 #define TVMBUILD_CORES_H_
 

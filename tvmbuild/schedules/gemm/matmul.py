@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvmbuild.schedules.gemm import compute as tiled_compute
 from tvmbuild.schedules.gemm.tiled import apply, knobs
 from tvmbuild.schedules.kernel import Kernel
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 __all__ = ["KIND", "apply", "knobs", "matches"]
 

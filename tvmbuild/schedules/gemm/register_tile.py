@@ -13,8 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from tvmbuild.targets.cores import Core
-from tvmbuild.targets.target import Target
+from tvmbuild.target.cores import Core
+from tvmbuild.target.target import Target
 
 #: Reduction indices that are unrolled together where a vector of inputs is loaded at once (128-bit NEON, by lane), of
 #: float32; of float16 twice as many where the depth allows.

@@ -8,7 +8,7 @@ import math
 from tvmbuild.schedules.gemm.compute import TilePlan
 from tvmbuild.schedules.gemm.register_tile import LANE_STEP, TILE_CYCLES, choose_tile, tile_cost, vector_unit
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Cycles to copy one input value into a padded buffer, for comparing plans.
 _COPY_CYCLES = 0.6

@@ -18,7 +18,7 @@ from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.tir import vector_loops
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Multiply-accumulates below which starting other cores costs more than it saves.
 _PARALLEL_MACS = 100_000

@@ -17,7 +17,7 @@ from tvmbuild.schedules.gemm.tile_plan import lane_step
 from tvmbuild.schedules.gemm.tiled import is_half, load_by_vector, repeat_knob, start_tile, store_tile
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Knob
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Bytes at a multiple of which tiles are taken to share sets.
 _SET_PERIOD = 2048

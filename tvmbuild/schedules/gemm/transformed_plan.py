@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tvmbuild.schedules.gemm.register_tile import TILE_CYCLES, RegisterTile, choose_tile, tile_cost, vector_unit
 from tvmbuild.schedules.gemm.transformed import group_sizes
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Cycles to start the loop over the register tiles of one position and block, on a core of one multiply-add a cycle.
 _LOOP_CYCLES = 40.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvmbuild.schedules.int8 import compute as int8_compute
 from tvmbuild.schedules.int8.tiled import apply, knobs
 from tvmbuild.schedules.kernel import Kernel
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 __all__ = ["KIND", "apply", "knobs", "matches"]
 

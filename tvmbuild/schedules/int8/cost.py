@@ -7,7 +7,7 @@ import math
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.int8 import plan as int8_plan
 from tvmbuild.schedules.int8.form import int8_form
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Cycles of the tiles over the bound of arithmetic (loads, starts, sums), by form. Fitted by hand to the tables of
 #: docs/int8.md; forms without one there are not predicted.

@@ -17,7 +17,7 @@ from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.loops.injective import schedule_block
 from tvmbuild.schedules.threads import thread_count
 from tvmbuild.schedules.tir.border import mark_peel
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 KIND = "depthwise.int8"
 

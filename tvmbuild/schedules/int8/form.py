@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tvmbuild.targets.cores import DOT_PRODUCT
-from tvmbuild.targets.target import Target
+from tvmbuild.target.cores import DOT_PRODUCT
+from tvmbuild.target.target import Target
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tvmbuild.schedules.tir.border import uses
 from tvmbuild.schedules.tir.vector_loops import substitute
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Lanes of a vector of float32.
 _LANES = 4

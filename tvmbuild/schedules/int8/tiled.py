@@ -22,7 +22,7 @@ from tvmbuild.schedules.loops.injective import schedule_block
 from tvmbuild.schedules.threads import thread_count
 from tvmbuild.schedules.tir.access import FLAT, analyze_access
 from tvmbuild.schedules.tir.vector_loops import mark
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Channels that one vector of the epilogue stores.
 _STORED = 16

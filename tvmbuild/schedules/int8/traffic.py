@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from tvmbuild.schedules.kernel import Kernel
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Share of a cache that may be counted on.
 _CACHE_SHARE = 0.7

@@ -26,7 +26,7 @@ from tvmbuild.schedules.strassen.compute import StrassenPlan
 from tvmbuild.schedules.winograd import compute as winograd_compute
 from tvmbuild.schedules.winograd.compute import WinogradPlan
 from tvmbuild.schedules.winograd.transform import pack_kernel, phase_kernel
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 
 def legalize(builder: Any, call: Any, target: Target, plans: Plans = MappingProxyType({})) -> Any:

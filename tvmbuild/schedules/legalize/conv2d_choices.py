@@ -17,7 +17,7 @@ from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.legalize.conv2d_plan import MAX_ERROR, Conv2dPlan, possible, relative_error
 from tvmbuild.schedules.strassen.compute import StrassenPlan
 from tvmbuild.schedules.winograd.compute import WinogradPlan
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: A convolution to choose a plan for: ``Conv2dGeometry.numbers()`` and the element type.
 PlanKey: TypeAlias = tuple[tuple[int, ...], str]

@@ -16,7 +16,7 @@ from tvmbuild.schedules.winograd import plan as winograd_plan
 from tvmbuild.schedules.winograd import transform as winograd_transform
 from tvmbuild.schedules.winograd.compute import WinogradPlan, filtering_of
 from tvmbuild.schedules.winograd.transform import phase_kernel
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: How a convolution is computed: by its definition, or by one of the algorithms that multiply less.
 Conv2dPlan: TypeAlias = TilePlan | WinogradPlan | StrassenPlan

@@ -17,7 +17,7 @@ import numpy as np
 from tvmbuild.schedules.gemm.packing import Array
 from tvmbuild.schedules.legalize import conv2d as legalize_conv2d
 from tvmbuild.schedules.legalize.relax_calls import constant_value, is_float, static_shape
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 
 @dataclass(frozen=True)

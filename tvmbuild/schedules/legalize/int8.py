@@ -15,7 +15,7 @@ from tvmbuild.schedules.int8 import packing as int8_packing
 from tvmbuild.schedules.int8.form import Int8Form, int8_form
 from tvmbuild.schedules.int8.plan import plan_conv2d, plan_matmul
 from tvmbuild.schedules.legalize.relax_calls import call_compute, constant_value, static_shape
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 
 def emit_conv2d(

@@ -16,7 +16,7 @@ from tvmbuild.schedules.legalize.relax_calls import (
     static_shape,
     stock_legalization,
 )
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 
 def legalize(builder: Any, call: Any, target: Target) -> Any:

@@ -11,7 +11,7 @@ from tvmbuild.schedules.legalize import conv2d_transpose as legalize_conv2d_tran
 from tvmbuild.schedules.legalize import depthwise as legalize_depthwise
 from tvmbuild.schedules.legalize import matmul as legalize_matmul
 from tvmbuild.schedules.legalize.conv2d_choices import Plans
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: ``(block_builder, call) -> expression``, as ``relax.transform.LegalizeOps(customize_legalize_map)`` wants it.
 LegalizeFunction: TypeAlias = Callable[[Any, Any], Any]

@@ -7,7 +7,7 @@ from typing import Any
 from tvmbuild.schedules.kernel import Kernel
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.loops.injective import inline_stages, schedule_block
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 KIND = "data_movement"
 

@@ -15,7 +15,7 @@ from tvmbuild.schedules.kernel import PREFIX, Kernel
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.threads import thread_count
 from tvmbuild.schedules.tir.border import GUARD, mark_peel
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 KIND = "depthwise"
 

@@ -15,7 +15,7 @@ from tvmbuild.schedules.threads import thread_count
 from tvmbuild.schedules.tir.access import FLAT, Access, analyze_access
 from tvmbuild.schedules.tir.expression_size import MAX_DEPTH
 from tvmbuild.schedules.tir.vector_loops import mark
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: A stage that would be computed more often than this after inlining is kept in memory instead: copies of copies of an
 #: expanded exponential take LLVM and TVM's simplifier minutes.

@@ -17,7 +17,7 @@ from tvmbuild.schedules.threads import thread_count
 from tvmbuild.schedules.tir.access import analyze_access
 from tvmbuild.schedules.tir.vector_loops import mark
 from tvmbuild.schedules.tir.vector_reduction import is_vectorisable, mark_reduction
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 KIND = "reduction"
 

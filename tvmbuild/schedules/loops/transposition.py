@@ -8,7 +8,7 @@ from typing import Any
 from tvmbuild.schedules.threads import thread_count
 from tvmbuild.schedules.tir.access import Access
 from tvmbuild.schedules.tir.vector_loops import mark
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Elements of a tile along the axis that the input is contiguous in: one cache line of 64 bytes of float32.
 TILE = 16

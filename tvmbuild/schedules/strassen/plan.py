@@ -6,7 +6,7 @@ from tvmbuild.schedules.gemm.register_tile import LANE_STEP, vector_unit
 from tvmbuild.schedules.gemm.transformed_plan import Products, cycles, plan_products
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.strassen.compute import PRODUCTS, StrassenPlan, pair_rows
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Cycles of the transforms for one pair of positions and one vector of channels of either half, on a core of one
 #: multiply-add a cycle: their loads and stores.

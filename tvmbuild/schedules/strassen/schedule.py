@@ -17,7 +17,7 @@ from tvmbuild.schedules.gemm.transformed import (
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.strassen import compute as strassen_compute
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 KIND = strassen_compute.KIND
 

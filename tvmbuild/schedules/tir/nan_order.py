@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 
 def keep_nan(func: Any, target: Target) -> Any:

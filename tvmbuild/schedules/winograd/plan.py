@@ -8,7 +8,7 @@ from tvmbuild.schedules.gemm.register_tile import LANE_STEP, vector_unit
 from tvmbuild.schedules.gemm.transformed_plan import Products, cycles, plan_products
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.winograd.compute import WinogradPlan, depth_of, filtering_of
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 #: Rows of a transformed tile that are tried. In float16 the transforms of five rows and more, whose terms are up to 100
 #: times what they sum to, lose 1e-2 to 1e-1 of the largest output (ReLU inputs, He weights, 16 to 512 channels); F(2x2)

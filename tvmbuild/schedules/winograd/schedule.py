@@ -17,7 +17,7 @@ from tvmbuild.schedules.gemm.transformed import (
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.winograd.compute import KIND
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 
 __all__ = ["KIND", "apply", "knobs", "matches"]
 

@@ -13,7 +13,7 @@ from tvmbuild.device.local import LocalDevice
 from tvmbuild.records.fingerprint import local_board
 from tvmbuild.records.trial import Failure, Measured
 from tvmbuild.support.errors import DeviceError, TvmbuildError
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 from tvmbuild.tuning.measure.causes import cause_of
 from tvmbuild.tuning.measure.protocol import Run
 

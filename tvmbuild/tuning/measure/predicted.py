@@ -11,7 +11,7 @@ from tvmbuild.predict.pricing import PriceCache, price_profile
 from tvmbuild.records.fingerprint import predicted_board
 from tvmbuild.records.trial import Failure, Measured
 from tvmbuild.support.errors import DeviceError, TargetError, TvmbuildError
-from tvmbuild.targets.target import Target, predicted_core
+from tvmbuild.target.target import Target, predicted_core
 from tvmbuild.tuning.measure.causes import cause_of
 from tvmbuild.tuning.measure.protocol import Run
 

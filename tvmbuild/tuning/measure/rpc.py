@@ -18,7 +18,7 @@ from tvmbuild.device.fleet.health import readings_of
 from tvmbuild.records.fingerprint import Board
 from tvmbuild.records.trial import Failure, Measured
 from tvmbuild.support.errors import BoardMismatchError, DeviceError, MeasureError
-from tvmbuild.targets.target import Target
+from tvmbuild.target.target import Target
 from tvmbuild.tuning.measure.predicted import PredictedMeasurer
 from tvmbuild.tuning.measure.protocol import Run
 
