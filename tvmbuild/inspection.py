@@ -78,13 +78,14 @@ def inspect_model(
     opened = open_model(path, Budget(path, limits))
     shapes, values = parse_shapes(shape), parse_values(value)
     described = _described(opened)
-    notes: tuple[str, ...] = opened.notes
+    about_core = (target.stand_in,) if target.stand_in else ()
+    notes: tuple[str, ...] = opened.notes + about_core
     graph: GraphReport | None = None
     refusal: TvmbuildError | None = None
     try:
         check_support(path, opened.proto)
         prepared = prepare(path, shapes, values, limits=limits)
-        notes = prepared.notes
+        notes = prepared.notes + about_core
         _, graph = optimize(to_relax(prepared), target, kernels=schedules)
     except ShapeError as error:
         if shape or value:

@@ -135,7 +135,9 @@ def _ready(name: str, target: Target, options: BuildOptions, *more: str) -> _Rea
     check_writable(options.output, *(f"{name}{ending}" for ending in _ENDINGS), *more)
     if options.dump_ir is not None:
         check_writable(options.dump_ir)
-    return _Ready(name, find_toolchain(target, options.toolchain or None), *_kernels(target, options))
+    kernels, notes = _kernels(target, options)
+    told = (target.stand_in, *notes) if target.stand_in else notes
+    return _Ready(name, find_toolchain(target, options.toolchain or None), kernels, told)
 
 
 def _build(

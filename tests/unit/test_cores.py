@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
+import onnx
 import pytest
+from onnx import helper
+from onnx_models import model
 
-from tvmbuild.support.errors import TargetError
+from tvmbuild.device.fleet.fit import require_fit
+from tvmbuild.inspection import inspect_model
+from tvmbuild.support.errors import BoardMismatchError, TargetError
 from tvmbuild.support.place import NATIVE
 from tvmbuild.target import cores
 from tvmbuild.target.target import known_targets, load_target, predicted_core
@@ -51,7 +56,18 @@ def test_features_that_the_core_lacks_are_refused(tmp_path):
         load_target(str(path))
 
 
-def test_a_core_is_found_by_its_part_number():
-    assert cores.core_of_part(cores.ARM, 0xD08) is cores.CORES["cortex-a72"]
-    assert cores.core_of_part(0x51, 0xD08) is None
-    assert cores.core_of_part(cores.ARM, 0x123) is None
+def test_a_board_of_another_known_core_is_refused():
+    told = {"machine": "aarch64", "core": "neoverse-n1"}
+    with pytest.raises(BoardMismatchError, match="neoverse-n1"):
+        require_fit(told, load_target("rpi4"), "b")
+    require_fit({**told, "core": "cortex-a72"}, load_target("rpi4"), "b")
+    require_fit(told, load_target("generic-aarch64"), "b")
+    require_fit({**told, "core": "Some core"}, load_target("rpi4"), "b")
+
+
+def test_what_stands_in_for_a_core_is_said_of_a_model(tmp_path):
+    path = tmp_path / "net.onnx"
+    onnx.save(model([helper.make_node("Relu", ["x"], ["y"])], {"x": [1, 3]}, ["y"]), path)
+    unknown = dataclasses.replace(load_target("rpi4"), cpu="cortex-a710")
+    assert unknown.stand_in in inspect_model(path, (), (), unknown).notes
+    assert not any("table of cores" in note for note in inspect_model(path, (), (), load_target("rpi4")).notes)

@@ -158,13 +158,6 @@ def nearest_core(dot_product: bool) -> Core:
     return _A76 if dot_product else _A72
 
 
-def core_of_part(implementer: int, part: int) -> Core | None:
-    """Return the core that MIDR_EL1 tells of, or None."""
-    if implementer != ARM:
-        return None
-    return next((core for core in _ROWS if core.part == part), None)
-
-
 def header() -> str:
     """Return the table as the C++ programs on boards include it."""
     rows = "\n".join(f'    {{0x{core.part:03x}, "{core.llvm_cpu}", "{core.name}"}},' for core in _ROWS)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tvmbuild.codegen.runtime_libs import pinned_versions
 from tvmbuild.support.errors import BoardMismatchError
+from tvmbuild.target.cores import CORES
 from tvmbuild.target.target import Target
 
 
@@ -18,7 +19,7 @@ def require_fit(fingerprint: Mapping[str, Any], target: Target, board: str) -> N
     """
     machine = fingerprint.get("machine", target.arch)
     core = str(fingerprint.get("core", ""))
-    differs = target.cpu.startswith("cortex-") and core.startswith("cortex-") and core != target.cpu
+    differs = {target.cpu, core} <= CORES.keys() and core != target.cpu
     if machine != target.arch or differs:
         raise BoardMismatchError(
             f"The board {board} is {core or machine} ({machine}), but {target.name} is {target.cpu} ({target.arch}).",
