@@ -207,14 +207,14 @@ def test_a_board_with_other_outputs_is_no_part_of_a_bundle(
 def test_int8_models_of_boards_may_differ_and_each_has_its_golden_outputs(
     boards: tuple[list[Artifact], Path], tmp_path: Path
 ) -> None:
-    def changed(artifact: Artifact, **fusion: object) -> Artifact:
-        manifest = artifact.manifest
-        model = {**manifest.model, "sha256": artifact.manifest.name}
-        return dataclasses.replace(artifact, manifest=dataclasses.replace(manifest, model=model, fusion=fusion))
+    def changed(artifact: Artifact, code_bits: int) -> Artifact:
+        rounding = {"code_bits": code_bits, "half": False}
+        model = {**artifact.manifest.model, "sha256": artifact.manifest.name, "precision": rounding}
+        return dataclasses.replace(artifact, manifest=dataclasses.replace(artifact.manifest, model=model))
 
     with pytest.raises(OptionError, match="net-rpi4 and net-rpi3 are not one model"):
-        write_bundle([changed(each) for each in boards[0]], BundleOptions(name="net", version="1", output=tmp_path))
-    int8 = [changed(each, int8={"int8": 1}) for each in boards[0]]
+        write_bundle([changed(each, 0) for each in boards[0]], BundleOptions(name="net", version="1", output=tmp_path))
+    int8 = [changed(each, 8) for each in boards[0]]
     bundle = unpacked(write_bundle(int8, BundleOptions(name="net", version="1", output=tmp_path)))
     outputs = sorted(str(path.relative_to(bundle)) for path in bundle.glob("golden/*/*"))
     assert outputs == [f"golden/net-{board}/output_0.npy" for board in BOARDS]

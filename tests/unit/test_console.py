@@ -23,6 +23,7 @@ from test_tune_view import drawn, summary
 from test_tuning_records import trial
 from tuning_fakes import BOARD
 
+from tvmbuild.commands import console
 from tvmbuild.commands.app import run
 from tvmbuild.commands.console import Console, emit, stage_bars, stage_line, table_lines
 from tvmbuild.device.fleet.tracker import BoardEntry, KeySummary, Summary, TrackerClient
@@ -253,3 +254,14 @@ def test_an_interrupt_is_one_json_object(capsys: pytest.CaptureFixture[str], mon
 def test_what_follows_the_options_asks_for_no_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["build", "--", "--json", "x"]) == OptionError.exit_code
     assert capsys.readouterr().out == ""
+
+
+def test_a_command_prints_one_object_at_most(capsys: pytest.CaptureFixture[str]) -> None:
+    """A server that said what it listens on does not answer once more when it is told to stop."""
+    console.begin()
+    console.emit_json({"address": "127.0.0.1:9190"})
+    console.emit_error("Interrupted", "Terminated.", "", 143)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    console.begin()
+    console.emit_error("Interrupted", "Terminated.", "", 143)
+    assert json.loads(capsys.readouterr().out)["error"]["exit_code"] == 143

@@ -28,7 +28,7 @@ from tvmbuild.commands import (
     verify,
 )
 from tvmbuild.commands.boards import device, tracker
-from tvmbuild.commands.console import Console, emit, emit_error
+from tvmbuild.commands.console import Console, begin, emit, emit_error
 from tvmbuild.commands.interrupt import Stop
 from tvmbuild.commands.outside import explained
 from tvmbuild.support.aside import scratch
@@ -82,6 +82,7 @@ def root(
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; a traceback is shown for none of them."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    begin()
     stop = Stop(as_json=_wants_json(arguments))
     for stream in (sys.stdout, sys.stderr):
         # A file's name may be no text in the terminal's encoding.

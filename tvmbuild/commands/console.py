@@ -56,13 +56,31 @@ def emit(text: str, *, error: bool = False, style: str = "") -> None:
     print(f"\033[31m{clean}\033[0m" if colour else clean, file=stream, flush=error)
 
 
+@dataclasses.dataclass
+class _Stdout:
+    """Whether the one JSON object of the running command is on stdout already."""
+
+    has_object: bool = False
+
+
+_stdout = _Stdout()
+
+
+def begin() -> None:
+    """Start another command: it may print one JSON object."""
+    _stdout.has_object = False
+
+
 def emit_json(value: Any) -> None:
     """Print one JSON object on stdout, in one line without control characters."""
+    _stdout.has_object = True
     print(json_text(json.dumps(value, default=plain, ensure_ascii=False)))
 
 
 def emit_error(kind: str, message: str, hint: str, code: int, details: Mapping[str, Any] | None = None) -> None:
-    """Print an error as the one JSON object of its command.
+    """Print an error as the one JSON object of its command, unless that is printed already.
+
+    A server says what it listens on when it starts; being told to stop later is no second answer.
 
     Args:
         kind: the error's class.
@@ -71,6 +89,8 @@ def emit_error(kind: str, message: str, hint: str, code: int, details: Mapping[s
         code: exit code.
         details: more fields.
     """
+    if _stdout.has_object:
+        return
     described = {"class": kind, "message": message, "hint": hint, "exit_code": code}
     emit_json({"error": {**described, **(details or {})}})
 
