@@ -6,24 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tvmbuild.device.emulated import EmulatedDevice
 from tvmbuild.predict.llvm import disassemble, find_llvm, price
-from tvmbuild.predict.plugin import plugin_for
 from tvmbuild.predict.predictor import Prediction, predict
-from tvmbuild.support.errors import ArtifactError, TvmbuildError
+from tvmbuild.support.errors import ArtifactError
 from tvmbuild.target.target import load_target
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("predictor")]
 ROWS, COLUMNS, DEPTH = 16, 32, 64
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _tools() -> None:
-    try:
-        find_llvm()
-        plugin_for(EmulatedDevice(load_target("rpi4")).launcher()[0])
-    except TvmbuildError as error:
-        pytest.skip(f"{error.message} {error.hint}")
 
 
 def build(folder: Path, rows: int, target_name: str) -> Path:

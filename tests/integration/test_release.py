@@ -129,6 +129,7 @@ def test_a_failed_release_leaves_the_old_one_whole(project: Path, capsys: pytest
     assert [path.name for path in (project / "dist").iterdir()] == ["0.1.0"]
 
 
+@pytest.mark.usefixtures("predictor")
 def test_int8_and_predicted_times_are_in_the_notes_beside_the_last_release(project: Path) -> None:
     (project / "samples").mkdir()
     rng = np.random.default_rng(0)

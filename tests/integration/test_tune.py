@@ -19,15 +19,11 @@ from onnx import helper
 
 from tvmbuild.artifact.open import open_artifact
 from tvmbuild.codegen.toolchain import find_toolchain, run_compiler
-from tvmbuild.device.emulated import EmulatedDevice
 from tvmbuild.pipeline import build
-from tvmbuild.predict.llvm import find_llvm
-from tvmbuild.predict.plugin import plugin_for
 from tvmbuild.records.journal import JOURNAL, read_journal
 from tvmbuild.records.maintenance import export, merge, prune, unpack
 from tvmbuild.records.store import read_board
 from tvmbuild.records.trial import Failure, Trial
-from tvmbuild.support.errors import TvmbuildError
 from tvmbuild.support.options import BuildOptions, TuneOptions
 from tvmbuild.target.target import load_target
 from tvmbuild.tuning.builder import Builder
@@ -40,15 +36,6 @@ from tvmbuild.tuning.trials import Trier
 from tvmbuild.tuning.tune import tune
 
 TOP = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def _predictor() -> None:
-    try:
-        find_llvm()
-        plugin_for(EmulatedDevice(load_target("rpi4")).launcher()[0])
-    except TvmbuildError as error:
-        pytest.skip(f"{error.message} {error.hint}")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +58,7 @@ def database_records(records: Path) -> int:
     return sum(len(JSONDatabase(work_dir=str(path.parent))) for path in records.glob("*/*/board.json"))
 
 
-@pytest.mark.usefixtures("_predictor")
+@pytest.mark.usefixtures("predictor")
 def test_a_predicted_tuning_leaves_records_that_tvm_reads_and_build_uses(model: Path, tmp_path: Path) -> None:
     records, target = tmp_path / "logs", load_target("rpi4")
     options = TuneOptions(emulate=True, trials=4, task="*conv2d*", records=records, min_gain=0.0)
@@ -110,7 +97,7 @@ def test_a_predicted_tuning_leaves_records_that_tvm_reads_and_build_uses(model: 
     assert {report.origin for report in plain.graph.schedules} == {"rule"}
 
 
-@pytest.mark.usefixtures("_predictor")
+@pytest.mark.usefixtures("predictor")
 def test_a_killed_run_resumes_with_no_trial_lost_or_doubled(model: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tvmbuild", "tune", str(model), "-t", "rpi4", "--emulate", "--min-gain", "0"]
     command += ["--records", str(tmp_path / "logs"), "--json"]

@@ -11,12 +11,8 @@ import onnx_models
 import pytest
 from onnx import helper
 
-from tvmbuild.device.emulated import EmulatedDevice
 from tvmbuild.device.fleet.emulated_boards import EmulatedBoards
-from tvmbuild.predict.llvm import find_llvm
-from tvmbuild.predict.plugin import plugin_for
 from tvmbuild.records.journal import JOURNAL, read_journal
-from tvmbuild.support.errors import TvmbuildError
 from tvmbuild.support.options import TuneOptions
 from tvmbuild.target.target import load_target
 from tvmbuild.tuning import trials as trials_module
@@ -32,13 +28,9 @@ def small_model(folder: Path) -> Path:
     return onnx_models.saved(onnx_models.model(nodes, {"x": [1, 16, 12, 12]}, ["y"], {"w": weights}), folder)
 
 
+@pytest.mark.usefixtures("predictor")
 def test_boards_and_tracker_may_die_and_no_trial_is_lost(tmp_path: Path) -> None:
     target = load_target("rpi4")
-    try:
-        find_llvm()
-        plugin_for(EmulatedDevice(target).launcher()[0])
-    except TvmbuildError as error:
-        pytest.skip(f"{error.message} {error.hint}")
     killed: list[int] = []
     with EmulatedBoards(target, 2) as boards:
 
