@@ -118,7 +118,10 @@ def _pipe(_random: Random, path: Path) -> str:
 
 
 def _link(random: Random, path: Path) -> str:
-    path.rename(path.parent.parent / "elsewhere")
+    elsewhere = path.parent.parent / "elsewhere"
+    # A rename onto another link of the same file would do nothing.
+    elsewhere.unlink(missing_ok=True)
+    path.rename(elsewhere)
     path.symlink_to(random.choice(("../elsewhere", "/dev/zero", path.name)))
     return "a link for"
 
