@@ -61,7 +61,8 @@ def attack(place: Place, seconds: float) -> Tally:
         key: list[str | Path] = (
             ["--trust", place.public_key] if sealed or number % 2 or name.name.endswith(".sig") else []
         )
-        if number % 10 == 9:
+        # A changed run.sh is itself what would have to judge, and sh ends with 0 on a folder: the check is asked there.
+        if number % 10 == 9 and name.name != "run.sh":
             done = program(["sh", bundle / "run.sh", *key, "--selftest"], folder, seconds=_SECONDS)
             _judge(tally, f"{what} (run.sh)", done)
         else:
