@@ -17,37 +17,34 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tvmbuild.codegen.native_programs import compiler_options, program_folders, sources
 from tvmbuild.codegen.runtime_libs import runtime_libraries
 from tvmbuild.target.target import load_target
 
 TOP = Path(__file__).resolve().parent.parent
-_NATIVE = TOP / "tvmbuild/native/board"
-_CHECK = _NATIVE / "check"
-#: Sources of each target besides its own, and an input to start from.
+#: An input of each target to start from; its sources are in native/programs.json.
 _TARGETS = {
     "npy": (
-        [_NATIVE / "npy.cc"],
-        b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }            \n12345678",
+        b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }            \n12345678"
     ),
     "bundle": (
-        [_CHECK / name for name in ("bundle_facts.cc", "checksums.cc", "sha256.cc", "text_file.cc")],
         b"tvmbuild-bundle 1\nname n\narch aarch64\nlibrary n-a\ncpu cortex-a76\nfeature dotprod\nglibc 2.31\n"
-        b"tvm-ffi 0.1.14\noutput golden/output_0.npy 0.0001\n" + b"a" * 64 + b"  golden/x\n",
+        b"tvm-ffi 0.1.14\noutput golden/output_0.npy 0.0001\n" + b"a" * 64 + b"  golden/x\n"
     ),
 }
 
 
 def fuzz(name: str, clang: str, runs: int, folder: Path) -> int:
     """Build and run one target; returns the number of inputs tried."""
-    sources, seed = _TARGETS[name]
     corpus, program = folder / "corpus", folder / f"fuzz_{name}"
     corpus.mkdir()
-    (corpus / "seed").write_bytes(seed)
+    (corpus / "seed").write_bytes(_TARGETS[name])
     include = runtime_libraries(load_target("host")).include
-    options = ["-std=c++17", "-g", "-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
-    options += [f"-I{_NATIVE}", f"-I{_CHECK}", f"-I{include}"]
-    own = TOP / f"tests/fuzz/fuzz_{name}.cc"
-    subprocess.run([clang, *options, "-o", str(program), str(own), *map(str, sources)], check=True)
+    options = [*compiler_options("c++"), f"-isystem{include}", "-g", "-O1"]
+    options += ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
+    own = f"fuzz/fuzz_{name}.cc"
+    parts = sources(program_folders(own), with_main=False)
+    subprocess.run([clang, *options, "-o", str(program), str(TOP / "tests" / own), *map(str, parts)], check=True)
     limits = ["-max_len=16384", f"-runs={runs}", "-print_final_stats=1", f"-artifact_prefix={TOP}/build/"]
     done = subprocess.run([str(program), *limits, str(corpus)], capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <string>
 
-#include "bundle_facts.h"
-#include "checksums.h"
-#include "refusal.h"
+#include "check/bundle_facts.h"
+#include "check/checksums.h"
+#include "check/refusal.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string text(reinterpret_cast<const char*>(data), size);

@@ -3,8 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "failure.h"
-#include "npy.h"
+#include "common/failure.h"
+#include "common/npy.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {

@@ -17,10 +17,11 @@ from test_commands_build import small_net
 from tvmbuild.artifact.archive import extract_archive
 from tvmbuild.artifact.checksums import SUMS_NAME, sums_text
 from tvmbuild.artifact.open import open_artifact
+from tvmbuild.codegen.native_programs import compiler_options, program_folders, sources
 from tvmbuild.codegen.runtime_libs import runtime_libraries
 from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.commands.app import run as main
-from tvmbuild.device.check_build import CHECK_NAME, check_sources
+from tvmbuild.device.check_build import CHECK_NAME
 from tvmbuild.device.emulator import find_emulator
 from tvmbuild.pipeline import build
 from tvmbuild.releases.bundle import BundleOptions, write_bundle
@@ -341,11 +342,11 @@ def check_test(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The check's parts, compiled for this machine with their tests."""
     target = load_target("host")
     program = tmp_path_factory.mktemp("native") / "check_test"
-    sources = [path for path in check_sources() if path.name not in ("check.cc", "start.cc")]
-    native = sources[0].parent
-    options = ["-std=c++17", "-O2", f"-I{native}", f"-I{native.parent}", f"-I{runtime_libraries(target).include}"]
-    command = [*find_toolchain(target).cxx, *options, "-o", str(program), str(TOP / "tests/native/check_test.cc")]
-    subprocess.run([*command, *map(str, sources)], check=True)
+    test = "native/check_test.cc"
+    parts = sources(program_folders(test), with_main=False)
+    options = [*compiler_options("c++"), "-O2", f"-isystem{runtime_libraries(target).include}"]
+    command = [*find_toolchain(target).cxx, *options, "-o", str(program), str(TOP / "tests" / test)]
+    subprocess.run([*command, *map(str, parts)], check=True)
     return program
 
 

@@ -9,14 +9,14 @@
 #include <string>
 #include <vector>
 
-#include "board.h"
-#include "bundle_facts.h"
-#include "checksums.h"
-#include "golden.h"
-#include "printable.h"
-#include "refusal.h"
-#include "sha256.h"
-#include "text_file.h"
+#include "check/board_fit.h"
+#include "check/bundle_facts.h"
+#include "check/checksums.h"
+#include "check/golden.h"
+#include "check/refusal.h"
+#include "check/sha256.h"
+#include "check/text_file.h"
+#include "common/printable.h"
 
 namespace {
 

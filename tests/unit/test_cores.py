@@ -28,7 +28,7 @@ def test_the_core_of_every_board_has_a_row_and_a_prediction(name):
 
 
 def test_the_header_of_the_programs_on_boards_is_up_to_date():
-    assert (NATIVE / "board" / "cores.h").read_text(encoding="utf-8") == cores.header()
+    assert (NATIVE / "common" / "cores.h").read_text(encoding="utf-8") == cores.header()
 
 
 def test_part_numbers_and_names_are_distinct():

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
-from tvmbuild.codegen.elf import check_compatible
-from tvmbuild.codegen.runtime_libs import RuntimeLibraries, runtime_libraries
-from tvmbuild.codegen.toolchain import Toolchain, find_toolchain, run_compiler
+from tvmbuild.codegen.native_programs import BoardProgram, board_program_key, compile_board_program
+from tvmbuild.codegen.runtime_libs import runtime_libraries
+from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.support.cache import cached_folder
-from tvmbuild.support.place import NATIVE
 from tvmbuild.support.progress import stage
 from tvmbuild.target.target import Target
 
 CHECK_NAME = "tvmbuild-check"
-_NATIVE = NATIVE / "board"
-_OPTIONS = (
-    "-std=c++17",
-    "-O2",
-    # Fortified functions and their checks are those of a newer glibc.
-    "-U_FORTIFY_SOURCE",
-    "-Wl,--build-id=none",
-    "-s",
-)
-#: What the runner's sources give to the check: its reader of .npy, and the start-up for an older glibc.
-_SHARED = ("npy.cc", "start.cc")
-_HEADERS = ("npy.h", "failure.h", "printable.h", "cores.h")
 
 
 def check_program(target: Target) -> Path:
@@ -39,39 +25,13 @@ def check_program(target: Target) -> Path:
     """
     toolchain = find_toolchain(target)
     runtime = runtime_libraries(target)
+    # Before glibc 2.34 dlopen is in a library of its own, which newer ones still have as an empty one.
+    libraries = ("-ldl",) if toolchain.links_old_glibc else ("-Wl,--no-as-needed", "-l:libdl.so.2")
+    program = BoardProgram("check", libraries=libraries)
 
     def make(folder: Path) -> None:
         with stage(f"compile the check for {target.triple}"):
-            _compile(folder / CHECK_NAME, target, toolchain, runtime)
+            compile_board_program(program, folder / CHECK_NAME, target, toolchain, runtime)
 
-    return cached_folder(f"check-{target.arch}-{_key(target, toolchain, runtime)}", make) / CHECK_NAME
-
-
-def check_sources() -> list[Path]:
-    """Return the C++ sources of the check, sorted."""
-    return sorted((_NATIVE / "check").glob("*.cc")) + [_NATIVE / name for name in _SHARED]
-
-
-def _key(target: Target, toolchain: Toolchain, runtime: RuntimeLibraries) -> str:
-    digest = hashlib.sha256()
-    headers = [*sorted((_NATIVE / "check").glob("*.h")), *(_NATIVE / name for name in _HEADERS)]
-    for path in [*check_sources(), *headers]:
-        digest.update(f"{path.name}\0".encode() + path.read_bytes())
-    for fact in (*_OPTIONS, toolchain.name, toolchain.version, target.triple, target.glibc, runtime.version):
-        digest.update(f"{fact}\0".encode())
-    return digest.hexdigest()[:16]
-
-
-def _compile(program: Path, target: Target, toolchain: Toolchain, runtime: RuntimeLibraries) -> None:
-    sources = check_sources()
-    options = [*_OPTIONS, f"-I{_NATIVE}", f"-I{runtime.include}"]
-    # Before glibc 2.34 dlopen is in a library of its own, which newer ones still have as an empty one.
-    if toolchain.links_old_glibc:
-        sources = [path for path in sources if path.name != "start.cc"]
-        libraries = ["-ldl"]
-        options.append("-DTVMBUILD_LINKS_OLD_GLIBC")
-    else:
-        libraries = ["-Wl,--no-as-needed", "-l:libdl.so.2"]
-        options.append("-Wl,--wrap=__libc_start_main")
-    run_compiler([*toolchain.cxx, *options, "-o", str(program), *map(str, sources), *libraries], "the check")
-    check_compatible(program, target)
+    key = board_program_key(program, target, toolchain, runtime)
+    return cached_folder(f"check-{target.arch}-{key}", make) / CHECK_NAME

@@ -20,7 +20,7 @@ from tvmbuild.support.border import Border, Bytes, NotNegative
 from tvmbuild.support.errors import DeviceError, IncompatibleLibraryError, InputDataError, OutputError, TvmbuildError
 from tvmbuild.target.target import Target
 
-#: Exit codes of the runner, the same numbers as in native/failure.h, and the errors that they become.
+#: Exit codes of the runner, the same numbers as in native/common/failure.h, and the errors that they become.
 _EXIT_CODES: dict[int, type[TvmbuildError]] = {
     2: DeviceError,
     3: IncompatibleLibraryError,

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 
 from tvmbuild.codegen.elf import check_compatible
+from tvmbuild.codegen.native_programs import BoardProgram, board_program_key, compile_board_program
 from tvmbuild.codegen.runtime_libs import RuntimeLibraries, pinned_versions, runtime_libraries
-from tvmbuild.codegen.toolchain import Toolchain, find_toolchain, run_compiler
+from tvmbuild.codegen.toolchain import Toolchain, find_toolchain
 from tvmbuild.support.cache import cached_folder
-from tvmbuild.support.place import NATIVE
 from tvmbuild.support.progress import stage
 from tvmbuild.target.target import Target
 
 RUNNER_NAME = "tvmbuild-runner"
-_SOURCES = NATIVE / "board"
-_OPTIONS = (
-    "-std=c++17",
-    "-O2",
-    # Fortified functions and their checks are those of a newer glibc.
-    "-U_FORTIFY_SOURCE",
-    "-Wl,--build-id=none",
-    "-Wl,--as-needed",
-    # The runtime libraries lie beside the program.
-    "-Wl,-rpath,$ORIGIN",
-    "-Wl,--allow-shlib-undefined",
-    "-s",
+_RUNNER = BoardProgram(
+    "runner",
+    (
+        "-Wl,--as-needed",
+        # The runtime libraries lie beside the program.
+        "-Wl,-rpath,$ORIGIN",
+        "-Wl,--allow-shlib-undefined",
+        f'-DTVMBUILD_RUNTIME_VERSION="{pinned_versions()[0]}"',
+    ),
+    ("-Wl,--no-as-needed", "-l:libtvm_runtime.so", "-l:libtvm_ffi.so"),
 )
 
 
@@ -49,35 +46,12 @@ def runner_folder(target: Target) -> Path:
         with stage(f"compile the runner for {target.triple}"):
             _compile(folder, target, toolchain, runtime)
 
-    return cached_folder(f"runner-{target.arch}-{_key(target, toolchain, runtime)}", make)
-
-
-def runner_sources() -> list[Path]:
-    """Return the C++ sources of the runner, sorted."""
-    return sorted(path for path in _SOURCES.iterdir() if path.suffix in (".cc", ".h"))
-
-
-def _key(target: Target, toolchain: Toolchain, runtime: RuntimeLibraries) -> str:
-    digest = hashlib.sha256()
-    for path in runner_sources():
-        digest.update(f"{path.name}\0".encode() + path.read_bytes())
-    for fact in (*_OPTIONS, toolchain.name, toolchain.version, target.triple, target.glibc, runtime.version):
-        digest.update(f"{fact}\0".encode())
-    return digest.hexdigest()[:16]
+    key = board_program_key(_RUNNER, target, toolchain, runtime)
+    return cached_folder(f"runner-{target.arch}-{key}", make)
 
 
 def _compile(folder: Path, target: Target, toolchain: Toolchain, runtime: RuntimeLibraries) -> None:
-    program = folder / RUNNER_NAME
-    sources = [path for path in runner_sources() if path.suffix == ".cc"]
-    options = [*_OPTIONS, f'-DTVMBUILD_RUNTIME_VERSION="{pinned_versions()[0]}"']
-    if toolchain.links_old_glibc:
-        sources = [path for path in sources if path.name != "start.cc"]
-    else:
-        options.append("-Wl,--wrap=__libc_start_main")
-    libraries = ["-Wl,--no-as-needed", *map(str, runtime.libraries)]
-    command = [*toolchain.cxx, *options, f"-I{runtime.include}", "-o", str(program), *map(str, sources), *libraries]
-    run_compiler(command, "the runner")
-    check_compatible(program, target)
+    compile_board_program(_RUNNER, folder / RUNNER_NAME, target, toolchain, runtime)
     for library in runtime.libraries:
         shutil.copyfile(library, folder / library.name)
         check_compatible(folder / library.name, target)

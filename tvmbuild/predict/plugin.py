@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import subprocess
 from functools import lru_cache
 from pathlib import Path
 
+from tvmbuild.codegen.native_programs import compiler_options, program_folders, sources, sources_digest
 from tvmbuild.codegen.toolchain import run_compiler
 from tvmbuild.support.cache import cached_folder
 from tvmbuild.support.errors import ToolchainError
-from tvmbuild.support.place import NATIVE
 from tvmbuild.support.progress import stage
 
-_SOURCES = NATIVE / "qemu_plugin"
 _NAME = "block_profile.so"
-_OPTIONS = ("-std=c11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread")
+_OPTIONS = ("-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread")
 _COMPILERS = ("cc", "gcc", "clang")
 _NEED_PLUGINS = (
     "Install a dynamic QEMU 4.2 or newer with plugins: apt-get install qemu-user on Debian 12 or Ubuntu 24.04. Debian "
@@ -41,18 +39,15 @@ def plugin_for(emulator: str) -> Path:
     compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
     if compiler is None:
         raise ToolchainError("No C compiler is installed to build the profiler with.", "sudo apt-get install -y gcc")
-    sources = sorted(_SOURCES.glob("*.[ch]"))
-    digest = hashlib.sha256(f"{_OPTIONS}\0{compiler}\0{api}\0".encode())
-    for path in sources:
-        digest.update(f"{path.name}\0".encode() + path.read_bytes())
+    folders = program_folders("plugin")
 
     def make(folder: Path) -> None:
         with stage("compile the instruction counter"):
-            programs = [str(path) for path in sources if path.suffix == ".c"]
-            command = [compiler, *_OPTIONS, f"-DQEMU_PLUGIN_API={api}", "-o", str(folder / _NAME), *programs]
+            options = [*compiler_options("c"), *_OPTIONS, f"-DQEMU_PLUGIN_API={api}"]
+            command = [compiler, *options, "-o", str(folder / _NAME), *map(str, sources(folders))]
             run_compiler(command, "the instruction counter")
 
-    return cached_folder(f"predict-plugin-{digest.hexdigest()[:16]}", make) / _NAME
+    return cached_folder(f"predict-plugin-{sources_digest(folders, (_OPTIONS, compiler, api))}", make) / _NAME
 
 
 def plugin_api(version_text: str) -> int:

@@ -82,7 +82,7 @@ def read_profile(path: Path) -> Profile:
 
 
 def parse_profile(text: str) -> Profile:
-    """Parse a profile's text (the format is described in native/block_profile.c).
+    """Parse a profile's text (the format is described in native/qemu_plugin/block_profile.c).
 
     Raises:
         ValueError, IndexError, KeyError: it does not have that form or has not exactly one region.

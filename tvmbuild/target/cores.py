@@ -1,7 +1,7 @@
 """THE table of cores: what is known of each, once.
 
 Schedules choose tiles and algorithms by it, the prediction prices by it, int8 is weighed against float32 by it, and a
-board is recognized by it (``native/board/cores.h`` is generated: ``python -m tvmbuild.target.cores``).
+board is recognized by it (``native/common/cores.h`` is generated: ``python -m tvmbuild.target.cores``).
 
 Where the figures come from, by column:
 
@@ -165,7 +165,7 @@ def header() -> str:
     rows = "\n".join(f'    {{0x{core.part:03x}, "{core.llvm_cpu}", "{core.name}"}},' for core in _ROWS)
     return (
         "// The cores that are known by name. Generated: python -m tvmbuild.target.cores\n"
-        "#ifndef TVMBUILD_CORES_H_\n#define TVMBUILD_CORES_H_\n\n"
+        "#ifndef TVMBUILD_COMMON_CORES_H_\n#define TVMBUILD_COMMON_CORES_H_\n\n"
         "struct KnownCore {\n"
         "  unsigned part;         // of Arm Limited, as in MIDR_EL1\n"
         "  const char* llvm_cpu;  // LLVM's name\n"
@@ -173,13 +173,13 @@ def header() -> str:
         "};\n\n"
         f"constexpr unsigned kArmLimited = 0x{ARM:02x};\n"
         f"constexpr KnownCore kKnownCores[] = {{\n{rows}\n}};\n\n"
-        "#endif  // TVMBUILD_CORES_H_\n"
+        "#endif  // TVMBUILD_COMMON_CORES_H_\n"
     )
 
 
 def main() -> None:
     """Write the header anew."""
-    (NATIVE / "board" / "cores.h").write_text(header(), encoding="utf-8")
+    (NATIVE / "common" / "cores.h").write_text(header(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How a machine is doing: temperature, clock and the firmware's flags, and whether they spoil a measurement.
 
-The native server tells the same of a board (``native/board.cc``); here it is read for measurements on this machine.
+The native server tells the same of a board (``native/server/board_facts.cc``); here it is read for measurements on
+this machine.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 // A set-associative cache with true LRU replacement and 64-byte lines: hits and misses only, no timing.
-#ifndef TVMBUILD_PREDICT_CACHE_MODEL_H_
-#define TVMBUILD_PREDICT_CACHE_MODEL_H_
+#ifndef TVMBUILD_QEMU_PLUGIN_CACHE_MODEL_H_
+#define TVMBUILD_QEMU_PLUGIN_CACHE_MODEL_H_
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 // Which mapped file a piece of guest code comes from.
-#ifndef TVMBUILD_PREDICT_MODULE_MAP_H_
-#define TVMBUILD_PREDICT_MODULE_MAP_H_
+#ifndef TVMBUILD_QEMU_PLUGIN_MODULE_MAP_H_
+#define TVMBUILD_QEMU_PLUGIN_MODULE_MAP_H_
 
 #include <stdint.h>
 

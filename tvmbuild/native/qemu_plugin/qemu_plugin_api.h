@@ -3,8 +3,8 @@
 //
 // QEMU_PLUGIN_API is the version that the running QEMU wants: 1 for QEMU before 9.0, 2 for 9.0, 3 from 9.1 on. Of what
 // is used here only qemu_plugin_insn_data differs between them.
-#ifndef TVMBUILD_PREDICT_QEMU_PLUGIN_API_H_
-#define TVMBUILD_PREDICT_QEMU_PLUGIN_API_H_
+#ifndef TVMBUILD_QEMU_PLUGIN_QEMU_PLUGIN_API_H_
+#define TVMBUILD_QEMU_PLUGIN_QEMU_PLUGIN_API_H_
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,0 +1,13 @@
+// How many threads a kernel may use.
+#ifndef TVMBUILD_RUNTIME_THREADS_H_
+#define TVMBUILD_RUNTIME_THREADS_H_
+
+namespace tvmbuild {
+
+// Tells the runtime how many threads to use; 0 for one a core. Left alone it takes half the cores of an x86 machine, and
+// reads their number from /sys anew for each parallel kernel.
+void SetThreads(int asked);
+
+}  // namespace tvmbuild
+
+#endif  // TVMBUILD_RUNTIME_THREADS_H_
