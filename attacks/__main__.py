@@ -126,7 +126,8 @@ def _render(tallies: Sequence[Tally], seed: int, minutes: float) -> str:
         f"Made by `make attack` on {day} in {minutes:.0f} minutes, seed {seed}, with Python "
         f"{'.'.join(map(str, sys.version_info[:3]))}, {versions}.",
         page.table(_HEAD, [_row(tally) for tally in tallies]),
-        f"A fault is a command that ran for over {SECONDS:.0f} s (a bomb: {models.BOMB_SECONDS:.0f} s) or took over "
+        f"A fault is a command that ran for over {SECONDS:.0f} s (a bomb: {models.BOMB_SECONDS:.0f} s, with "
+        f"`--limit seconds={models.BOMB_LIMIT}`) or took over "
         f"{MEMORY >> 30} GiB, a traceback, a bug, a control character on the terminal, a file outside its folder, an "
         "honest client that was not served, or anything accepted wrongly.",
     ]
