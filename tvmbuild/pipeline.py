@@ -26,7 +26,7 @@ from tvmbuild.quantization.quantizer import Quantized, quantize
 from tvmbuild.records.apply import TunedSchedules, tuned_schedules
 from tvmbuild.support import progress
 from tvmbuild.support.budget import parse_limits
-from tvmbuild.support.errors import OptionError
+from tvmbuild.support.errors import OptionError, SlowKernelError
 from tvmbuild.support.escape import has_control, one_line
 from tvmbuild.support.options import BuildOptions, QuantizeOptions
 from tvmbuild.support.versions import llvm_version, package_versions
@@ -109,6 +109,7 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
 
     Raises:
         OptionError: ``fp16`` for a target without fp16 arithmetic, or a folder or name that cannot be meant.
+        SlowKernelError: ``strict``, and a kernel that multiplies has no schedule.
         TvmbuildError: any of the classes in ``errors.py`` up to OutputError, by the stage that failed.
     """
     return _build(model, target, options, _ready(artifact_name(model, target, options), target, options))
@@ -154,6 +155,8 @@ def _build(
     with progress.stage("import into Relax"):
         module = to_relax(prepared)
     module, report = optimize(module, target, kernels=ready.kernels, dump_ir=options.dump_ir, fp16=options.fp16)
+    if options.strict:
+        _require_schedules(report)
     module, weights = take_out_weights(lower(module, target, dump_ir=options.dump_ir))
     with progress.stage("lower kernels"):
         executable = compile_module(module, target, {kernel.name: str(kernel) for kernel in report.kernels})
@@ -187,6 +190,16 @@ def _check_names(name: str, options: BuildOptions) -> None:
     if options.name and (options.name != Path(options.name).name or options.name == ".."):
         raise OptionError(
             f"--name {options.name} is no file's name.", "Give the folder with -o, and --name without it."
+        )
+
+
+def _require_schedules(report: GraphReport) -> None:
+    slow = report.unscheduled(working=True)
+    if slow:
+        more = f"; and {len(slow) - 1} more" if len(slow) > 1 else ""
+        raise SlowKernelError(
+            f"{slow[0]}{more}.",
+            "Please report it with the model. Without --strict (in a release: strict = false) it is built as it is.",
         )
 
 

@@ -8,6 +8,7 @@ from tvmbuild.schedules import schedule_module
 from tvmbuild.schedules.kernel import analyze
 from tvmbuild.schedules.knob import Knob, defaults
 from tvmbuild.schedules.registry import NAIVE
+from tvmbuild.schedules.schedule import Schedule
 from tvmbuild.schedules.tir.expression_size import result_sizes
 from tvmbuild.target.target import load_target
 
@@ -60,20 +61,26 @@ def test_knob_default_must_be_a_candidate():
         Knob("columns", 7, (4, 8))
 
 
+def failing(step):
+    def apply(sch, kernel, target, choice):
+        step(sch)
+
+    return Schedule("window", lambda kernel, target: True, lambda kernel, target: (), apply)
+
+
+def test_a_mistake_in_a_schedule_of_ours_is_not_taken_for_a_slow_kernel(monkeypatch):
+    builder = relax.BlockBuilder()
+    builder.add_func(_padded_window_sum_relu(), "k")
+    for step, error in ((lambda sch: sch.vectorize(0), TypeError), (lambda sch: {}["absent"], KeyError)):
+        monkeypatch.setattr("tvmbuild.schedules.registry.SCHEDULES", (failing(step),))
+        with pytest.raises(error):
+            schedule_module(builder.get(), load_target("rpi4"))
+
+
 def test_kernel_that_a_schedule_fails_on_is_named_and_left_naive(monkeypatch):
-    class Failing:
-        KIND = "window"
-
-        def matches(self, kernel, target):
-            return True
-
-        def knobs(self, kernel, target):
-            return ()
-
-        def apply(self, sch, kernel, target, choice):
-            sch.get_sblock("no such block")
-
-    monkeypatch.setattr("tvmbuild.schedules.registry.SCHEDULES", (Failing(),))
+    monkeypatch.setattr(
+        "tvmbuild.schedules.registry.SCHEDULES", (failing(lambda sch: sch.get_sblock("no such block")),)
+    )
     builder = relax.BlockBuilder()
     builder.add_func(_padded_window_sum_relu(), "k")
     _, reports = schedule_module(builder.get(), load_target("rpi4"))

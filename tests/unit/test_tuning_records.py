@@ -22,6 +22,7 @@ from tvmbuild.records.store import BOARD as BOARD_FILE
 from tvmbuild.records.store import board_folder, read_board, read_target, usable, write_board
 from tvmbuild.records.trial import Trial
 from tvmbuild.schedules.knob import Knob
+from tvmbuild.schedules.library import SCHEDULES
 from tvmbuild.support.errors import OutputError, RecordsError
 from tvmbuild.target.target import load_target
 from tvmbuild.tuning.runs import RunState, TaskEntry, read_run, run_path, write_run
@@ -312,7 +313,10 @@ def test_records_of_another_core_are_left_out_with_a_note(tmp_path: Path) -> Non
 def test_records_of_another_revision_of_their_schedule_are_named_as_stale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tvmbuild.schedules.library.REVISIONS", {"conv2d.direct": 2})
+    changed = tuple(
+        dataclasses.replace(each, revision=2) if each.kind == "conv2d.direct" else each for each in SCHEDULES
+    )
+    monkeypatch.setattr("tvmbuild.schedules.library.SCHEDULES", changed)
     store(tmp_path, BOARD, trial(), trial(2, revision=2), trial(3, kind="pool"))
     (entry,), notes = usable(read_target(tmp_path, "rpi4"), RPI4)
     assert [kept.choice["rows"] for kept in entry.trials] == [2, 3]

@@ -56,6 +56,9 @@ def build(
         bool | None, typer.Option("--use-records/--no-records", help="Take schedules from tuning records. [use]")
     ] = None,
     board: Annotated[str | None, typer.Option(help="Board whose records to use, by the start of its name.")] = None,
+    strict: Annotated[
+        bool | None, typer.Option("--strict/--no-strict", help="Refuse kernels without a fast schedule. [warn]")
+    ] = None,
     limit: Limit = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -95,6 +98,7 @@ def build(
         "records": records,
         "use_records": use_records,
         "board": board,
+        "strict": strict,
         "limit": limit,
     }
     resolved = resolve(BuildOptions, flags, project=read_project_file("build"))

@@ -171,14 +171,20 @@ class GraphReport:
         shared = [(kernel, report, cost / total) for (kernel, report), cost in zip(rows, costs, strict=True)]
         return sorted(shared, key=lambda row: -row[2])
 
-    def unscheduled(self) -> list[str]:
-        """Return a warning for each kernel that no schedule matched, with its share of the work where it has one."""
+    def unscheduled(self, *, working: bool = False) -> list[str]:
+        """Return a sentence for each kernel without a schedule, with its share of the work where it has one.
+
+        Args:
+            working: leave out kernels without multiply-accumulates.
+        """
+        from tvmbuild.schedules.registry import NAIVE
+
         return [
             f"{report.name} ({kernel}) has no fast schedule"
             + (f", with {share:.1%} of the multiply-accumulates" if report.macs else "")
             + f": {report.note}"
             for kernel, report, share in self.scheduled()
-            if report is not None and report.kind == "naive"
+            if report is not None and report.kind == NAIVE and (report.macs or not working)
         ]
 
     def memory(self) -> dict[str, int]:

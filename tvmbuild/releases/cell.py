@@ -20,10 +20,11 @@ from tvmbuild.onnx_model.intake.open import open_model
 from tvmbuild.onnx_model.prepare import open_fixed
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.releases.plan import Cell
+from tvmbuild.schedules.registry import NAIVE
 from tvmbuild.support.border import Border, NotNegative
 from tvmbuild.support.budget import Budget, parse_limits
 from tvmbuild.support.cache import cache_root
-from tvmbuild.support.errors import ArtifactError, InputDataError, TargetError
+from tvmbuild.support.errors import ArtifactError, InputDataError, SlowKernelError, TargetError
 from tvmbuild.support.options import BuildOptions, QuantizeOptions, VerifyOptions
 from tvmbuild.support.place import PACKAGE
 from tvmbuild.support.versions import package_versions
@@ -32,7 +33,7 @@ from tvmbuild.target.target import Target
 _VERIFICATION = "verification.json"
 _PREDICTION = "prediction.json"
 #: Options that say where something goes, not what is made.
-_PLACES = ("output", "dump_ir", "target", "compare", "seed", "limit")
+_PLACES = ("output", "dump_ir", "target", "compare", "seed", "limit", "strict")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def make_cell(cell: Cell, store: Store) -> Made:
 
     Raises:
         VerificationError: the artifact differs from ONNX Runtime.
+        SlowKernelError: a kernel that multiplies has no fast schedule, and the release is strict.
         TvmbuildError: any of the classes in ``errors.py``, by the stage that failed.
     """
     name = cell.options.name
@@ -78,7 +80,20 @@ def make_cell(cell: Cell, store: Store) -> Made:
     predicted = built.folder / _PREDICTION
     prediction = _stored(predicted, _PredictionForm) if predicted.exists() else None
     manifest = read_manifest(built.folder / f"{name}.json")
+    if cell.options.strict:
+        # What was taken may have been built without.
+        _require_schedules(manifest)
     return Made(cell, built, files, manifest, verification, prediction, taken)
+
+
+def _require_schedules(manifest: Manifest) -> None:
+    slow = [each for each in manifest.fusion["kernels"] if each["kind"] == NAIVE and each["mac_share"] > 0]
+    if slow:
+        raise SlowKernelError(
+            f"{manifest.name}: {'+'.join(slow[0]['ops'])} ({slow[0]['workload']}) has no fast schedule, with "
+            f"{slow[0]['mac_share']:.1%} of the multiply-accumulates.",
+            "Please report it with the model. Set strict = false in [release] to publish it as it is.",
+        )
 
 
 @dataclass(frozen=True)

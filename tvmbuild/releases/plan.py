@@ -102,6 +102,7 @@ class _ReleaseTable:
     bundles: str = PER_TARGET
     toolchain: str = ""
     predict: bool = False
+    strict: bool = True
 
 
 _BORDER = Border("The project file", OptionError, "Mend the file.")
@@ -185,6 +186,7 @@ def _cells(folder: Path, table: _ReleaseTable, model: _ModelTable) -> list[Cell]
                 limit=model.limit,
                 name=f"{stem}-{board.name}{_ending(precision)}",
                 toolchain=table.toolchain,
+                strict=table.strict,
                 records=folder / "tuning_logs",
             )
             options, quantization = _with_precision(options, precision, model, folder)

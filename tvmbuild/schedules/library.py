@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from tvmbuild.schedules.gemm import conv2d_direct, matmul
-from tvmbuild.schedules.int8 import conv2d as conv2d_int8
+from tvmbuild.schedules.gemm import compute as gemm_compute
+from tvmbuild.schedules.gemm import tiled as gemm_tiled
+from tvmbuild.schedules.int8 import compute as int8_compute
 from tvmbuild.schedules.int8 import depthwise as depthwise_int8
-from tvmbuild.schedules.int8 import matmul as matmul_int8
+from tvmbuild.schedules.int8 import tiled as int8_tiled
 from tvmbuild.schedules.loops import data_movement, depthwise, elementwise, pool, reduction
-from tvmbuild.schedules.module import ScheduleModule
+from tvmbuild.schedules.schedule import Schedule, legalized_as
 from tvmbuild.schedules.strassen import schedule as strassen
 from tvmbuild.schedules.winograd import schedule as winograd
 
-#: Revision of a schedule, by its kind, where it is not the first: raised whenever ``knobs`` or ``apply`` change what a
-#: choice means, so that tuning records made before are known to be stale.
-REVISIONS: Mapping[str, int] = {}
+SCHEDULES: tuple[Schedule, ...] = (
+    winograd.SCHEDULE,
+    strassen.SCHEDULE,
+    Schedule(gemm_compute.CONV2D, legalized_as(gemm_compute.CONV2D), gemm_tiled.knobs, gemm_tiled.apply),
+    Schedule(int8_compute.CONV2D, legalized_as(int8_compute.CONV2D), int8_tiled.knobs, int8_tiled.apply),
+    Schedule(int8_compute.MATMUL, legalized_as(int8_compute.MATMUL), int8_tiled.knobs, int8_tiled.apply),
+    depthwise_int8.SCHEDULE,
+    Schedule(gemm_compute.MATMUL, legalized_as(gemm_compute.MATMUL), gemm_tiled.knobs, gemm_tiled.apply),
+    depthwise.SCHEDULE,
+    pool.SCHEDULE,
+    reduction.SCHEDULE,
+    elementwise.SCHEDULE,
+    data_movement.SCHEDULE,
+)
 
 
 def revision(kind: str) -> int:
-    """Return the revision of the schedule of a kind ("conv2d.direct")."""
-    return REVISIONS.get(kind, 1)
-
-
-SCHEDULES: tuple[ScheduleModule, ...] = (
-    winograd,
-    strassen,
-    conv2d_direct,
-    conv2d_int8,
-    matmul_int8,
-    depthwise_int8,
-    matmul,
-    depthwise,
-    pool,
-    reduction,
-    elementwise,
-    data_movement,
-)
+    """Return the revision of the schedule of a kind ("conv2d.direct"); 1 for a kind that is none any more."""
+    return next((schedule.revision for schedule in SCHEDULES if schedule.kind == kind), 1)

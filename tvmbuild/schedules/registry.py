@@ -10,7 +10,7 @@ from tvmbuild.schedules.finish import finish
 from tvmbuild.schedules.kernel import Kernel, analyze
 from tvmbuild.schedules.knob import Choice, defaults
 from tvmbuild.schedules.library import SCHEDULES
-from tvmbuild.schedules.module import ScheduleModule
+from tvmbuild.schedules.schedule import Schedule
 from tvmbuild.schedules.tir.expression_size import result_sizes
 from tvmbuild.support.progress import stage
 from tvmbuild.target.target import Target
@@ -46,9 +46,21 @@ class KernelReport:
     origin: str = "rule"
 
 
-def find_schedule(kernel: Kernel, target: Target) -> ScheduleModule | None:
-    """Return the first module that matches a kernel."""
-    return next((module for module in SCHEDULES if module.matches(kernel, target)), None)
+#: What a mistake in our own code raises; TVM passes on what its callbacks raise, so its mark alone says too little.
+_OURS = (TypeError, LookupError, AttributeError, NameError, AssertionError, NotImplementedError, ZeroDivisionError)
+
+
+def find_schedule(kernel: Kernel, target: Target) -> Schedule | None:
+    """Return the first schedule that matches a kernel."""
+    return next((schedule for schedule in SCHEDULES if schedule.matches(kernel, target)), None)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether TVM refuses a schedule of a kernel, rather than our code being wrong.
+
+    Errors that come from TVM's C++ carry its own record of them.
+    """
+    return hasattr(error, "__tvm_ffi_error__") and not isinstance(error, _OURS)
 
 
 def schedule_module(
@@ -81,7 +93,7 @@ def schedule_module(
 
 
 def schedule_function(name: str, func: Any, target: Target, choice: Choice | None = None) -> tuple[Any, KernelReport]:
-    """Schedule one PrimFunc (imports tvm) by the first module that matches it, with the rules' defaults unless chosen.
+    """Schedule one PrimFunc by the first schedule that matches it, with the rules' defaults unless chosen.
 
     Returns:
         The PrimFunc (unchanged when nothing matched) and its report.
@@ -92,19 +104,21 @@ def schedule_function(name: str, func: Any, target: Target, choice: Choice | Non
     kernel = analyze(name, func)
     if kernel is None:
         return func, KernelReport(name, NAIVE, 0, "", note="its blocks are opaque, nested or of dynamic extent")
-    module = find_schedule(kernel, target)
-    if module is None:
+    found = find_schedule(kernel, target)
+    if found is None:
         return func, KernelReport(name, NAIVE, kernel.macs, kernel.workload, note="no schedule matches it")
     nodes = max((size.nodes for size in result_sizes(func, {})), default=0)
     if nodes > MAX_NODES:
         note = f"it would compute an element by an expression of {nodes:.3g} operations, so its stages stay apart"
         return func, KernelReport(name, NAIVE, kernel.macs, kernel.workload, note=note)
-    values = defaults(module.knobs(kernel, target)) | dict(choice or {})
-    schedule = s_tir.Schedule(tvm.IRModule({"main": func}))
+    values = defaults(found.knobs(kernel, target)) | dict(choice or {})
+    loops = s_tir.Schedule(tvm.IRModule({"main": func}))
     try:
-        module.apply(schedule, kernel, target, values)
-    except Exception as error:  # TVM raises errors of any class; a slow kernel that is named is better than none.
-        note = f"{module.KIND} failed: {str(error).strip().splitlines()[-1][:200]}"
+        found.apply(loops, kernel, target, values)
+    except Exception as error:  # TVM raises errors of many classes; a slow kernel that is named is better than none.
+        if not is_refusal(error):
+            raise
+        note = f"{found.kind} failed: {str(error).strip().splitlines()[-1][:200]}"
         return func, KernelReport(name, NAIVE, kernel.macs, kernel.workload, note=note)
-    report = KernelReport(name, module.KIND, kernel.macs, kernel.workload, values)
-    return finish(schedule.mod["main"], target).with_attr("tirx.is_scheduled", True), report
+    report = KernelReport(name, found.kind, kernel.macs, kernel.workload, values)
+    return finish(loops.mod["main"], target).with_attr("tirx.is_scheduled", True), report

@@ -209,6 +209,13 @@ class CalibrationError(TvmbuildError):
     meaning = "calibration samples or a calibration table cannot be used"
 
 
+class SlowKernelError(TvmbuildError):
+    """A kernel that multiplies has no fast schedule, and the build was to refuse that."""
+
+    exit_code = 24
+    meaning = "a kernel that multiplies has no fast schedule (--strict)"
+
+
 class AccuracyError(TvmbuildError):
     """The quantized model misses the accuracy that was asked for, even with every layer left in float."""
 

@@ -29,6 +29,7 @@ class BuildOptions:
         use_records: whether to take schedules from it.
         board: beginning of the name of the board whose records to use; "" for the only one.
         limit: raised limits of reading and preparing the model ("seconds=3600"); see ``budget.Limits``.
+        strict: refuse a kernel that multiplies and has no fast schedule, instead of warning of it.
     """
 
     target: str = "rpi4"
@@ -47,6 +48,7 @@ class BuildOptions:
     use_records: bool = True
     board: str = ""
     limit: tuple[str, ...] = ()
+    strict: bool = False
 
 
 @dataclass(frozen=True)

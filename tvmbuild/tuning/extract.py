@@ -97,7 +97,7 @@ def tasks_of(module: Any, target: Target) -> list[Task]:
 def _variant(func: Any, kernel: Kernel | None, constants: dict[int, Any], target: Target, plan: str = "") -> Variant:
     schedule = find_schedule(kernel, target) if kernel is not None else None
     knobs = schedule.knobs(kernel, target) if schedule is not None and kernel is not None else ()
-    kind = schedule.KIND if schedule is not None else NAIVE
+    kind = schedule.kind if schedule is not None else NAIVE
     return Variant(workload_key(func), knobs, kind, plan, func, constants)
 
 

@@ -15,6 +15,7 @@ from tvmbuild.schedules.int8 import taps as int8_taps
 from tvmbuild.schedules.kernel import PREFIX, Kernel
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.loops.injective import schedule_block
+from tvmbuild.schedules.schedule import Schedule, legalized_as
 from tvmbuild.schedules.threads import thread_count
 from tvmbuild.schedules.tir.border import mark_peel
 from tvmbuild.target.target import Target
@@ -99,11 +100,6 @@ def _padded(data: Any, g: Conv2dGeometry, channels: int, width: int, pad_value: 
     return te.compute((g.batch, g.height + top + bottom, reach, channels), padded, name="padded")
 
 
-def matches(kernel: Kernel, target: Target) -> bool:
-    """Whether the kernel is an integer depthwise convolution legalized by ours."""
-    return kernel.kind == KIND
-
-
 def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     """Return the columns of a tile, by default as many as registers hold."""
     assert kernel.main is not None
@@ -148,3 +144,6 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     sch.unroll(start_column)
     sch.vectorize(start_lane)
     mark_peel(sch, vector, 0, int(g.out_channels % lanes != 0))
+
+
+SCHEDULE = Schedule(KIND, legalized_as(KIND), knobs, apply)

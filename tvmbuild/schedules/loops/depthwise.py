@@ -13,6 +13,7 @@ from tvmbuild.schedules.gemm.register_tile import vector_unit
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.kernel import PREFIX, Kernel
 from tvmbuild.schedules.knob import Choice, Knob
+from tvmbuild.schedules.schedule import Schedule, legalized_as
 from tvmbuild.schedules.threads import thread_count
 from tvmbuild.schedules.tir.border import GUARD, mark_peel
 from tvmbuild.target.target import Target
@@ -61,11 +62,6 @@ def compute(data: Any, weight: Any, geometry: Conv2dGeometry) -> Any:
 
 def _inside(index: Any, extent: int, before: int, after: int) -> list[Any]:
     return ([index >= 0] if before else []) + ([index < extent] if after else [])
-
-
-def matches(kernel: Kernel, target: Target) -> bool:
-    """Whether the kernel is a depthwise convolution legalized by ours."""
-    return kernel.kind == KIND
 
 
 def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
@@ -142,3 +138,6 @@ def edge_tiles(g: Conv2dGeometry, columns: int) -> tuple[int, int]:
         end = (tile + 1) * columns - 1
         inside += int(end < g.out_width and end * g.stride[1] + reach - left < g.width)
     return min(first, tiles), tiles - inside
+
+
+SCHEDULE = Schedule(KIND, legalized_as(KIND), knobs, apply)

@@ -7,6 +7,7 @@ from typing import Any
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.loops.injective import inline_stages, schedule_block
+from tvmbuild.schedules.schedule import Schedule
 from tvmbuild.target.target import Target
 
 KIND = "elementwise"
@@ -40,3 +41,6 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     """Inline all stages into the last and vectorise it."""
     for stage in inline_stages(sch, kernel):
         schedule_block(sch, stage.name, target, choice["registers"])
+
+
+SCHEDULE = Schedule(KIND, matches, knobs, apply)

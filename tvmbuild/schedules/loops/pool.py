@@ -8,6 +8,7 @@ from typing import Any
 from tvmbuild.schedules.kernel import Kernel
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.loops.depthwise import channel_lanes
+from tvmbuild.schedules.schedule import Schedule
 from tvmbuild.schedules.threads import thread_count
 from tvmbuild.schedules.tir.border import GUARD, mark_peel
 from tvmbuild.target.target import Target
@@ -61,3 +62,6 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     sch.vectorize(sch.get_loops(start)[-1])
     sch.annotate(block, GUARD, 1)
     mark_peel(sch, vector, 0, int(channels % lanes != 0))
+
+
+SCHEDULE = Schedule(KIND, matches, knobs, apply)

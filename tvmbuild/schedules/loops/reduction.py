@@ -13,6 +13,7 @@ from typing import Any
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.loops.injective import schedule_block
+from tvmbuild.schedules.schedule import Schedule
 from tvmbuild.schedules.threads import thread_count
 from tvmbuild.schedules.tir.access import analyze_access
 from tvmbuild.schedules.tir.vector_loops import mark
@@ -135,3 +136,6 @@ def _alone(sch: Any, stage: Stage, lanes: int, target: Target) -> None:
         sch.decompose_reduction(block, reduced[0])
         if along:
             mark_reduction(sch, reduced[-1], lanes)
+
+
+SCHEDULE = Schedule(KIND, matches, knobs, apply)

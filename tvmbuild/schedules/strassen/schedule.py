@@ -16,15 +16,11 @@ from tvmbuild.schedules.gemm.transformed import (
 )
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
+from tvmbuild.schedules.schedule import Schedule, legalized_as
 from tvmbuild.schedules.strassen import compute as strassen_compute
 from tvmbuild.target.target import Target
 
 KIND = strassen_compute.KIND
-
-
-def matches(kernel: Kernel, target: Target) -> bool:
-    """Whether the kernel is one legalized by ours to Strassen's algorithm."""
-    return kernel.kind == KIND
 
 
 def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
@@ -70,3 +66,6 @@ def _outputs(sch: Any, kernel: Kernel, main: Stage, target: Target, choice: Choi
     sch.unroll(side)
     sch.vectorize(lane)
     return around
+
+
+SCHEDULE = Schedule(KIND, legalized_as(KIND), knobs, apply)

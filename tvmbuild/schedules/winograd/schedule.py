@@ -16,18 +16,14 @@ from tvmbuild.schedules.gemm.transformed import (
 )
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
+from tvmbuild.schedules.schedule import Schedule, legalized_as
 from tvmbuild.schedules.winograd.compute import KIND
 from tvmbuild.target.target import Target
 
-__all__ = ["KIND", "apply", "knobs", "matches"]
+__all__ = ["KIND", "SCHEDULE", "apply", "knobs"]
 
 #: Stages of the input transform.
 _TRANSFORMS = ("input_columns", "inputs")
-
-
-def matches(kernel: Kernel, target: Target) -> bool:
-    """Whether the kernel is a Winograd convolution legalized by ours."""
-    return kernel.kind == KIND
 
 
 def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
@@ -95,3 +91,6 @@ def unroll_transform(sch: Any, block: Any) -> None:
     sch.unroll(row)
     sch.unroll(column)
     sch.vectorize(lane)
+
+
+SCHEDULE = Schedule(KIND, legalized_as(KIND), knobs, apply)
