@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tvmbuild.onnx_model.reference import with_shapes
+from tvmbuild.onnx_model.reference import onnx_runtime, with_shapes
 from tvmbuild.support.border import Border
 from tvmbuild.support.errors import DeviceError
 from tvmbuild.support.place import BESIDE
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("--runs", "--warmup", "--threads"):
         parser.add_argument(name, type=int, required=True)
     options = parser.parse_args(arguments)
-    import onnxruntime
+    onnxruntime = onnx_runtime()
 
     with np.load(options.inputs, allow_pickle=False) as archive:
         feeds = {str(name): archive[f"{_PREFIX}{index}"] for index, name in enumerate(archive["names"])}

@@ -10,7 +10,6 @@ from typing import Any
 
 import typer
 
-import tvmbuild
 from tvmbuild.commands import (
     bench,
     build,
@@ -33,6 +32,7 @@ from tvmbuild.commands.interrupt import Stop
 from tvmbuild.commands.outside import explained
 from tvmbuild.support.aside import scratch
 from tvmbuild.support.errors import OptionError, TvmbuildError
+from tvmbuild.support.versions import __version__
 
 app = typer.Typer(
     name="tvmbuild",
@@ -62,7 +62,7 @@ app.command()(doctor.doctor)
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        emit(f"tvmbuild {tvmbuild.__version__}")
+        emit(f"tvmbuild {__version__}")
         raise typer.Exit
 
 
@@ -154,7 +154,7 @@ def _bug(error: Exception, arguments: list[str], as_json: bool) -> int:
     message = f"this is a bug in tvmbuild: {last}"
     try:
         with tempfile.NamedTemporaryFile("w", prefix="tvmbuild-", suffix=".log", delete=False, encoding="utf-8") as log:
-            log.write(f"tvmbuild {tvmbuild.__version__}\npython {sys.version}\narguments {arguments}\n\n")
+            log.write(f"tvmbuild {__version__}\npython {sys.version}\narguments {arguments}\n\n")
             traceback.print_exception(error, file=log)
         hint, details = f"please report it with the log {log.name}", {"log": log.name}
     except OSError as failure:

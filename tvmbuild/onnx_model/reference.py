@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,26 @@ from tvmbuild.onnx_model.skeleton import weight_bytes, without_weights
 from tvmbuild.support.errors import ModelError
 from tvmbuild.support.tensor import TensorSpec
 
+#: The variable that switches ONNX Runtime's telemetry off.
+TELEMETRY = "ORT_DISABLE_TELEMETRY"
 #: Random integers are below this: small enough to be indices into any table of two rows.
 _INTEGER_END = 2
 #: Weights are handed over outside the protobuf message when they add up to more than this (a message ends at 2 GiB).
 _INLINE_BYTES = 1 << 30
+
+
+def onnx_runtime() -> Any:
+    """Return the module ``onnxruntime``, which collects events for its maker from 1.32 on unless told not to.
+
+    It looks at the variable as it is imported, so that a program that uses tvmbuild as a library keeps its environment.
+    """
+    before = os.environ.get(TELEMETRY)
+    os.environ.setdefault(TELEMETRY, "1")
+    try:
+        return importlib.import_module("onnxruntime")
+    finally:
+        if before is None:
+            os.environ.pop(TELEMETRY, None)
 
 
 def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> dict[str, np.ndarray]:
@@ -150,7 +168,7 @@ def reference_session(
     Raises:
         Exception: of ONNX Runtime, which refuses the model.
     """
-    import onnxruntime
+    onnxruntime = onnx_runtime()
 
     model = with_exact_sums(model)
     options = onnxruntime.SessionOptions()
@@ -169,7 +187,7 @@ def reference_session(
 
 def _detached(model: onnx.ModelProto, options: Any) -> tuple[onnx.ModelProto, list[Any]]:
     """Return the model with its large weights declared external, and hand those to ``options`` as they are."""
-    import onnxruntime
+    onnxruntime = onnx_runtime()
 
     skeleton = without_weights(model)
     moved = {value.name for value in skeleton.graph.input} - {value.name for value in model.graph.input}

@@ -6,7 +6,8 @@ import json
 from importlib import metadata
 from urllib.parse import urlsplit
 
-import tvmbuild
+#: Of tvmbuild itself; pyproject.toml has the same.
+__version__ = "0.1.0"
 
 #: Distribution names whose version can change what is built or how it is judged.
 PACKAGES = ("apache-tvm", "apache-tvm-ffi", "onnx", "onnxslim", "onnxruntime", "numpy")
@@ -14,7 +15,7 @@ PACKAGES = ("apache-tvm", "apache-tvm-ffi", "onnx", "onnxslim", "onnxruntime", "
 
 def package_versions() -> dict[str, str]:
     """Return the version of tvmbuild and of each of ``PACKAGES``; "missing" where one is not installed."""
-    return {"tvmbuild": tvmbuild.__version__, **{name: _version(name) for name in PACKAGES}}
+    return {"tvmbuild": __version__, **{name: _version(name) for name in PACKAGES}}
 
 
 def installed_from() -> str:
