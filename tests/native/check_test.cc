@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -16,6 +17,8 @@
 #include "check/refusal.h"
 #include "check/sha256.h"
 #include "check/text_file.h"
+#include "common/file.h"
+#include "common/number.h"
 #include "common/printable.h"
 
 namespace {
@@ -123,6 +126,23 @@ void TestPrintable() {
   Expect(Printable("B\xc3\xbcndel \xe2\x80\x9e \xc3\x9f") == "B\xc3\xbcndel \xe2\x80\x9e \xc3\x9f", "letters stay");
 }
 
+void TestNumbers() {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  Expect(WholeNumber("0", 0, 9) == 0 && WholeNumber("007", 0, 9) == 7, "whole numbers");
+  Expect(WholeNumber("9223372036854775807", 0, kMost) == kMost, "the largest whole number");
+  for (const char* bad : {"", "-1", "+1", " 1", "1 ", "1.0", "0x1", "1e3", "9223372036854775808", "99999999999999999999"}) {
+    Expect(!WholeNumber(bad, 0, kMost), std::string("no whole number: '") + bad + "'");
+  }
+  Expect(WholeNumber("5", 5, 6) && WholeNumber("6", 5, 6) && !WholeNumber("4", 5, 6) && !WholeNumber("7", 5, 6), "a range");
+  Expect(LeadingNumber("1500000\n", kMost) == 1500000 && LeadingNumber("d08", 0xfff, 16) == 0xd08, "leading numbers");
+  Expect(!LeadingNumber("", kMost) && !LeadingNumber("x", kMost) && !LeadingNumber("-5", kMost), "no leading number");
+  Expect(!LeadingNumber("4096", 4095) && !LeadingNumber("99999999999999999999 kB", kMost), "leading numbers out of range");
+  Expect(DecimalNumber("12") == 12.0 && DecimalNumber("0.5") == 0.5, "decimal numbers");
+  for (const char* bad : {"", ".", ".5", "5.", "1.2.3", "-1", "1e9", "nan", "inf", "0x1p3", "123456789012345678901"}) {
+    Expect(!DecimalNumber(bad), std::string("no decimal number: '") + bad + "'");
+  }
+}
+
 int Corrupt(const std::string& bundle, int count, unsigned seed) {
   std::vector<Checksum> entries = ParseChecksums(ReadTextFile(bundle + "/SHA256SUMS"));
   entries.push_back({"", "SHA256SUMS"});
@@ -133,11 +153,10 @@ int Corrupt(const std::string& bundle, int count, unsigned seed) {
   std::vector<Place> files;
   long total = 0;
   for (const Checksum& entry : entries) {
-    std::FILE* file = std::fopen((bundle + "/" + entry.path).c_str(), "rb");
-    std::fseek(file, 0, SEEK_END);
-    files.push_back({entry.path, std::ftell(file)});
+    const File file = OpenFile(bundle + "/" + entry.path, "rb");
+    std::fseek(file.get(), 0, SEEK_END);
+    files.push_back({entry.path, std::ftell(file.get())});
     total += files.back().size;
-    std::fclose(file);
   }
   std::mt19937 random(seed);
   for (int i = 0; i < count; ++i) {
@@ -149,19 +168,18 @@ int Corrupt(const std::string& bundle, int count, unsigned seed) {
       chosen = std::uniform_int_distribution<size_t>(0, files.size() - 1)(random);
       at = std::uniform_int_distribution<long>(0, files[chosen].size - 1)(random);
     }
-    std::FILE* file = std::fopen((bundle + "/" + files[chosen].path).c_str(), "r+b");
-    std::fseek(file, at, SEEK_SET);
-    const int before = std::fgetc(file);
+    const File file = OpenFile(bundle + "/" + files[chosen].path, "r+b");
+    std::fseek(file.get(), at, SEEK_SET);
+    const int before = std::fgetc(file.get());
     const int after = before ^ (1 << (random() % 8));
-    std::fseek(file, at, SEEK_SET);
-    std::fputc(after, file);
-    std::fflush(file);
+    std::fseek(file.get(), at, SEEK_SET);
+    std::fputc(after, file.get());
+    std::fflush(file.get());
     const std::string words = RefusalOf([&] { CheckChecksums(bundle); });
     // A damaged SHA256SUMS may say that another file differs: it is named with it.
     Expect(words.find(files[chosen].path) != std::string::npos, files[chosen].path + " at " + std::to_string(at) + ": " + words);
-    std::fseek(file, at, SEEK_SET);
-    std::fputc(before, file);
-    std::fclose(file);
+    std::fseek(file.get(), at, SEEK_SET);
+    std::fputc(before, file.get());
   }
   Expect(RefusalOf([&] { CheckChecksums(bundle); }).empty(), "the bundle is whole again");
   std::printf("%d places\n", count);
@@ -172,7 +190,9 @@ int Corrupt(const std::string& bundle, int count, unsigned seed) {
 
 int main(int argc, char** argv) {
   if (argc == 5 && std::strcmp(argv[1], "corrupt") == 0) {
-    return Corrupt(argv[2], std::atoi(argv[3]), static_cast<unsigned>(std::atoi(argv[4]))) == 0 ? 0 : 1;
+    const std::optional<int64_t> count = WholeNumber(argv[3], 1, 1000000), seed = WholeNumber(argv[4], 0, 1000000);
+    if (!count || !seed) return 2;
+    return Corrupt(argv[2], static_cast<int>(*count), static_cast<unsigned>(*seed)) == 0 ? 0 : 1;
   }
   TestSha256();
   TestChecksumLines();
@@ -180,6 +200,7 @@ int main(int argc, char** argv) {
   TestDifference();
   TestBoard();
   TestPrintable();
+  TestNumbers();
   std::printf("%d failures\n", failures);
   return failures == 0 ? 0 : 1;
 }

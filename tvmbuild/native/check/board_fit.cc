@@ -12,6 +12,7 @@
 
 #include "check/refusal.h"
 #include "common/cores.h"
+#include "common/file.h"
 
 namespace tvmbuild {
 namespace {
@@ -35,14 +36,13 @@ constexpr unsigned long kHasCpuId = 1UL << 11;
 
 // The flags of the first core in /proc/cpuinfo, with a space on both sides of each.
 std::string CpuFlags() {
-  std::FILE* file = std::fopen("/proc/cpuinfo", "r");
+  const File file = OpenFile("/proc/cpuinfo", "r");
   if (file == nullptr) return "";
   std::string flags;
   char line[1 << 14];
-  while (flags.empty() && std::fgets(line, sizeof(line), file) != nullptr) {
+  while (flags.empty() && std::fgets(line, sizeof(line), file.get()) != nullptr) {
     if (std::strncmp(line, "flags", 5) == 0) flags = line;
   }
-  std::fclose(file);
   std::replace(flags.begin(), flags.end(), '\n', ' ');
   return flags;
 }

@@ -4,6 +4,7 @@
 
 #include "check/refusal.h"
 #include "check/text_file.h"
+#include "common/number.h"
 
 namespace tvmbuild {
 namespace {
@@ -15,24 +16,11 @@ constexpr size_t kLongestValue = 1024;
 
 [[noreturn]] void Damaged(const std::string& reason) { throw Refusal("bundle.conf is damaged: " + reason); }
 
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-
-// A tolerance as tvmbuild writes it: "0", "0.0001". No library function reads one alike in every locale.
+// A tolerance as tvmbuild writes it: "0", "0.0001".
 double Tolerance(const std::string& text) {
-  double value = 0, unit = 1;
-  bool behind_point = false;
-  if (text.empty() || text.size() > 20 || !IsDigit(text.front())) Damaged("a tolerance is no number");
-  for (const char c : text) {
-    if (c == '.' && !behind_point) {
-      behind_point = true;
-    } else if (IsDigit(c)) {
-      unit = behind_point ? unit / 10 : unit;
-      value = behind_point ? value + (c - '0') * unit : value * 10 + (c - '0');
-    } else {
-      Damaged("a tolerance is no number");
-    }
-  }
-  return value;
+  const std::optional<double> value = DecimalNumber(text);
+  if (!value) Damaged("a tolerance is no number");
+  return *value;
 }
 
 GoldenOutput Output(const std::string& value) {

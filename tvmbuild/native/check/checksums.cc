@@ -1,6 +1,5 @@
 #include "check/checksums.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include "check/refusal.h"
 #include "check/sha256.h"
 #include "check/text_file.h"
+#include "common/file.h"
 
 namespace tvmbuild {
 namespace {
@@ -28,25 +28,23 @@ bool IsInside(const std::string& path) {
   return true;
 }
 
-// Opens a folder; nullptr for anything else, a link to a folder among it.
-DIR* OpenFolder(const std::string& path) {
-  const int descriptor = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  return descriptor < 0 ? nullptr : fdopendir(descriptor);
+// Opens a folder; null for anything else, a link to a folder among it.
+Folder OpenRealFolder(const std::string& path) {
+  return OpenFolder(Descriptor(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)));
 }
 
 // Adds every file below an open folder to `found`, with `below` before its name.
-void List(DIR* folder, const std::string& path, const std::string& below, int depth, std::set<std::string>* found) {
-  while (const dirent* entry = readdir(folder)) {
+void List(const Folder& folder, const std::string& path, const std::string& below, int depth, std::set<std::string>* found) {
+  while (const dirent* entry = readdir(folder.get())) {
     const std::string name = entry->d_name;
     if (name == "." || name == "..") continue;
-    DIR* inner = depth < kDeepest ? OpenFolder(path + "/" + name) : nullptr;
+    const Folder inner = depth < kDeepest ? OpenRealFolder(path + "/" + name) : nullptr;
     if (inner != nullptr) {
       List(inner, path + "/" + name, below + name + "/", depth + 1, found);
     } else {
       found->insert(below + name);
     }
   }
-  closedir(folder);
 }
 
 }  // namespace
@@ -70,7 +68,7 @@ std::vector<Checksum> ParseChecksums(const std::string& text) {
 size_t CheckChecksums(const std::string& folder) {
   const std::vector<Checksum> entries = ParseChecksums(ReadTextFile(folder + "/" + kName));
   std::set<std::string> unknown;
-  DIR* top = OpenFolder(folder);
+  const Folder top = OpenRealFolder(folder);
   if (top == nullptr) throw Refusal("the folder " + folder + " cannot be read");
   List(top, folder, "", 0, &unknown);
   unknown.erase(kName);

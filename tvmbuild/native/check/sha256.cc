@@ -1,7 +1,6 @@
 #include "check/sha256.h"
 
 #include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -10,6 +9,7 @@
 
 #include "check/refusal.h"
 #include "check/text_file.h"
+#include "common/file.h"
 
 namespace tvmbuild {
 namespace {
@@ -96,17 +96,13 @@ void Sha256::Block(const unsigned char* block) {
 
 std::string Sha256OfFile(const std::string& path) {
   // Neither a link nor a pipe in the place of a file may be followed or waited for.
-  const int file = open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-  if (file < 0) throw Refusal(path + " cannot be read: " + std::strerror(errno));
-  if (!IsPlainFile(file)) {
-    close(file);
-    throw Refusal(path + " is no plain file");
-  }
+  const Descriptor file(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (!file.open()) throw Refusal(path + " cannot be read: " + std::strerror(errno));
+  if (!IsPlainFile(file.number())) throw Refusal(path + " is no plain file");
   Sha256 digest;
   std::vector<unsigned char> piece(1 << 16);
   ssize_t size = 0;
-  while ((size = read(file, piece.data(), piece.size())) > 0) digest.Update(piece.data(), static_cast<size_t>(size));
-  close(file);
+  while ((size = read(file.number(), piece.data(), piece.size())) > 0) digest.Update(piece.data(), static_cast<size_t>(size));
   if (size < 0) throw Refusal(path + " cannot be read to its end");
   return digest.Finish();
 }

@@ -2,14 +2,15 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "check/refusal.h"
+#include "common/file.h"
 
 namespace tvmbuild {
 
@@ -21,18 +22,14 @@ bool IsPlainFile(int descriptor) {
 
 std::string ReadTextFile(const std::string& path, Links links) {
   const int flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC | (links == Links::kRefused ? O_NOFOLLOW : 0);
-  const int descriptor = open(path.c_str(), flags);
-  std::FILE* file = descriptor >= 0 && IsPlainFile(descriptor) ? fdopen(descriptor, "rb") : nullptr;
-  if (file == nullptr) {
-    const std::string reason = descriptor < 0 && errno != ELOOP ? std::strerror(errno) : "it is no plain file";
-    if (descriptor >= 0) close(descriptor);
-    throw Refusal(path + " cannot be read: " + reason);
-  }
+  Descriptor descriptor(open(path.c_str(), flags));
+  if (!descriptor.open() && errno != ELOOP) throw Refusal(path + " cannot be read: " + std::strerror(errno));
+  if (!descriptor.open() || !IsPlainFile(descriptor.number())) throw Refusal(path + " cannot be read: it is no plain file");
+  const File file = OpenFile(std::move(descriptor));
+  if (file == nullptr) throw Refusal(path + " cannot be read: " + std::strerror(errno));
   std::string text(kLargestText + 1, '\0');
-  text.resize(std::fread(&text[0], 1, text.size(), file));
-  const bool failed = std::ferror(file) != 0;
-  std::fclose(file);
-  if (failed) throw Refusal(path + " cannot be read to its end");
+  text.resize(std::fread(&text[0], 1, text.size(), file.get()));
+  if (std::ferror(file.get()) != 0) throw Refusal(path + " cannot be read to its end");
   if (text.size() > kLargestText) throw Refusal(path + " is larger than any real one");
   return text;
 }

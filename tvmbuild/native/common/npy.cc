@@ -6,6 +6,8 @@
 #include <limits>
 
 #include "common/failure.h"
+#include "common/file.h"
+#include "common/number.h"
 
 namespace tvmbuild {
 namespace {
@@ -99,14 +101,13 @@ class HeaderText {
 
   int64_t Number() {
     SkipSpaces();
-    if (at_ == end_ || *at_ < '0' || *at_ > '9') Refuse("the shape in its header is not made of numbers");
-    int64_t value = 0;
-    for (; at_ != end_ && *at_ >= '0' && *at_ <= '9'; ++at_) {
-      const int64_t digit = *at_ - '0';
-      if (value > (std::numeric_limits<int64_t>::max() - digit) / 10) Refuse("a size in its shape is too large");
-      value = value * 10 + digit;
-    }
-    return value;
+    const char* const start = at_;
+    while (at_ != end_ && IsDigit(*at_)) ++at_;
+    if (at_ == start) Refuse("the shape in its header is not made of numbers");
+    const std::string_view digits(start, static_cast<size_t>(at_ - start));
+    const std::optional<int64_t> value = WholeNumber(digits, 0, std::numeric_limits<int64_t>::max());
+    if (!value) Refuse("a size in its shape is too large");
+    return *value;
   }
 
   const char* at_;
@@ -135,11 +136,6 @@ size_t HeaderLength(const unsigned char* bytes, size_t size, size_t* offset) {
   if (size - *offset < length) Refuse("its header is cut off");
   return length;
 }
-
-struct FileCloser {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-using File = std::unique_ptr<std::FILE, FileCloser>;
 
 NpyArray ReadOpenFile(std::FILE* file) {
   if (std::fseek(file, 0, SEEK_END) != 0) Refuse(std::strerror(errno));
@@ -224,7 +220,7 @@ NpyHeader ParseNpyHeader(const unsigned char* bytes, size_t size, uint64_t file_
 }
 
 NpyArray ReadNpy(const std::string& path) {
-  File file(std::fopen(path.c_str(), "rb"));
+  const File file = OpenFile(path, "rb");
   if (file == nullptr) throw Failure(ExitCode::kInput, "cannot open the input " + path + ": " + std::strerror(errno));
   try {
     return ReadOpenFile(file.get());
@@ -248,7 +244,7 @@ void WriteNpy(const std::string& path, DLDataType dtype, const std::vector<int64
   header += '\n';
   const unsigned char start[] = {1, 0, static_cast<unsigned char>(header.size() & 0xff),
                                  static_cast<unsigned char>(header.size() >> 8)};
-  File file(std::fopen(path.c_str(), "wb"));
+  const File file = OpenFile(path, "wb");
   const size_t bytes = ByteSize(dtype, shape);
   const bool written = file != nullptr && std::fwrite(kMagic, 1, kMagicSize, file.get()) == kMagicSize &&
                        std::fwrite(start, 1, sizeof(start), file.get()) == sizeof(start) &&

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { CACHE_LINE_SHIFT = 6 };
+enum { CACHE_LINE_SHIFT = 6, MOST_WAYS = 1024, MOST_BYTES = 1 << 30 };
 
 typedef struct {
   uint64_t sets;

@@ -1,6 +1,7 @@
 #include "runner/options.h"
 
 #include "common/failure.h"
+#include "common/number.h"
 
 namespace tvmbuild {
 
@@ -22,17 +23,13 @@ const char kUsage[] =
     "\n"
     "exit codes: 2 usage, 3 library, 4 input, 5 run, 6 output, 7 serve\n";
 
-int ParseNumber(const std::string& flag, const std::string& text, int least) {
-  int value = 0;
-  bool valid = !text.empty() && text.size() <= 8;
-  for (const char c : text) {
-    valid = valid && c >= '0' && c <= '9';
-    if (valid) value = value * 10 + (c - '0');
+int ParseNumber(const std::string& flag, const std::string& text, int least, int most) {
+  const std::optional<int64_t> value = WholeNumber(text, least, most);
+  if (!value) {
+    throw Failure(ExitCode::kUsage, flag + " takes a whole number from " + std::to_string(least) + " to " +
+                                        std::to_string(most) + ", not '" + text + "'");
   }
-  if (!valid || value < least) {
-    throw Failure(ExitCode::kUsage, flag + " takes a whole number of at least " + std::to_string(least) + ", not '" + text + "'");
-  }
-  return value;
+  return static_cast<int>(*value);
 }
 
 Options ParseOptions(int argc, char** argv) {
@@ -48,11 +45,11 @@ Options ParseOptions(int argc, char** argv) {
     } else if (flag == "--output-dir") {
       options.output_dir = value();
     } else if (flag == "--repeat") {
-      options.repeat = ParseNumber(flag, value(), 1);
+      options.repeat = ParseNumber(flag, value(), 1, kMostRuns);
     } else if (flag == "--warmup") {
-      options.warmup = ParseNumber(flag, value(), 0);
+      options.warmup = ParseNumber(flag, value(), 0, kMostRuns);
     } else if (flag == "--threads") {
-      options.threads = ParseNumber(flag, value(), 1);
+      options.threads = ParseNumber(flag, value(), 1, kMostThreads);
     } else if (flag == "--json") {
       options.json = true;
     } else if (flag == "--markers") {

@@ -21,8 +21,11 @@ struct Options {
 
 extern const char kUsage[];
 
-// The whole number that follows a flag. Throws Failure(kUsage) when it is none, or less than `least`.
-int ParseNumber(const std::string& flag, const std::string& text, int least);
+constexpr int kMostRuns = 99999999;
+constexpr int kMostThreads = 1024;
+
+// The whole number that follows a flag. Throws Failure(kUsage) when it is none, or not from `least` to `most`.
+int ParseNumber(const std::string& flag, const std::string& text, int least, int most);
 
 // Throws Failure(kUsage).
 Options ParseOptions(int argc, char** argv);

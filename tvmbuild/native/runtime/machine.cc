@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "common/failure.h"
+#include "common/file.h"
 
 namespace tvmbuild {
 namespace {
@@ -33,12 +34,11 @@ std::string Name(int machine) {
 }  // namespace
 
 void RequireThisMachine(const std::string& path) {
-  std::FILE* const file = std::fopen(path.c_str(), "rb");
+  const File file = OpenFile(path, "rb");
   if (file == nullptr) return;
   // The fields up to the machine are the same in files of 32 and 64 bits.
   Elf32_Ehdr header{};
-  const size_t size = std::fread(&header, 1, sizeof(header), file);
-  std::fclose(file);
+  const size_t size = std::fread(&header, 1, sizeof(header), file.get());
   if (size < sizeof(header) || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_machine == kOurs) return;
   utsname system{};
   uname(&system);

@@ -11,9 +11,11 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <string_view>
 
 #include "common/cores.h"
+#include "common/file.h"
+#include "common/number.h"
 #include "server/json.h"
 
 #ifndef TVMBUILD_RUNTIME_VERSION
@@ -27,11 +29,10 @@ constexpr const char kFrequency[] = "/sys/devices/system/cpu/cpu0/cpufreq/";
 
 // The first line of a file, or all of it; "" if there is none.
 std::string Read(const std::string& path, size_t limit = 4096) {
-  std::FILE* file = std::fopen(path.c_str(), "r");
+  const File file = OpenFile(path, "r");
   if (file == nullptr) return "";
   std::string text(limit, '\0');
-  text.resize(std::fread(&text[0], 1, limit, file));
-  std::fclose(file);
+  text.resize(std::fread(&text[0], 1, limit, file.get()));
   return text;
 }
 
@@ -41,18 +42,10 @@ std::string Line(const std::string& path) {
 }
 
 // A whole number at the start of a text, decimal or hexadecimal; -1 if there is none.
-// Digits by hand: strtol is bound to GLIBC_2.38 by the headers of newer systems.
 int64_t Number(const std::string& text, int base = 10) {
-  size_t at = text.rfind("0x", 0) == 0 ? 2 : 0;
-  int64_t value = 0;
-  const size_t start = at;
-  for (; at < text.size() && at - start < 15; ++at) {
-    const char c = text[at];
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : base;
-    if (digit >= base) break;
-    value = value * base + digit;
-  }
-  return at == start ? -1 : value;
+  constexpr int64_t kMost = int64_t{1} << 50;  // more than any reading, and no overflow when its unit changes
+  const std::string_view digits = std::string_view(text).substr(base == 16 && text.rfind("0x", 0) == 0 ? 2 : 0);
+  return LeadingNumber(digits, kMost, base).value_or(-1);
 }
 
 // The value behind "name : " in /proc/cpuinfo or /proc/meminfo.

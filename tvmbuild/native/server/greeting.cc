@@ -3,11 +3,12 @@
 #include <poll.h>
 
 #include <algorithm>
-#include <climits>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <vector>
+
+#include "common/number.h"
 
 namespace tvmbuild {
 namespace {
@@ -48,9 +49,10 @@ std::string UserName(std::string text) {
 
 // 0, no limit, for what is no number of seconds.
 int Milliseconds(const std::string& seconds) {
-  const double value = 1000 * std::atof(seconds.c_str());
-  if (!(value > 0)) return 0;
-  return value < INT_MAX ? std::max(1, static_cast<int>(value)) : INT_MAX;
+  constexpr int kMost = std::numeric_limits<int>::max();
+  const double value = 1000 * DecimalNumber(seconds).value_or(0);
+  if (value <= 0) return 0;
+  return value < kMost ? std::max(1, static_cast<int>(value)) : kMost;
 }
 
 }  // namespace

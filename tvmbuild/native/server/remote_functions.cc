@@ -1,13 +1,12 @@
 #include "server/remote_functions.h"
 
-#include <dirent.h>
-
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <functional>
 #include <memory>
 
+#include "common/file.h"
 #include "runtime/machine.h"
 #include "runtime/memory.h"
 #include "runtime/value.h"
@@ -78,7 +77,7 @@ std::string PathIn(const std::string& folder, const std::string& name) {
 }
 
 std::string List(const std::string& path) {
-  std::unique_ptr<DIR, int (*)(DIR*)> folder(opendir(path.c_str()), closedir);
+  const Folder folder = OpenFolder(path);
   if (folder == nullptr) throw Failure(ExitCode::kRun, "cannot list " + path + ": " + std::strerror(errno));
   std::string names;
   while (const dirent* entry = readdir(folder.get())) {
@@ -94,11 +93,12 @@ void RequireLinked(const std::string& name) {
 }
 
 Value ReadBytes(const std::string& path) {
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
+  const File file = OpenFile(path, "rb");
   if (file == nullptr) throw Failure(ExitCode::kRun, "cannot read " + path + ": " + std::strerror(errno));
   std::string content;
   char block[1 << 16];
   while (const size_t size = std::fread(block, 1, sizeof(block), file.get())) content.append(block, size);
+  if (std::ferror(file.get()) != 0) throw Failure(ExitCode::kRun, "cannot read " + path + ": " + std::strerror(errno));
   const TVMFFIByteArray bytes{content.data(), content.size()};
   TVMFFIAny any{};
   TVMFFIBytesFromByteArray(&bytes, &any);

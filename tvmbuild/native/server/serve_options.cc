@@ -47,9 +47,9 @@ ServeOptions ParseServeOptions(int argc, char** argv) {
     } else if (flag == "--host") {
       options.host = value();
     } else if (flag == "--port") {
-      options.first_port = options.last_port = ParseNumber(flag, value(), 1);
+      options.first_port = options.last_port = ParseNumber(flag, value(), 1, kLargestPort);
     } else if (flag == "--threads") {
-      options.threads = ParseNumber(flag, value(), 1);
+      options.threads = ParseNumber(flag, value(), 1, kMostThreads);
     } else if (flag == "--emulated") {
       options.source.emulated = true;
     } else if (flag == "--end-with-parent") {
@@ -62,7 +62,6 @@ ServeOptions ParseServeOptions(int argc, char** argv) {
       throw Failure(ExitCode::kUsage, "serve has no option " + flag);
     }
   }
-  if (options.last_port > 65535) throw Failure(ExitCode::kUsage, "a port is at most 65535");
   const bool valid = !options.key.empty() && options.key.find_first_of(" :\"\\") == std::string::npos;
   if (!valid && !options.help) throw Failure(ExitCode::kUsage, "--key takes a word without spaces and colons");
   return options;

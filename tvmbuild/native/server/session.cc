@@ -1,6 +1,5 @@
 #include "server/session.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <poll.h>
@@ -15,8 +14,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
+#include <limits>
+#include <string_view>
 
+#include "common/file.h"
+#include "common/number.h"
 #include "common/printable.h"
 #include "runtime/value.h"
 #include "server/remote_functions.h"
@@ -45,13 +47,10 @@ void RemoveTree(const std::string& path) {
   nftw(path.c_str(), remove, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-// The process id in the name of a session's folder.
+// The process id in the name of a session's folder; 0 if there is none.
 pid_t OwnerOf(const std::string& name) {
-  pid_t owner = 0;
-  for (size_t at = sizeof(kFolderPrefix) - 1; at < name.size() && name[at] >= '0' && name[at] <= '9'; ++at) {
-    owner = owner * 10 + (name[at] - '0');
-  }
-  return owner;
+  const std::string_view rest = std::string_view(name).substr(sizeof(kFolderPrefix) - 1);
+  return static_cast<pid_t>(LeadingNumber(rest, std::numeric_limits<pid_t>::max()).value_or(0));
 }
 
 // A folder that nobody else may enter; it is removed with everything in it.
@@ -77,10 +76,7 @@ void PrepareProcess() {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   const rlimit no_core{0, 0};
   setrlimit(RLIMIT_CORE, &no_core);
-  if (std::FILE* file = std::fopen("/proc/self/oom_score_adj", "w")) {
-    std::fputs("1000", file);
-    std::fclose(file);
-  }
+  if (const File file = OpenFile("/proc/self/oom_score_adj", "w")) std::fputs("1000", file.get());
   for (const int number : {SIGTERM, SIGINT}) signal(number, SIG_DFL);
 }
 
@@ -166,7 +162,7 @@ std::string ServeSession(SessionRequest request, const BoardSource& source, cons
 
 void RemoveAbandonedFolders() {
   const std::string parent = TemporaryFolder();
-  std::unique_ptr<DIR, int (*)(DIR*)> folder(opendir(parent.c_str()), closedir);
+  const Folder folder = OpenFolder(parent);
   if (folder == nullptr) return;
   while (const dirent* entry = readdir(folder.get())) {
     const std::string name = entry->d_name;

@@ -7,7 +7,6 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -15,6 +14,7 @@
 #include <memory>
 
 #include "common/failure.h"
+#include "common/number.h"
 
 namespace tvmbuild {
 namespace {
@@ -80,14 +80,10 @@ bool ParseAddress(const std::string& text, Address* address) {
     if (host.size() < 3 || host.back() != ']') return false;
     host = host.substr(1, host.size() - 2);
   }
-  const std::string digits = text.substr(colon + 1);
-  const bool number = !digits.empty() && digits.size() <= 5 && digits.find_first_not_of("0123456789") == std::string::npos;
+  const std::optional<int64_t> port = WholeNumber(std::string_view(text).substr(colon + 1), 1, kLargestPort);
   // Without brackets it cannot be told which colon is before the port.
-  if (!number || (host.find(':') != std::string::npos) != bracketed) return false;
-  int port = 0;
-  for (const char digit : digits) port = 10 * port + (digit - '0');
-  if (port < 1 || port > 65535) return false;
-  *address = {host, port};
+  if (!port || (host.find(':') != std::string::npos) != bracketed) return false;
+  *address = {host, static_cast<int>(*port)};
   return true;
 }
 
@@ -100,11 +96,6 @@ Deadline After(int milliseconds) { return std::chrono::steady_clock::now() + std
 int MillisecondsUntil(Deadline deadline) {
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
   return left.count() > 0 ? static_cast<int>(left.count()) : 0;
-}
-
-void Descriptor::Close() {
-  if (number_ >= 0) close(number_);
-  number_ = -1;
 }
 
 Descriptor Listen(const std::string& host, int first, int last, int* port) {

@@ -6,29 +6,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <utility>
+
+#include "common/file.h"
 
 namespace tvmbuild {
 
-// Owns a file descriptor.
-class Descriptor {
- public:
-  Descriptor() = default;
-  explicit Descriptor(int number) : number_(number) {}
-  Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(number_, other.number_);
-    return *this;
-  }
-  ~Descriptor() { Close(); }
-
-  int number() const { return number_; }
-  bool open() const { return number_ >= 0; }
-  void Close();
-
- private:
-  int number_ = -1;
-};
+constexpr int kLargestPort = 65535;
 
 struct Address {
   std::string host;
