@@ -28,8 +28,8 @@ _TARGETS = {
         b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }            \n12345678"
     ),
     "bundle": (
-        b"tvmbuild-bundle 1\nname n\narch aarch64\nlibrary n-a\ncpu cortex-a76\nfeature dotprod\nglibc 2.31\n"
-        b"tvm-ffi 0.1.14\noutput golden/output_0.npy 0.0001\n" + b"a" * 64 + b"  golden/x\n"
+        b"tvmbuild-bundle 1\nname n\narch aarch64\nglibc 2.31\ntvm-ffi 0.1.14\nlibrary n-a\ncpu cortex-a76\n"
+        b"feature dotprod\noutput golden/output_0.npy 0.0001\n" + b"a" * 64 + b"  golden/x\n"
     ),
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundle_grammar import bundle_conf
 from test_commands_build import small_net
 
 from tvmbuild.artifact.archive import extract_archive
@@ -130,9 +133,7 @@ def test_another_architecture_is_refused(made: Path) -> None:
 def test_a_newer_glibc_than_the_boards_is_refused(copy_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     bundle = copy_of("rpi4")
     conf = bundle / "bundle.conf"
-    conf.write_text(
-        "\n".join("glibc 9.1" if line.startswith("glibc") else line for line in conf.read_text().splitlines())
-    )
+    conf.write_text(re.sub(r"^glibc .*$", "glibc 9.1", conf.read_text(), flags=re.MULTILINE))
     seal(bundle)
     code, said = run(bundle, "--selftest", cpu="cortex-a72")
     assert code == 1
@@ -352,6 +353,59 @@ def check_test(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_parts_of_the_check(check_test: Path) -> None:
     subprocess.run([str(check_test)], check=True, timeout=60)
+
+
+def broken(text: str, chance: random.Random) -> str:
+    """Return a text with one or two of its lines or characters changed, doubled, moved or cut off."""
+    for _ in range(chance.randint(1, 2)):
+        lines = text.splitlines(keepends=True)
+        at, line = chance.randrange(len(text) + 1), chance.randrange(len(lines)) if lines else 0
+        other = chance.choice("\n .-/0a\x7f\xfc")
+        text = chance.choice(
+            [
+                text[:at] + other + text[at + 1 :],
+                text[:at] + other + text[at:],
+                text[:at] + text[at + 1 :],
+                text[:at],
+                "".join(lines[:line] + lines[line + 1 :]),
+                "".join(lines[: line + 1] + lines[line:]),
+                "".join(lines[line:] + lines[:line]),
+            ]
+        )
+    return text
+
+
+def test_the_check_reads_the_bundle_conf_of_the_grammar_and_no_other(
+    check_test: Path, made: Path, tmp_path: Path
+) -> None:
+    head = "tvmbuild-bundle 1\nname n..m\narch x86_64\nglibc 2.31\ntvm-ffi 0.1.14\n"
+    library, output = "library a\ncpu znver4\n", "output golden/a..b/output_0.npy 0.02\n"
+    bounds = [
+        head + library + "feature f\n" * features + output * outputs
+        for features, outputs in [(64, 1), (65, 1), (0, 1024), (0, 1025), (0, 0)]
+    ]
+    bounds += [head + (library + output) * count for count in (0, 1, 64, 65)]
+    bounds += [head.replace("n..m", "n" * size) + library + output for size in (100, 101)]
+    for field in ("2", "2.3.4.5", "2.3.4.5.6", "999999.1", "1000000", "2.", ".2", "2..3", "-2", "+2"):
+        bounds.append(head.replace("2.31", field) + library + output)
+    for field in ("0", "1234567", "12345678", "0.123456789012", "0.1234567890123", "1.", ".1", "1e-3", "-1"):
+        bounds.append(head + library + output.replace("0.02", field))
+    for field in ("golden/a/../b", "golden/", "golden//a", "golden/a/b/c", "/golden/a", "golden/.a", "golden/../a"):
+        bounds.append(head + library + output.replace("golden/a..b/output_0.npy", field))
+    whole = [(made / f"net-{board}-1.0" / "bundle.conf").read_text() for board in ("rpi4", "rpi5")]
+    chance = random.Random(1)
+    texts = [*whole, *bounds, *(broken(chance.choice([*whole, head + library + output]), chance) for _ in range(1500))]
+    for index, text in enumerate(texts):
+        (tmp_path / str(index)).write_text(text, encoding="utf-8", newline="")
+    done = subprocess.run(
+        [str(check_test), "facts", *map(str, range(len(texts)))],
+        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    accepted = [line == "accepted" for line in done.stdout.splitlines()]
+    expected = [bundle_conf().fullmatch(text) is not None for text in texts]
+    assert [text for text, a, b in zip(texts, accepted, expected, strict=True) if a != b] == []
+    assert all(expected[: len(whole)])
+    assert 20 < sum(expected) < len(texts) - 500
 
 
 def test_a_changed_byte_at_each_of_1000_places_is_refused_and_its_file_named(check_test: Path, copy_of) -> None:  # type: ignore[no-untyped-def]

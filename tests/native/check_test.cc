@@ -1,5 +1,6 @@
-// Tests of tvmbuild-check's parts. "check_test" runs them all; "check_test corrupt BUNDLE COUNT SEED" changes one byte at
-// COUNT random places of a bundle, one after the other, and expects each to be refused with the file named.
+// Tests of tvmbuild-check's parts. "check_test" runs them all; "check_test corrupt BUNDLE COUNT SEED" changes one byte
+// at COUNT random places of a bundle, one after the other, and expects each to be refused with the file named.
+// "check_test facts FILE..." reads each file as a bundle.conf and prints "accepted" or why not, a line each.
 
 #include <cstdint>
 #include <cstdio>
@@ -52,22 +53,26 @@ std::string Digest(const std::string& text, size_t piece) {
 // Vectors of FIPS 180-4's examples (csrc.nist.gov), whole and in pieces that do not fit the blocks.
 void TestSha256() {
   for (const size_t piece : {1, 7, 63, 64, 65, 1000000}) {
-    Expect(Digest("", piece) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "SHA-256 of nothing");
-    Expect(Digest("abc", piece) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "SHA-256 of abc");
+    Expect(Digest("", piece) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+           "SHA-256 of nothing");
+    Expect(Digest("abc", piece) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+           "SHA-256 of abc");
     Expect(Digest("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", piece) ==
                "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
            "SHA-256 of 56 bytes");
-    Expect(Digest(std::string(1000000, 'a'), piece) == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0",
-           "SHA-256 of a million bytes");
+    Expect(
+        Digest(std::string(1000000, 'a'), piece) == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0",
+        "SHA-256 of a million bytes");
   }
 }
 
 void TestChecksumLines() {
   const std::string digest(64, 'a');
   Expect(ParseChecksums(digest + "  a/b c\n" + digest + "  d\n").at(0).path == "a/b c", "a name with a space");
-  for (const std::string& bad :
-       {digest + "  a\n" + digest + "  b", digest + "  a\n\n" + digest + "  b\n", "\n" + digest + "  a\n", digest + "  a\n\n", std::string(), digest, digest + "  ", digest + "  /etc/passwd", digest + "  a/../../b", digest + "  a//b", digest + " *a",
-        std::string(64, 'A') + "  a", digest + "  .", std::string(64, 'a') + "  a\nrest"}) {
+  for (const std::string& bad : {digest + "  a\n" + digest + "  b", digest + "  a\n\n" + digest + "  b\n",
+                                 "\n" + digest + "  a\n", digest + "  a\n\n", std::string(), digest, digest + "  ",
+                                 digest + "  /etc/passwd", digest + "  a/../../b", digest + "  a//b", digest + " *a",
+                                 std::string(64, 'A') + "  a", digest + "  .", std::string(64, 'a') + "  a\nrest"}) {
     Expect(!RefusalOf([&] { ParseChecksums(bad); }).empty(), "refuse the checksum line '" + bad + "'");
   }
 }
@@ -78,14 +83,22 @@ void TestFacts() {
       "library n-a\ncpu cortex-a76\nfeature dotprod\noutput golden/n-a/output_0.npy 0.0001\n"
       "library n-b\ncpu cortex-a53\noutput golden/n-b/output_0.npy 0.02\n";
   const BundleFacts facts = ParseBundleFacts(good);
-  Expect(facts.libraries.size() == 2 && facts.libraries[0].features == std::vector<std::string>{"dotprod"} && facts.glibc == std::vector<int>{2, 31}, "facts");
+  Expect(facts.libraries.size() == 2 && facts.libraries[0].features == std::vector<std::string>{"dotprod"} &&
+             facts.glibc == std::vector<int>{2, 31},
+         "facts");
   const GoldenOutput& output = facts.libraries[0].outputs.at(0);
-  Expect(output.tolerance > 0.99e-4 && output.tolerance < 1.01e-4 && output.path == "golden/n-a/output_0.npy", "output");
+  Expect(output.tolerance > 0.99e-4 && output.tolerance < 1.01e-4 && output.path == "golden/n-a/output_0.npy",
+         "output");
   Expect(facts.libraries[1].outputs.size() == 1, "each library has its outputs");
+  // What a reader of keys in any order would take: a line that stands twice, or in another place.
+  Expect(!RefusalOf([&] { ParseBundleFacts(good + "cpu cortex-a72\n"); }).empty(), "refuse a core that stands twice");
+  Expect(!RefusalOf([&] { ParseBundleFacts(good.substr(0, good.size() - 1)); }).empty(),
+         "refuse a tolerance that was cut off");
   for (const std::string& bad :
-       {std::string(), std::string("tvmbuild-bundle 2\n"), good + "\n", good + "colour red\n", good + "word\n", good + "glibc 2..3\n",
-        good + "glibc 99999999999\n", good + "output golden/../x 0\n", good + "output /x 0\n", good + "output golden/x 1e9\n",
-        good + "output golden/x\n", good + "library ../x\ncpu a\n", good + "library x\n", good + "library x\ncpu a\n", good + "cpu \n",
+       {std::string(), std::string("tvmbuild-bundle 2\n"), good + "\n", good + "colour red\n", good + "word\n",
+        good + "glibc 2..3\n", good + "glibc 99999999999\n", good + "output golden/../x 0\n", good + "output /x 0\n",
+        good + "output golden/x 1e9\n", good + "output golden/x\n", good + "library ../x\ncpu a\n",
+        good + "library x\n", good + "library x\ncpu a\n", good + "cpu \n",
         "tvmbuild-bundle 1\noutput golden/x 0\n" + good.substr(18), good.substr(0, 60)}) {
     Expect(!RefusalOf([&] { ParseBundleFacts(bad); }).empty(), "refuse the facts '" + bad + "'");
   }
@@ -117,12 +130,17 @@ void TestBoard() {
   facts.libraries = {{"new", "cortex-x", {"no-such-feature"}, {}}, {"old", "generic", {}, {}}};
   Expect(PickLibrary(facts).name == "old", "pick what runs");
   facts.libraries.pop_back();
-  Expect(RefusalOf([&] { PickLibrary(facts); }).find("built for cortex-x with no-such-feature; this is a ") == 0, "none runs");
+  Expect(RefusalOf([&] { PickLibrary(facts); }).find("built for cortex-x with no-such-feature; this is a ") == 0,
+         "none runs");
 }
 
 void TestPrintable() {
-  Expect(Printable("a\x1b[2J\r\x7f b\n") == "a\\x1b[2J\\x0d\\x7f b\n", "control characters are shown, line breaks stay");
-  Expect(Printable("\xc2\x9b" "1m \x9b" "2m") == "\\x9b1m \\x9b2m", "control characters of Latin-1 are shown");
+  Expect(Printable("a\x1b[2J\r\x7f b\n") == "a\\x1b[2J\\x0d\\x7f b\n",
+         "control characters are shown, line breaks stay");
+  Expect(Printable("\xc2\x9b"
+                   "1m \x9b"
+                   "2m") == "\\x9b1m \\x9b2m",
+         "control characters of Latin-1 are shown");
   Expect(Printable("B\xc3\xbcndel \xe2\x80\x9e \xc3\x9f") == "B\xc3\xbcndel \xe2\x80\x9e \xc3\x9f", "letters stay");
 }
 
@@ -130,13 +148,16 @@ void TestNumbers() {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
   Expect(WholeNumber("0", 0, 9) == 0 && WholeNumber("007", 0, 9) == 7, "whole numbers");
   Expect(WholeNumber("9223372036854775807", 0, kMost) == kMost, "the largest whole number");
-  for (const char* bad : {"", "-1", "+1", " 1", "1 ", "1.0", "0x1", "1e3", "9223372036854775808", "99999999999999999999"}) {
+  for (const char* bad :
+       {"", "-1", "+1", " 1", "1 ", "1.0", "0x1", "1e3", "9223372036854775808", "99999999999999999999"}) {
     Expect(!WholeNumber(bad, 0, kMost), std::string("no whole number: '") + bad + "'");
   }
-  Expect(WholeNumber("5", 5, 6) && WholeNumber("6", 5, 6) && !WholeNumber("4", 5, 6) && !WholeNumber("7", 5, 6), "a range");
+  Expect(WholeNumber("5", 5, 6) && WholeNumber("6", 5, 6) && !WholeNumber("4", 5, 6) && !WholeNumber("7", 5, 6),
+         "a range");
   Expect(LeadingNumber("1500000\n", kMost) == 1500000 && LeadingNumber("d08", 0xfff, 16) == 0xd08, "leading numbers");
   Expect(!LeadingNumber("", kMost) && !LeadingNumber("x", kMost) && !LeadingNumber("-5", kMost), "no leading number");
-  Expect(!LeadingNumber("4096", 4095) && !LeadingNumber("99999999999999999999 kB", kMost), "leading numbers out of range");
+  Expect(!LeadingNumber("4096", 4095) && !LeadingNumber("99999999999999999999 kB", kMost),
+         "leading numbers out of range");
   Expect(DecimalNumber("12") == 12.0 && DecimalNumber("0.5") == 0.5, "decimal numbers");
   for (const char* bad : {"", ".", ".5", "5.", "1.2.3", "-1", "1e9", "nan", "inf", "0x1p3", "123456789012345678901"}) {
     Expect(!DecimalNumber(bad), std::string("no decimal number: '") + bad + "'");
@@ -177,7 +198,8 @@ int Corrupt(const std::string& bundle, int count, unsigned seed) {
     std::fflush(file.get());
     const std::string words = RefusalOf([&] { CheckChecksums(bundle); });
     // A damaged SHA256SUMS may say that another file differs: it is named with it.
-    Expect(words.find(files[chosen].path) != std::string::npos, files[chosen].path + " at " + std::to_string(at) + ": " + words);
+    Expect(words.find(files[chosen].path) != std::string::npos,
+           files[chosen].path + " at " + std::to_string(at) + ": " + words);
     std::fseek(file.get(), at, SEEK_SET);
     std::fputc(before, file.get());
   }
@@ -193,6 +215,13 @@ int main(int argc, char** argv) {
     const std::optional<int64_t> count = WholeNumber(argv[3], 1, 1000000), seed = WholeNumber(argv[4], 0, 1000000);
     if (!count || !seed) return 2;
     return Corrupt(argv[2], static_cast<int>(*count), static_cast<unsigned>(*seed)) == 0 ? 0 : 1;
+  }
+  if (argc > 1 && std::strcmp(argv[1], "facts") == 0) {
+    for (int i = 2; i < argc; ++i) {
+      const std::string reason = RefusalOf([&] { ParseBundleFacts(ReadTextFile(argv[i])); });
+      std::printf("%s\n", reason.empty() ? "accepted" : reason.c_str());
+    }
+    return 0;
   }
   TestSha256();
   TestChecksumLines();

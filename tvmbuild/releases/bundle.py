@@ -30,7 +30,7 @@ from tvmbuild.support.errors import OptionError
 from tvmbuild.support.place import BESIDE, PACKAGE
 from tvmbuild.target.target import Target
 
-#: First line of bundle.conf; native/check/bundle_facts.cc has the same.
+#: First line of bundle.conf, whose grammar is in docs/release.md; native/check/bundle_facts.cc reads it.
 _CONF_VERSION = "tvmbuild-bundle 1"
 _TEMPLATES = ("run.sh", "example.py", "example.c", "tvmbuild_model.h", "README.txt")
 _HEADERS = ("tvm/ffi/c_api.h", "dlpack/dlpack.h")
@@ -203,7 +203,7 @@ def _conf(
     glibc = max(filter(None, (read_elf(path).glibc for path in binaries)), key=version_key)
     ffi = ".".join(pinned_versions()[1].split(".")[:3])
     lines = [_CONF_VERSION, f"name {name}", f"arch {targets[0].arch}", f"glibc {glibc}", f"tvm-ffi {ffi}"]
-    # No value holds a line break: names are checked by check_name, the targets' fields by their own rules.
+    # Each value is a word of the grammar: names are checked by check_name, the targets' fields by their own rules.
     for artifact, target, outputs in zip(packed, targets, golden, strict=True):
         lines += [f"library {artifact.manifest.name}", f"cpu {target.cpu}"]
         lines += [f"feature {feature}" for feature in target.features]

@@ -1,4 +1,4 @@
-// What a bundle needs of its board: bundle.conf, one "<key> <value>" a line. Anything unknown is refused.
+// What a bundle needs of its board: bundle.conf, one "<key> <value>" a line, by the grammar in docs/release.md.
 #ifndef TVMBUILD_CHECK_BUNDLE_FACTS_H_
 #define TVMBUILD_CHECK_BUNDLE_FACTS_H_
 
@@ -22,16 +22,16 @@ struct Library {
 
 struct BundleFacts {
   std::string name;
-  std::string arch;                   // as in uname -m
-  std::vector<Library> libraries;     // at least one
-  std::vector<int> glibc;             // oldest that every program and library here loads on
-  std::vector<int> tvm_ffi;           // version of the runtime's interface
+  std::string arch;                // as in uname -m
+  std::vector<Library> libraries;  // at least one
+  std::vector<int> glibc;          // oldest that every program and library here loads on
+  std::vector<int> tvm_ffi;        // version of the runtime's interface
 };
 
 // Parses the text of bundle.conf. Throws Refusal.
 BundleFacts ParseBundleFacts(const std::string& text);
 
-// "2.31" as {2, 31}. Throws Refusal for anything but up to four numbers below a million.
+// "2.31" as {2, 31}. Throws Refusal for anything but up to four numbers of at most six digits.
 std::vector<int> ParseVersion(const std::string& text);
 
 std::string VersionText(const std::vector<int>& version);
