@@ -19,11 +19,11 @@ test: setup models ## all tests: unit, then integration (compile, link, run on t
 test-unit: setup ## unit tests only: no compilation, seconds
 	@$(RUN) -m pytest tests/unit
 
-lint: setup ## ruff, mypy and the import rules
+lint: setup ## ruff, mypy, the import rules, and the form of C++, shell and TOML
 	@$(RUN) scripts/lint.py
 
 format: setup ## format the code in place
-	@$(RUN) -m ruff format . && $(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format . && $(RUN) -m ruff check --fix . && .venv/bin/clang-format -i $$(git ls-files '*.c' '*.cc' '*.h')
 
 models: setup ## fetch the real models and pictures that demo and tests use into build/
 	@$(RUN) -m devtools.zoo

@@ -16,15 +16,33 @@ CHECKS = {
     "structure": ["scripts/structure.py"],
     "lock": ["scripts/check_lock.py"],
 }
+#: Programs beside this Python, and the files of the checkout that each is given.
+PROGRAMS = {
+    "C++ format": (["clang-format", "--dry-run", "-Werror"], ["*.c", "*.cc", "*.h"]),
+    "shell": (["shellcheck"], [".ci/run", "tests/fake_ssh/*", "tvmbuild/releases/files/run.sh.in"]),
+    "TOML": (["taplo", "check"], ["*.toml"]),
+}
+
+
+def commands(top: Path) -> dict[str, list[str]]:
+    """Return the command of each check."""
+    found = {name: [sys.executable, *arguments] for name, arguments in CHECKS.items()}
+    for name, (program, patterns) in PROGRAMS.items():
+        listed = subprocess.run(["git", "ls-files", *patterns], cwd=top, capture_output=True, text=True, check=True)
+        found[name] = [str(Path(sys.executable).with_name(program[0])), *program[1:], *listed.stdout.splitlines()]
+    return found
 
 
 def main() -> int:
     """Run the checks from the top of the checkout."""
     top = Path(__file__).resolve().parent.parent
     failed = []
-    for name, arguments in CHECKS.items():
+    for name, command in commands(top).items():
+        if not Path(command[0]).is_file():
+            print(f"skip {name}: {command[0]} is not installed (make setup)")
+            continue
         started = time.monotonic()
-        done = subprocess.run([sys.executable, *arguments], cwd=top, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=top, capture_output=True, text=True, check=False)
         print(f"{'ok  ' if done.returncode == 0 else 'FAIL'} {name}  {time.monotonic() - started:.1f} s", flush=True)
         if done.returncode:
             failed.append(name)

@@ -172,7 +172,9 @@ def header() -> str:
         "  const char* name;      // for people\n"
         "};\n\n"
         f"constexpr unsigned kArmLimited = 0x{ARM:02x};\n"
-        f"constexpr KnownCore kKnownCores[] = {{\n{rows}\n}};\n\n"
+        "// clang-format off: one core a line\n"
+        f"constexpr KnownCore kKnownCores[] = {{\n{rows}\n}};\n"
+        "// clang-format on\n\n"
         "#endif  // TVMBUILD_COMMON_CORES_H_\n"
     )
 

@@ -70,7 +70,8 @@ std::vector<std::string> MissingFeatures(const std::vector<std::string>& feature
   const unsigned long flags = getauxval(AT_HWCAP);
   std::vector<std::string> missing;
   for (const std::string& name : features) {
-    const Feature* known = std::find_if(std::begin(kFeatures), std::end(kFeatures), [&](const Feature& f) { return name == f.name; });
+    const Feature* known =
+        std::find_if(std::begin(kFeatures), std::end(kFeatures), [&](const Feature& f) { return name == f.name; });
     if (known == std::end(kFeatures) || (flags & known->flag) == 0) missing.push_back(name);
   }
   return missing;

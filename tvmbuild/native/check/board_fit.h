@@ -18,8 +18,8 @@ std::vector<std::string> MissingFeatures(const std::vector<std::string>& feature
 // Returns one line on the board. Throws Refusal when the bundle is for another architecture or a newer glibc.
 std::string CheckBoard(const BundleFacts& facts);
 
-// Returns the library that suits this core best: the one compiled for it, or else the one that uses the most of its features.
-// Throws Refusal when the core lacks features of each.
+// Returns the library that suits this core best: the one compiled for it, or else the one that uses the most of its
+// features. Throws Refusal when the core lacks features of each.
 const Library& PickLibrary(const BundleFacts& facts);
 
 }  // namespace tvmbuild

@@ -34,7 +34,8 @@ Folder OpenRealFolder(const std::string& path) {
 }
 
 // Adds every file below an open folder to `found`, with `below` before its name.
-void List(const Folder& folder, const std::string& path, const std::string& below, int depth, std::set<std::string>* found) {
+void List(const Folder& folder, const std::string& path, const std::string& below, int depth,
+          std::set<std::string>* found) {
   while (const dirent* entry = readdir(folder.get())) {
     const std::string name = entry->d_name;
     if (name == "." || name == "..") continue;
@@ -55,7 +56,8 @@ std::vector<Checksum> ParseChecksums(const std::string& text) {
     const bool is_digest = line.size() > kDigits + 2 && std::all_of(line.begin(), line.begin() + kDigits, [](char c) {
                              return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
                            });
-    if (!is_digest || line.compare(kDigits, 2, "  ") != 0) throw Refusal("SHA256SUMS is damaged: a line has another form");
+    if (!is_digest || line.compare(kDigits, 2, "  ") != 0)
+      throw Refusal("SHA256SUMS is damaged: a line has another form");
     Checksum entry{line.substr(0, kDigits), line.substr(kDigits + 2)};
     if (!IsInside(entry.path)) throw Refusal("SHA256SUMS is damaged: it names a file outside the bundle");
     entries.push_back(std::move(entry));

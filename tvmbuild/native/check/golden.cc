@@ -22,9 +22,10 @@ double ReadHalf(const void* data, size_t index) {
   uint16_t bits;
   std::memcpy(&bits, static_cast<const char*>(data) + index * sizeof(bits), sizeof(bits));
   const int exponent = (bits >> 10) & 31, fraction = bits & 1023;
-  const double size = exponent == 31  ? (fraction ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity())
-                      : exponent == 0 ? std::ldexp(fraction, -24)
-                                      : std::ldexp(1024 + fraction, exponent - 25);
+  const double size =
+      exponent == 31  ? (fraction ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity())
+      : exponent == 0 ? std::ldexp(fraction, -24)
+                      : std::ldexp(1024 + fraction, exponent - 25);
   return bits & 0x8000 ? -size : size;
 }
 
@@ -33,9 +34,15 @@ using Reader = double (*)(const void*, size_t);
 Reader ReaderOf(DLDataType dtype) {
   if (dtype.code == kDLFloat) return dtype.bits == 64 ? Read<double> : dtype.bits == 32 ? Read<float> : ReadHalf;
   if (dtype.code == kDLInt) {
-    return dtype.bits == 64 ? Read<int64_t> : dtype.bits == 32 ? Read<int32_t> : dtype.bits == 16 ? Read<int16_t> : Read<int8_t>;
+    return dtype.bits == 64   ? Read<int64_t>
+           : dtype.bits == 32 ? Read<int32_t>
+           : dtype.bits == 16 ? Read<int16_t>
+                              : Read<int8_t>;
   }
-  return dtype.bits == 64 ? Read<uint64_t> : dtype.bits == 32 ? Read<uint32_t> : dtype.bits == 16 ? Read<uint16_t> : Read<uint8_t>;
+  return dtype.bits == 64   ? Read<uint64_t>
+         : dtype.bits == 32 ? Read<uint32_t>
+         : dtype.bits == 16 ? Read<uint16_t>
+                            : Read<uint8_t>;
 }
 
 bool SameType(DLDataType a, DLDataType b) { return a.code == b.code && a.bits == b.bits && a.lanes == b.lanes; }
@@ -68,7 +75,8 @@ double CheckOutputs(const std::string& folder, const Library& library, const std
     const double difference = RelativeDifference(expected, given);
     if (!(difference <= golden.tolerance)) {
       char text[128];
-      std::snprintf(text, sizeof(text), "output %zu differs from the golden one by %.1e of its largest value; %.0e is allowed", i,
+      std::snprintf(text, sizeof(text),
+                    "output %zu differs from the golden one by %.1e of its largest value; %.0e is allowed", i,
                     difference, golden.tolerance);
       throw Refusal(text);
     }

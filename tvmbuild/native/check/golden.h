@@ -13,8 +13,8 @@ namespace tvmbuild {
 // where one side is NaN or infinite and the other is not the same. Throws Refusal when types or shapes differ.
 double RelativeDifference(const NpyArray& expected, const NpyArray& given);
 
-// Compares `<outputs>/output_<n>.npy` with the n-th golden output of a library in `folder`. Returns the largest relative difference. Throws Refusal
-// when one is beyond its tolerance.
+// Compares `<outputs>/output_<n>.npy` with the n-th golden output of a library in `folder`. Returns the largest
+// relative difference. Throws Refusal when one is beyond its tolerance.
 double CheckOutputs(const std::string& folder, const Library& library, const std::string& outputs);
 
 }  // namespace tvmbuild

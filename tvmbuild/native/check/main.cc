@@ -1,5 +1,5 @@
-// tvmbuild-check: whether a bundle is whole and fits this board. Of the runtime libraries it loads libtvm_ffi.so alone, to
-// ask for its version, and not before all that can be judged without it.
+// tvmbuild-check: whether a bundle is whole and fits this board. Of the runtime libraries it loads libtvm_ffi.so alone,
+// to ask for its version, and not before all that can be judged without it.
 
 #include <cstdio>
 #include <exception>

@@ -17,10 +17,12 @@ std::vector<int> CheckRuntimeVersion(const std::string& folder, const std::vecto
   if (get_version == nullptr) throw Refusal("libtvm_ffi.so does not tell its version");
   TVMFFIVersion found{};
   get_version(&found);
-  const std::vector<int> version{static_cast<int>(found.major), static_cast<int>(found.minor), static_cast<int>(found.patch)};
+  const std::vector<int> version{static_cast<int>(found.major), static_cast<int>(found.minor),
+                                 static_cast<int>(found.patch)};
   const bool same_series = needed.size() == 3 && version[0] == needed[0] && version[1] == needed[1];
   if (!same_series || version < needed) {
-    const std::vector<int> series(needed.begin(), needed.begin() + static_cast<long>(std::min<size_t>(needed.size(), 2)));
+    const std::vector<int> series(needed.begin(),
+                                  needed.begin() + static_cast<long>(std::min<size_t>(needed.size(), 2)));
     throw Refusal("libtvm_ffi.so is version " + VersionText(version) + "; this bundle needs " + VersionText(needed) +
                   " or a newer " + VersionText(series));
   }

@@ -7,8 +7,8 @@
 
 namespace tvmbuild {
 
-// Loads libtvm_ffi.so from `folder` and returns its version. Throws Refusal when it does not load, is older than `needed`
-// or of another series (first two numbers).
+// Loads libtvm_ffi.so from `folder` and returns its version. Throws Refusal when it does not load, is older than
+// `needed` or of another series (first two numbers).
 std::vector<int> CheckRuntimeVersion(const std::string& folder, const std::vector<int>& needed);
 
 }  // namespace tvmbuild

@@ -2,8 +2,8 @@
 
 #include <dlfcn.h>
 
-// glibc 2.34 moved these functions from libdl to libc under a new version; every glibc still has the old one. zig, which
-// links for an old glibc by itself, knows the old one alone.
+// glibc 2.34 moved these functions from libdl to libc under a new version; every glibc still has the old one. zig,
+// which links for an old glibc by itself, knows the old one alone.
 #if !defined(TVMBUILD_LINKS_OLD_GLIBC)
 #if defined(__aarch64__)
 #define TVMBUILD_OLD "GLIBC_2.17"

@@ -24,12 +24,14 @@ struct Crypto {
         new_context(library.Find<void*()>("EVP_MD_CTX_new")),
         free_context(library.Find<void(void*)>("EVP_MD_CTX_free")),
         start(library.Find<int(void*, void**, const void*, void*, void*)>("EVP_DigestVerifyInit")),
-        verify(library.Find<int(void*, const unsigned char*, size_t, const unsigned char*, size_t)>("EVP_DigestVerify")) {
+        verify(
+            library.Find<int(void*, const unsigned char*, size_t, const unsigned char*, size_t)>("EVP_DigestVerify")) {
     if (key_kind == nullptr) key_kind = library.Find<int(const void*)>("EVP_PKEY_id");
   }
 
   bool is_whole() const {
-    return new_buffer && free_buffer && read_key && free_key && key_kind && new_context && free_context && start && verify;
+    return new_buffer && free_buffer && read_key && free_key && key_kind && new_context && free_context && start &&
+           verify;
   }
 
   void* (*new_buffer)(const void*, int);
@@ -71,7 +73,8 @@ void CheckSignature(const std::string& folder, const std::string& key_path) {
   void* const read = buffer == nullptr ? nullptr : crypto.read_key(buffer, nullptr, nullptr, nullptr);
   if (buffer != nullptr) crypto.free_buffer(buffer);
   const std::unique_ptr<void, void (*)(void*)> key(read, crypto.free_key);
-  if (key == nullptr || crypto.key_kind(key.get()) != kEd25519) throw Refusal(key_path + " is no Ed25519 public key in PEM form");
+  if (key == nullptr || crypto.key_kind(key.get()) != kEd25519)
+    throw Refusal(key_path + " is no Ed25519 public key in PEM form");
   if (signature.size() != kSignatureBytes || !IsValid(crypto, key.get(), sums, signature)) {
     throw Refusal("SHA256SUMS.sig is not a signature of SHA256SUMS by the key in " + key_path);
   }

@@ -1,5 +1,5 @@
-// The Ed25519 signature of SHA256SUMS. The board's own libcrypto (OpenSSL 1.1.1 or 3) checks it: cryptography is no place
-// for code of our own.
+// The Ed25519 signature of SHA256SUMS. The board's own libcrypto (OpenSSL 1.1.1 or 3) checks it: cryptography is no
+// place for code of our own.
 #ifndef TVMBUILD_CHECK_SIGNATURE_H_
 #define TVMBUILD_CHECK_SIGNATURE_H_
 

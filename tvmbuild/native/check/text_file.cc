@@ -24,7 +24,8 @@ std::string ReadTextFile(const std::string& path, Links links) {
   const int flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC | (links == Links::kRefused ? O_NOFOLLOW : 0);
   Descriptor descriptor(open(path.c_str(), flags));
   if (!descriptor.open() && errno != ELOOP) throw Refusal(path + " cannot be read: " + std::strerror(errno));
-  if (!descriptor.open() || !IsPlainFile(descriptor.number())) throw Refusal(path + " cannot be read: it is no plain file");
+  if (!descriptor.open() || !IsPlainFile(descriptor.number()))
+    throw Refusal(path + " cannot be read: it is no plain file");
   const File file = OpenFile(std::move(descriptor));
   if (file == nullptr) throw Refusal(path + " cannot be read: " + std::strerror(errno));
   std::string text(kLargestText + 1, '\0');

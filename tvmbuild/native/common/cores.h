@@ -9,6 +9,7 @@ struct KnownCore {
 };
 
 constexpr unsigned kArmLimited = 0x41;
+// clang-format off: one core a line
 constexpr KnownCore kKnownCores[] = {
     {0xd03, "cortex-a53", "Cortex-A53"},
     {0xd04, "cortex-a35", "Cortex-A35"},
@@ -23,5 +24,6 @@ constexpr KnownCore kKnownCores[] = {
     {0xd40, "neoverse-v1", "Neoverse V1"},
     {0xd41, "cortex-a78", "Cortex-A78"},
 };
+// clang-format on
 
 #endif  // TVMBUILD_COMMON_CORES_H_

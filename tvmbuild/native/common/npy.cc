@@ -27,8 +27,8 @@ struct Description {
 };
 
 constexpr Description kDescriptions[] = {
-    {"|b1", {kDLBool, 8, 1}}, {"|i1", {kDLInt, 8, 1}},   {"<i2", {kDLInt, 16, 1}},   {"<i4", {kDLInt, 32, 1}},
-    {"<i8", {kDLInt, 64, 1}}, {"|u1", {kDLUInt, 8, 1}},  {"<u2", {kDLUInt, 16, 1}},  {"<u4", {kDLUInt, 32, 1}},
+    {"|b1", {kDLBool, 8, 1}},  {"|i1", {kDLInt, 8, 1}},    {"<i2", {kDLInt, 16, 1}},   {"<i4", {kDLInt, 32, 1}},
+    {"<i8", {kDLInt, 64, 1}},  {"|u1", {kDLUInt, 8, 1}},   {"<u2", {kDLUInt, 16, 1}},  {"<u4", {kDLUInt, 32, 1}},
     {"<u8", {kDLUInt, 64, 1}}, {"<f2", {kDLFloat, 16, 1}}, {"<f4", {kDLFloat, 32, 1}}, {"<f8", {kDLFloat, 64, 1}},
 };
 
@@ -195,7 +195,10 @@ NpyHeader ParseNpyHeader(const unsigned char* bytes, size_t size, uint64_t file_
   text.Expect('{');
   while (!text.TakeIf('}')) {
     const std::string key = text.String();
-    bool* seen = key == "descr" ? &has_dtype : key == "fortran_order" ? &has_order : key == "shape" ? &has_shape : nullptr;
+    bool* seen = key == "descr"           ? &has_dtype
+                 : key == "fortran_order" ? &has_order
+                 : key == "shape"         ? &has_shape
+                                          : nullptr;
     if (seen == nullptr || *seen) Refuse("its header has an unknown or repeated key '" + key + "'");
     *seen = true;
     text.Expect(':');

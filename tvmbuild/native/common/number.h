@@ -1,7 +1,7 @@
 // Numbers in texts, read with a check of their range and alike in every locale.
 //
-// std::from_chars for whole numbers is code in a header: strtol and sscanf would be bound to GLIBC_2.38 by the headers of
-// newer systems, and from_chars for a double to a newer libstdc++ than a board may have.
+// std::from_chars for whole numbers is code in a header: strtol and sscanf would be bound to GLIBC_2.38 by the headers
+// of newer systems, and from_chars for a double to a newer libstdc++ than a board may have.
 #ifndef TVMBUILD_COMMON_NUMBER_H_
 #define TVMBUILD_COMMON_NUMBER_H_
 
@@ -16,8 +16,8 @@ namespace tvmbuild {
 
 inline bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
-// The number at the start of a text, which may go on with anything else: "1500000\n". None without a digit, with a sign,
-// or beyond `most`.
+// The number at the start of a text, which may go on with anything else: "1500000\n". None without a digit, with a
+// sign, or beyond `most`.
 inline std::optional<int64_t> LeadingNumber(std::string_view text, int64_t most, int base = 10) {
   int64_t value = 0;
   if (text.empty() || text.front() == '-') return std::nullopt;
@@ -36,8 +36,8 @@ inline std::optional<int64_t> WholeNumber(std::string_view text, int64_t least, 
   return value && *value >= least ? value : std::nullopt;
 }
 
-// A text that is digits, with or without a point and digits behind it, and nothing else: "0", "12.5". None when it is not,
-// or longer than 20 characters.
+// A text that is digits, with or without a point and digits behind it, and nothing else: "0", "12.5". None when it is
+// not, or longer than 20 characters.
 inline std::optional<double> DecimalNumber(std::string_view text) {
   constexpr size_t kLongest = 20;
   if (text.empty() || text.size() > kLongest || !IsDigit(text.front()) || !IsDigit(text.back())) return std::nullopt;

@@ -1,4 +1,5 @@
-// QEMU user-mode plugin: how often each translated block of the guest ran, and its misses in a model of two cache levels.
+// QEMU user-mode plugin: how often each translated block of the guest ran, and its misses in a model of two cache
+// levels.
 //
 // The guest marks the region to measure by a system call that does not exist, which costs nothing on a real board:
 //   syscall(0x7b70, 1, 0)    start: all counters to zero (the caches keep their contents)
@@ -10,7 +11,8 @@
 // Output, text lines: "P 1" (version of this format), then per region
 //   R tag instructions accesses
 //   M module path                (path up to the end of the line; empty for code of no file)
-//   B count address module offset l1_misses l2_misses code   (addresses and code in hexadecimal, 8 digits an instruction)
+//   B count address module offset l1_misses l2_misses code   (addresses and code in hexadecimal, 8 digits an
+//   instruction)
 #define _GNU_SOURCE
 #include <inttypes.h>
 #include <pthread.h>
@@ -70,8 +72,8 @@ static uint32_t read_instruction(const struct qemu_plugin_insn *instruction) {
   return word;
 }
 
-// QEMU translates a block again after it dropped its translations, and code may be replaced at the same address: a block
-// is known by its address and its code.
+// QEMU translates a block again after it dropped its translations, and code may be replaced at the same address: a
+// block is known by its address and its code.
 static block *find_or_add(const struct qemu_plugin_tb *translation) {
   const uint64_t address = qemu_plugin_tb_vaddr(translation);
   const uint32_t instructions = (uint32_t)qemu_plugin_tb_n_insns(translation);

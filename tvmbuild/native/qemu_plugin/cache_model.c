@@ -19,7 +19,8 @@ static bool parse_number(const char **text, char end, uint64_t most, uint64_t *n
 
 bool cache_parse(cache_model *cache, const char *geometry) {
   uint64_t bytes = 0, ways = 0;
-  if (!parse_number(&geometry, ':', MOST_BYTES, &bytes) || !parse_number(&geometry, '\0', MOST_WAYS, &ways) || ways == 0) {
+  if (!parse_number(&geometry, ':', MOST_BYTES, &bytes) || !parse_number(&geometry, '\0', MOST_WAYS, &ways) ||
+      ways == 0) {
     return false;
   }
   cache->ways = (unsigned)ways;

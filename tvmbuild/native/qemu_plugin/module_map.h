@@ -14,6 +14,6 @@ code_location module_locate(uint64_t host_address);
 
 // Number of known modules, and the path of one.
 int module_count(void);
-const char *module_path(int module);
+const char* module_path(int module);
 
 #endif

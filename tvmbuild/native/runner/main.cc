@@ -68,7 +68,8 @@ void PrintJson(const std::vector<double>& seconds, const std::vector<Output>& ou
 
 void PrintText(const std::vector<double>& seconds, const std::vector<Output>& outputs) {
   for (size_t i = 0; i < outputs.size(); ++i) {
-    std::printf("output %zu: %s %s\n", i, NpyDescription(outputs[i].dtype).c_str(), ShapeText(outputs[i].shape).c_str());
+    std::printf("output %zu: %s %s\n", i, NpyDescription(outputs[i].dtype).c_str(),
+                ShapeText(outputs[i].shape).c_str());
   }
   double least = seconds[0], sum = 0;
   for (const double one : seconds) {

@@ -15,7 +15,10 @@ bool IsInputError(const std::string& kind, const std::string& message) {
 }
 
 std::string TypeAndShape(const DLTensor& tensor) {
-  const char* const kind = tensor.dtype.code == kDLFloat ? "float" : tensor.dtype.code == kDLInt ? "int" : tensor.dtype.code == kDLUInt ? "uint" : "bool";
+  const char* const kind = tensor.dtype.code == kDLFloat  ? "float"
+                           : tensor.dtype.code == kDLInt  ? "int"
+                           : tensor.dtype.code == kDLUInt ? "uint"
+                                                          : "bool";
   std::string text = kind + (tensor.dtype.code == kDLBool ? "" : std::to_string(tensor.dtype.bits)) + " [";
   for (int i = 0; i < tensor.ndim; ++i) text += (i == 0 ? "" : ", ") + std::to_string(tensor.shape[i]);
   return text + "]";
@@ -28,8 +31,8 @@ std::string Between(const std::string& text, const std::string& before, const st
   return end == std::string::npos ? "" : text.substr(start + before.size(), end - start - before.size());
 }
 
-// The virtual machine's words on an input, in plain ones: "... loc=param[0], param=x, annotation=R.Tensor((1, 3), dtype="float32"))
-// expect Tensor with ndim 2 but get 3".
+// The virtual machine's words on an input, in plain ones: "... loc=param[0], param=x, annotation=R.Tensor((1, 3),
+// dtype="float32")) expect Tensor with ndim 2 but get 3".
 std::string PlainMismatch(const std::string& message, const std::vector<Value>& inputs) {
   const std::string name = Between(message, ", param=", ","), index = Between(message, "loc=param[", "]");
   const std::string shape = Between(message, "R.Tensor((", ")"), dtype = Between(message, "dtype=\"", "\"");
@@ -47,7 +50,8 @@ Value Method(const Value& module, const char* name, const std::string& path) {
   Value function = Call(Global("ffi.ModuleGetFunction"), {module.any(), Text(name), Boolean(true)}, ExitCode::kLibrary,
                         "cannot look up " + std::string(name));
   if (function.type() != kTVMFFIFunction) {
-    throw Failure(ExitCode::kLibrary, path + " is a shared library but holds no compiled model (it has no '" + name + "')");
+    throw Failure(ExitCode::kLibrary,
+                  path + " is a shared library but holds no compiled model (it has no '" + name + "')");
   }
   return function;
 }
@@ -86,7 +90,8 @@ void Collect(const TVMFFIAny& any, std::vector<Output>* outputs) {
     output.data = static_cast<const char*>(tensor->data) + tensor->byte_offset;
     outputs->push_back(std::move(output));
   } else if (any.type_index == kTVMFFIArray) {
-    const auto* cell = reinterpret_cast<const TVMFFISeqCell*>(reinterpret_cast<const char*>(any.v_obj) + sizeof(TVMFFIObject));
+    const auto* cell =
+        reinterpret_cast<const TVMFFISeqCell*>(reinterpret_cast<const char*>(any.v_obj) + sizeof(TVMFFIObject));
     for (int64_t i = 0; i < cell->size; ++i) Collect(static_cast<const TVMFFIAny*>(cell->data)[i], outputs);
   } else {
     throw Failure(ExitCode::kRun, "the model returned something that is no tensor (tvm-ffi type " +
@@ -99,7 +104,8 @@ void Collect(const TVMFFIAny& any, std::vector<Output>* outputs) {
 Model::Model(const std::string& path) {
   RequireThisMachine(path);
   module_ = Call(Global("ffi.ModuleLoadFromFile"), {Text(path.c_str())}, ExitCode::kLibrary, "cannot load " + path);
-  machine_ = Call(Method(module_, "vm_load_executable", path), {}, ExitCode::kLibrary, "cannot load the model in " + path);
+  machine_ =
+      Call(Method(module_, "vm_load_executable", path), {}, ExitCode::kLibrary, "cannot load the model in " + path);
   constexpr int64_t kPooledAllocator = 2;
   Call(Method(machine_, "vm_initialization", path), {Int(kDLCPU), Int(0), Int(kPooledAllocator)}, ExitCode::kLibrary,
        "cannot start the model in " + path);
@@ -128,7 +134,8 @@ void Model::Run() {
     const std::string message = RaisedMessage(&kind);
     const bool is_input = IsInputError(kind, message);
     throw Failure(is_input ? ExitCode::kInput : ExitCode::kRun,
-                  is_input ? "the inputs do not fit the model: " + PlainMismatch(message, inputs_) : "the model failed: " + message);
+                  is_input ? "the inputs do not fit the model: " + PlainMismatch(message, inputs_)
+                           : "the model failed: " + message);
   }
   result_ = Value(result);
 }

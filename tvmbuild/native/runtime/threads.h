@@ -4,8 +4,8 @@
 
 namespace tvmbuild {
 
-// Tells the runtime how many threads to use; 0 for one a core. Left alone it takes half the cores of an x86 machine, and
-// reads their number from /sys anew for each parallel kernel.
+// Tells the runtime how many threads to use; 0 for one a core. Left alone it takes half the cores of an x86 machine,
+// and reads their number from /sys anew for each parallel kernel.
 void SetThreads(int asked);
 
 }  // namespace tvmbuild

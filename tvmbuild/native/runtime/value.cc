@@ -30,7 +30,8 @@ Value Object(TVMFFIObjectHandle handle) {
 }
 
 // The message of the error that the last call raised, with its kind. Of a failed check only
-// the words are kept, not its condition ("Check failed: a == b (1 vs. 2) : words", "Check failed: (c) is false: words").
+// the words are kept, not its condition ("Check failed: a == b (1 vs. 2) : words", "Check failed: (c) is false:
+// words").
 std::string RaisedMessage(std::string* kind) {
   TVMFFIObjectHandle handle = nullptr;
   TVMFFIErrorMoveFromRaised(&handle);

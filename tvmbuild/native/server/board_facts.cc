@@ -108,7 +108,8 @@ int64_t MilliDegrees(const BoardSource& source) {
   return first;
 }
 
-// The firmware's flags (https://www.raspberrypi.com/documentation/computers/os.html#get_throttled); -1 if there are none.
+// The firmware's flags (https://www.raspberrypi.com/documentation/computers/os.html#get_throttled); -1 if there are
+// none.
 int64_t ThrottleFlags(const BoardSource& source) {
   const int64_t flags = Number(Line(source.root + "/sys/devices/platform/soc/soc:firmware/get_throttled"), 16);
   if (flags >= 0 || !source.root.empty() || access("/usr/bin/vcgencmd", X_OK) != 0) return flags;
@@ -126,8 +127,13 @@ std::string ThrottleWords(int64_t flags) {
   constexpr struct {
     int bit;
     const char* word;
-  } kFlags[] = {{0, "under-voltage"},       {1, "clock capped"},       {2, "throttled"},       {3, "soft temperature limit"},
-                {16, "under-voltage before"}, {17, "clock capped before"}, {18, "throttled before"},
+  } kFlags[] = {{0, "under-voltage"},
+                {1, "clock capped"},
+                {2, "throttled"},
+                {3, "soft temperature limit"},
+                {16, "under-voltage before"},
+                {17, "clock capped before"},
+                {18, "throttled before"},
                 {19, "soft temperature limit before"}};
   std::string words;
   for (const auto& flag : kFlags) {

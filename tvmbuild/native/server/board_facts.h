@@ -12,8 +12,8 @@ struct BoardSource {
   bool emulated = false;
 };
 
-// What does not change while the board runs: machine, core, implementer, part, variant, revision, cores, max_mhz, model,
-// kernel, glibc, tvm, tvm_ffi, emulated. What is not known is left out.
+// What does not change while the board runs: machine, core, implementer, part, variant, revision, cores, max_mhz,
+// model, kernel, glibc, tvm, tvm_ffi, emulated. What is not known is left out.
 std::string FingerprintJson(const BoardSource& source);
 
 // temperature_c, mhz, governor, throttled (list of words), free_bytes (where temporary files go), load, free_memory.

@@ -58,7 +58,8 @@ void Register(const std::string& name, Function function) {
   const TVMFFIByteArray bytes{name.data(), name.size()};
   TVMFFIObjectHandle handle = nullptr;
   auto owned = std::make_unique<Function>(std::move(function));
-  if (TVMFFIFunctionCreate(owned.get(), CallBack, [](void* self) { delete static_cast<Function*>(self); }, &handle) != 0) {
+  if (TVMFFIFunctionCreate(
+          owned.get(), CallBack, [](void* self) { delete static_cast<Function*>(self); }, &handle) != 0) {
     throw Failure(ExitCode::kServe, "cannot make " + name + ": " + RaisedMessage());
   }
   owned.release();
@@ -135,7 +136,8 @@ void RegisterRemoteFunctions(const std::string& folder, const BoardSource& sourc
     RequireThisMachine(file);
     return Call(Global("ffi.ModuleLoadFromFile"), {Text(file.c_str())}, ExitCode::kLibrary, "cannot load the library");
   });
-  Register("tvm.rpc.server.download_linked_module", [=](const Arguments& arguments) { return ReadBytes(linked(arguments)); });
+  Register("tvm.rpc.server.download_linked_module",
+           [=](const Arguments& arguments) { return ReadBytes(linked(arguments)); });
   Register("tvmbuild.expose", ExposeFunction);
   Register("tvmbuild.fingerprint", [=](const Arguments&) { return TextValue(FingerprintJson(source)); });
   Register("tvmbuild.health", [=](const Arguments&) { return TextValue(HealthJson(source)); });

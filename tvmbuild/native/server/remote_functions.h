@@ -10,7 +10,8 @@ namespace tvmbuild {
 
 // Registers tvm.rpc.server.{workpath,listdir,load_module,download_linked_module}, whose files live in `folder`, and
 // tvmbuild.{fingerprint,health}, which return JSON, tvmbuild.peak_bytes, a number as text, and tvmbuild.expose(module,
-// name), which makes a function of the module a global one and returns its name. Throws Failure when the runtime refuses.
+// name), which makes a function of the module a global one and returns its name. Throws Failure when the runtime
+// refuses.
 void RegisterRemoteFunctions(const std::string& folder, const BoardSource& source);
 
 }  // namespace tvmbuild

@@ -125,7 +125,8 @@ std::string Supervise(const SessionRequest& request, pid_t child, int pipe, cons
 // Answers whatever the client waits for. What it may have sent meanwhile is read first: closing a socket with unread
 // bytes would reset the connection, and the answer could be lost.
 void TellClient(int connection, const std::string& reason) {
-  const std::string message = reason == "time-out" ? "RPCSessionTimeoutError: tvmbuild-session: time-out" : "tvmbuild-session: " + reason;
+  const std::string message =
+      reason == "time-out" ? "RPCSessionTimeoutError: tvmbuild-session: time-out" : "tvmbuild-session: " + reason;
   SetTimeLimit(connection, 500);
   try {
     Call(Global("rpc.ReturnException"), {Int(connection), Text(message.c_str())}, ExitCode::kRun, "answer");
@@ -145,7 +146,8 @@ std::string ServeSession(SessionRequest request, const BoardSource& source, cons
                          const std::function<void()>& leave_others) {
   const SessionFolder folder;
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) throw Failure(ExitCode::kServe, std::string("cannot make a pipe: ") + std::strerror(errno));
+  if (pipe2(ends, O_CLOEXEC) != 0)
+    throw Failure(ExitCode::kServe, std::string("cannot make a pipe: ") + std::strerror(errno));
   const Descriptor reading(ends[0]);
   Descriptor writing(ends[1]);
   const pid_t child = fork();

@@ -15,8 +15,8 @@ namespace tvmbuild {
 struct SessionRequest {
   Descriptor connection;
   std::string peer;
-  std::string user;      // as the client calls itself, or ""
-  int timeout_ms = 0;    // 0 for no limit
+  std::string user;    // as the client calls itself, or ""
+  int timeout_ms = 0;  // 0 for no limit
 };
 
 // Serves one client until it leaves, its time is over, its process dies or `stop` becomes true. A client that still

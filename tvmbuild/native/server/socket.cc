@@ -105,11 +105,13 @@ Descriptor Listen(const std::string& host, int first, int last, int* port) {
     if (list == nullptr) break;
     Descriptor listener(socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     SetOption(listener.number(), SOL_SOCKET, SO_REUSEADDR, 1);
-    if (bind(listener.number(), list->ai_addr, list->ai_addrlen) == 0 && listen(listener.number(), kBacklog) == 0) return listener;
+    if (bind(listener.number(), list->ai_addr, list->ai_addrlen) == 0 && listen(listener.number(), kBacklog) == 0)
+      return listener;
     why = std::strerror(errno);
     if (errno != EADDRINUSE) break;
   }
-  const std::string ports = first == last ? std::to_string(first) : std::to_string(first) + " to " + std::to_string(last);
+  const std::string ports =
+      first == last ? std::to_string(first) : std::to_string(first) + " to " + std::to_string(last);
   throw Failure(ExitCode::kServe, "cannot listen on " + host + ", port " + ports + ": " + why);
 }
 

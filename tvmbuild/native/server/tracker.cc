@@ -48,7 +48,8 @@ bool Tracker::Offer(const std::string& match_key) {
 
 bool Tracker::IsWaiting(const std::string& match_key) {
   std::string answer;
-  return Ask(std::string("[") + kPendingMatchKeys + "]", &answer) && answer.find(JsonText(match_key)) != std::string::npos;
+  return Ask(std::string("[") + kPendingMatchKeys + "]", &answer) &&
+         answer.find(JsonText(match_key)) != std::string::npos;
 }
 
 bool Tracker::Succeeds(const std::string& message) {

@@ -10,7 +10,8 @@ namespace tvmbuild {
 
 class Tracker {
  public:
-  Tracker(Address address, std::string key, int port) : address_(std::move(address)), key_(std::move(key)), port_(port) {}
+  Tracker(Address address, std::string key, int port)
+      : address_(std::move(address)), key_(std::move(key)), port_(port) {}
 
   // Connects and announces this server with `facts`, members of a JSON object. The reason of a failure goes to `why`.
   bool Connect(const std::string& facts, std::string* why);

@@ -32,7 +32,8 @@ static void RunConstructors(int argc, char** argv, char** envp) {
 
 int __wrap___libc_start_main(int (*main)(int, char**, char**), int argc, char** argv, InitFunction init, void (*fini)(),
                              void (*rtld_fini)(), void* stack_end) {
-  return tvmbuild_old_start_main(main, argc, argv, init != nullptr ? init : RunConstructors, fini, rtld_fini, stack_end);
+  return tvmbuild_old_start_main(main, argc, argv, init != nullptr ? init : RunConstructors, fini, rtld_fini,
+                                 stack_end);
 }
 
 }  // extern "C"
