@@ -16,6 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from tvm import relax
 
+from tvmbuild.graph.counted import rewrite_counted
 from tvmbuild.graph.report import PassReport
 from tvmbuild.graph.rewriter import (
     Call,
@@ -28,26 +29,18 @@ from tvmbuild.graph.rewriter import (
     dtype_of,
     is_constant,
     op_name,
-    rewrite,
     shape_of,
 )
 
 
 def canonicalize_activations(mod: IRModule) -> tuple[IRModule, PassReport]:
     """Apply every rule of this file to ``main``."""
-    changed = 0
 
     def rule(rewriter: Rewriter, _var: Var, value: Expr) -> Expr | None:
-        nonlocal changed
         handler = _RULES.get(op_name(value))
-        if handler is None or not dtype_of(value).startswith("float"):
-            return None
-        result = handler(rewriter, value)
-        changed += result is not None
-        return result
+        return handler(rewriter, value) if handler and dtype_of(value).startswith("float") else None
 
-    mod = rewrite(mod, rule)
-    return mod, PassReport("canonicalize_activations", "activations in canonical form", changed)
+    return rewrite_counted(mod, "canonicalize_activations", "activations in canonical form", rule)
 
 
 def _scalar(expr: Expr) -> float | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import relax
 
+from tvmbuild.graph.counted import rewrite_counted
 from tvmbuild.graph.report import PassReport
 from tvmbuild.graph.rewriter import (
     Call,
@@ -23,25 +24,19 @@ from tvmbuild.graph.rewriter import (
     dtype_of,
     is_constant,
     op_name,
-    rewrite,
     shape_of,
 )
 
 
 def recognize_layer_norm(mod: IRModule) -> tuple[IRModule, PassReport]:
     """Replace each chain by nn.layer_norm."""
-    found = 0
 
     def rule(rewriter: Rewriter, _var: Var, value: Expr) -> Expr | None:
-        nonlocal found
         if op_name(value) != "add" or not isinstance(value.ty, relax.TensorType):
             return None
-        result = _norm(rewriter, value)
-        found += result is not None
-        return result
+        return _norm(rewriter, value)
 
-    mod = rewrite(mod, rule)
-    return mod, PassReport("recognize_layer_norm", "layer normalizations found", found)
+    return rewrite_counted(mod, "recognize_layer_norm", "layer normalizations found", rule)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from tvm import relax
 
+from tvmbuild.graph.counted import rewrite_counted
 from tvmbuild.graph.report import PassReport
 from tvmbuild.graph.rewriter import (
     Call,
@@ -22,7 +23,6 @@ from tvmbuild.graph.rewriter import (
     dtype_of,
     is_constant,
     op_name,
-    rewrite,
     shape_of,
 )
 
@@ -33,19 +33,10 @@ _RESHAPES = ("reshape", "expand_dims", "squeeze", "flatten", "nn.batch_flatten")
 
 def simplify(mod: IRModule) -> tuple[IRModule, PassReport]:
     """Apply every rule of this file to ``main``."""
-    removed = 0
-
-    def rule(rewriter: Rewriter, _var: Var, value: Expr) -> Expr | None:
-        nonlocal removed
-        result = _simplified(rewriter, value)
-        removed += result is not None
-        return result
-
-    mod = rewrite(mod, rule)
-    return mod, PassReport("simplify", "operators simplified", removed)
+    return rewrite_counted(mod, "simplify", "operators simplified", _simplified)
 
 
-def _simplified(rewriter: Rewriter, value: Expr) -> Expr | None:
+def _simplified(rewriter: Rewriter, _var: Var, value: Expr) -> Expr | None:
     if isinstance(value, relax.TupleGetItem):
         return _field(rewriter, value)
     name = op_name(value)

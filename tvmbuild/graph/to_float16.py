@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from tvm import relax
 
+from tvmbuild.graph.counted import Uncounted, rewrite_counted
 from tvmbuild.graph.report import Kept, PassReport
 from tvmbuild.graph.rewriter import (
     Call,
@@ -37,7 +38,6 @@ from tvmbuild.graph.rewriter import (
     dtype_of,
     is_constant,
     op_name,
-    rewrite,
 )
 
 #: Moves of one tensor, which take it as it is: a cast before them could not be fused, one after them can.
@@ -73,11 +73,9 @@ _SMALLEST = float(np.finfo(np.float16).smallest_normal)
 
 @dataclass
 class _Casts:
-    """Values in float16 by the float32 variable that they were cast from, and what was left in float32."""
+    """Values in float16 by the float32 variable that they were cast from."""
 
     halves: dict[Var, Var] = field(default_factory=dict)
-    kept: list[Kept] = field(default_factory=list)
-    applied: int = 0
 
     def half(self, rewriter: Rewriter, value: Expr) -> Expr:
         """Return an operand in float16, from before its cast where there was one."""
@@ -99,22 +97,19 @@ def to_float16(mod: IRModule) -> tuple[IRModule, PassReport]:
     """Rewrite ``main`` to float16 between its float32 inputs and outputs."""
     casts = _Casts()
 
-    def rule(rewriter: Rewriter, _var: Var, value: Expr) -> Expr | None:
+    def rule(rewriter: Rewriter, _var: Var, value: Expr) -> Expr | Uncounted | None:
         if isinstance(value, relax.TupleGetItem):
             whole = rewriter.producer(value.tuple_value)
-            return whole.fields[value.index] if isinstance(whole, relax.Tuple) else None
+            return Uncounted(whole.fields[value.index]) if isinstance(whole, relax.Tuple) else None
         name = op_name(value)
         if not name or not any(_is_single(operand) for operand in _operands(value)):
             return None
         reason = _why_single(rewriter, name, value)
         if reason:
-            casts.kept.append(Kept(name.removeprefix("nn."), reason))
-            return None
-        casts.applied += 1
+            return Uncounted(kept=Kept(name.removeprefix("nn."), reason))
         return _converted(rewriter, casts, value)
 
-    mod = rewrite(mod, rule)
-    return mod, PassReport("to_float16", "operators in float16", casts.applied, tuple(casts.kept))
+    return rewrite_counted(mod, "to_float16", "operators in float16", rule)
 
 
 def _converted(rewriter: Rewriter, casts: _Casts, call: Call) -> Expr:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from tvm import relax
 
+from tvmbuild.graph.counted import Uncounted, rewrite_counted
 from tvmbuild.graph.fold.affine import Affine, apply, channel_constant, find_linear
 from tvmbuild.graph.report import Kept, PassReport
 from tvmbuild.graph.rewriter import (
@@ -20,18 +21,14 @@ from tvmbuild.graph.rewriter import (
     Var,
     array,
     is_constant,
-    rewrite,
     shape_of,
 )
 
 
 def fold_batch_norm(mod: IRModule) -> tuple[IRModule, PassReport]:
     """Fold every BatchNorm with constant parameters, or turn it into multiply and add."""
-    applied = 0
-    kept: list[Kept] = []
 
-    def rule(rewriter: Rewriter, var: Var, value: Expr) -> Expr | None:
-        nonlocal applied
+    def rule(rewriter: Rewriter, var: Var, value: Expr) -> Expr | Uncounted | None:
         if not isinstance(value, relax.TupleGetItem):
             return None
         norm = rewriter.producer_of(value.tuple_value, "nn.batch_norm")
@@ -39,16 +36,14 @@ def fold_batch_norm(mod: IRModule) -> tuple[IRModule, PassReport]:
             return None
         if value.index != 0:
             # Running mean and variance: unchanged at inference.
-            return norm.args[2 + value.index]
+            return Uncounted(norm.args[2 + value.index])
         outcome = _fold(rewriter, norm)
-        if isinstance(outcome, str):
-            kept.append(Kept(var.name, outcome))
-            return _as_multiply_add(rewriter, norm) if _has_constant_parameters(norm) else None
-        applied += 1
-        return outcome
+        if not isinstance(outcome, str):
+            return outcome
+        instead = _as_multiply_add(rewriter, norm) if _has_constant_parameters(norm) else None
+        return Uncounted(instead, Kept(var.name, outcome))
 
-    mod = rewrite(mod, rule)
-    return mod, PassReport("fold_batch_norm", "BatchNorm folded", applied, tuple(kept))
+    return rewrite_counted(mod, "fold_batch_norm", "BatchNorm folded", rule)
 
 
 def _has_constant_parameters(norm: Call) -> bool:

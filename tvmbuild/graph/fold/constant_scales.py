@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from tvmbuild.graph.counted import Uncounted, rewrite_counted
 from tvmbuild.graph.fold.affine import LINEAR, Affine, Array, Linear, apply, find_linear, per_channel
 from tvmbuild.graph.report import Kept, PassReport
-from tvmbuild.graph.rewriter import Expr, IRModule, Rewriter, Var, is_constant, op_name, rewrite, shape_of
+from tvmbuild.graph.rewriter import Expr, IRModule, Rewriter, Var, is_constant, op_name, shape_of
 
 #: What reads the first two operators of a hard sigmoid, clip(s x + t, 0, 1); they are no bias that failed to fold.
 _ACTIVATION_READERS = (("add",), ("clip",))
@@ -20,25 +21,18 @@ _OPERATORS = ("add", "subtract", "multiply", "divide", "negative")
 
 def fold_affine(mod: IRModule) -> tuple[IRModule, PassReport]:
     """Fold every constant affine operator that directly follows a linear one."""
-    applied = 0
-    kept: list[Kept] = []
 
-    def rule(rewriter: Rewriter, var: Var, value: Expr) -> Expr | None:
-        nonlocal applied
+    def rule(rewriter: Rewriter, var: Var, value: Expr) -> Expr | Uncounted | None:
         operand = _operand(value)
         if operand is None or not _follows_linear(rewriter, operand):
             return None
         outcome = _fold(rewriter, value, operand)
-        if isinstance(outcome, str):
-            if rewriter.readers(var) not in _ACTIVATION_READERS:
-                kept.append(Kept(var.name, outcome))
-            return None
-        if outcome is not None:
-            applied += 1
-        return outcome
+        if not isinstance(outcome, str):
+            return outcome
+        is_activation = rewriter.readers(var) in _ACTIVATION_READERS
+        return None if is_activation else Uncounted(kept=Kept(var.name, outcome))
 
-    mod = rewrite(mod, rule)
-    return mod, PassReport("fold_affine", "constant scales and shifts folded", applied, tuple(kept))
+    return rewrite_counted(mod, "fold_affine", "constant scales and shifts folded", rule)
 
 
 def _operand(value: Expr) -> Expr | None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
+from tvmbuild.graph.counted import rewrite_counted
 from tvmbuild.graph.report import PassReport
 from tvmbuild.graph.rewriter import (
     Call,
@@ -24,7 +25,6 @@ from tvmbuild.graph.rewriter import (
     dtype_of,
     is_constant,
     op_name,
-    rewrite,
     shape_of,
     split_sections,
 )
@@ -67,18 +67,11 @@ _ELEMENTWISE: dict[str, Callable[..., Array]] = {
 
 def fold_constants(mod: IRModule) -> tuple[IRModule, PassReport]:
     """Replace operators on constants (and shapes of tensors) by their value."""
-    folded = 0
 
     def rule(rewriter: Rewriter, _var: Var, value: Expr) -> Expr | None:
-        nonlocal folded
-        result = evaluate(rewriter, value)
-        if result is None:
-            return None
-        folded += 1
-        return result
+        return evaluate(rewriter, value)
 
-    mod = rewrite(mod, rule)
-    return mod, PassReport("fold_constants", "constant operators computed", folded)
+    return rewrite_counted(mod, "fold_constants", "constant operators computed", rule)
 
 
 def evaluate(rewriter: Rewriter, value: Expr) -> Expr | None:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from tvm import relax
 
+from tvmbuild.graph.counted import Uncounted, rewrite_counted
 from tvmbuild.graph.layout.anchors import ANCHOR_RULES, CHANNELS_FIRST_ONLY
 from tvmbuild.graph.layout.followers import follow
 from tvmbuild.graph.report import Kept, PassReport
-from tvmbuild.graph.rewriter import MAIN, Expr, IRModule, Rewriter, Var, flat_bindings, op_name, rewrite, used_vars
+from tvmbuild.graph.rewriter import MAIN, Expr, IRModule, Rewriter, Var, flat_bindings, op_name, used_vars
 from tvmbuild.graph.simplify import simplify
 
 
@@ -26,31 +27,26 @@ def to_channels_last(mod: IRModule) -> tuple[IRModule, tuple[PassReport, PassRep
         The module, and what was counted: operators rewritten, and transpositions that cancelled of the two around each
         of them and those that the model had.
     """
-    applied = 0
-    kept: list[Kept] = []
 
-    def rule(rewriter: Rewriter, _var: Var, value: Expr) -> Expr | None:
-        nonlocal applied
+    def rule(rewriter: Rewriter, _var: Var, value: Expr) -> Expr | Uncounted | None:
         name = op_name(value)
         anchor = ANCHOR_RULES.get(name)
         if anchor is not None:
             result = anchor(rewriter, value)
-            applied += result is not None
-            if result is None:
-                kept.append(Kept(name.removeprefix("nn."), "its layout is not NCHW"))
-            return result
-        if name in CHANNELS_FIRST_ONLY:
-            kept.append(Kept(name.removeprefix("nn."), "there is no kernel for it in NHWC"))
-        return follow(rewriter, value)
+            return result if result is not None else Uncounted(kept=Kept(_short(name), "its layout is not NCHW"))
+        refused = Kept(_short(name), "there is no kernel for it in NHWC") if name in CHANNELS_FIRST_ONLY else None
+        return Uncounted(follow(rewriter, value), refused)
 
     before = sum(op_name(value) == "permute_dims" for _, value in flat_bindings(mod[MAIN]))
-    mod, _ = simplify(relax.transform.EliminateCommonSubexpr()(rewrite(mod, rule)))
+    mod, report = rewrite_counted(mod, "layout", "image operators in NHWC", rule)
+    mod, _ = simplify(relax.transform.EliminateCommonSubexpr()(mod))
     left = _transpositions(mod)
-    cancelled = max(0, before + 2 * applied - len(left))
-    return mod, (
-        PassReport("layout", "image operators in NHWC", applied, tuple(kept)),
-        PassReport("transpositions", "transpositions cancelled", cancelled, left),
-    )
+    cancelled = max(0, before + 2 * report.applied - len(left))
+    return mod, (report, PassReport("transpositions", "transpositions cancelled", cancelled, left))
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("nn.")
 
 
 def _transpositions(mod: IRModule) -> tuple[Kept, ...]:

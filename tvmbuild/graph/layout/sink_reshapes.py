@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from tvm import relax
 
+from tvmbuild.graph.counted import rewrite_counted
 from tvmbuild.graph.layout.followers import ELEMENTWISE
 from tvmbuild.graph.report import PassReport
 from tvmbuild.graph.rewriter import (
@@ -21,25 +22,19 @@ from tvmbuild.graph.rewriter import (
     constant,
     is_constant,
     op_name,
-    rewrite,
     shape_of,
 )
 
 
 def sink_reshapes(mod: IRModule) -> tuple[IRModule, PassReport]:
     """Move every reshape that can below the element-wise operators that alone read it."""
-    moved = 0
 
     def rule(rewriter: Rewriter, _var: Var, value: Expr) -> Expr | None:
-        nonlocal moved
         if op_name(value) not in ELEMENTWISE or not isinstance(value.ty, relax.TensorType):
             return None
-        result = _sink(rewriter, value)
-        moved += result is not None
-        return result
+        return _sink(rewriter, value)
 
-    mod = rewrite(mod, rule)
-    return mod, PassReport("sink_reshapes", "reshapes moved out of the way", moved)
+    return rewrite_counted(mod, "sink_reshapes", "reshapes moved out of the way", rule)
 
 
 def _sink(rewriter: Rewriter, call: Call) -> Expr | None:
