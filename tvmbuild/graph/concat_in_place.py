@@ -8,7 +8,6 @@ reader, is no kernel's only output, or is written through a flat view.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -35,8 +34,8 @@ from tvmbuild.schedules.tir.output_slice import write_slice
 if TYPE_CHECKING:
     from tvmbuild.schedules.registry import KernelReport
 
-#: The kernel that only concatenates; with fused operators it is no copy.
-_CONCATENATION = re.compile(r"concatenate\d*")
+#: The operators of a kernel that only concatenates; with fused ones it is no copy.
+_CONCATENATION = ("concatenate",)
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def concat_in_place(mod: IRModule, kernels: tuple[FusedKernel, ...], schedules: 
         kernels: its kernels.
         schedules: what the kernel library said of them.
     """
-    plan = _plan(mod)
+    plan = _plan(mod, {kernel.name for kernel in kernels if kernel.ops == _CONCATENATION})
     if plan.slices:
         mod = _without_unused(rewrite(plan.builder.finalize(), _rule(plan)))
     done = len({each.concatenation for each in plan.slices.values()})
@@ -85,7 +84,7 @@ def concat_in_place(mod: IRModule, kernels: tuple[FusedKernel, ...], schedules: 
     return InPlace(mod, _count(mod, kernels, plan.origins), _described(schedules, plan.origins), report)
 
 
-def _plan(mod: IRModule) -> _Plan:
+def _plan(mod: IRModule, concatenations: set[str]) -> _Plan:
     function = mod[MAIN]
     bindings = flat_bindings(function)
     values = dict(bindings)
@@ -93,7 +92,7 @@ def _plan(mod: IRModule) -> _Plan:
     uses.update(used_vars(function.body.body))
     plan = _Plan(relax.BlockBuilder(mod))
     for var, value in bindings:
-        if not _is_concatenation(value):
+        if op_name(value) != "call_tir" or value.args[0].name_hint not in concatenations:
             continue
         operands = list(value.args[1].fields)
         placed = {each.concatenation for each in plan.slices.values()}
@@ -104,10 +103,6 @@ def _plan(mod: IRModule) -> _Plan:
         else:
             plan.kept.append(Kept("concat", reason or "an operand is written through a flat view"))
     return plan
-
-
-def _is_concatenation(value: Expr) -> bool:
-    return op_name(value) == "call_tir" and _CONCATENATION.fullmatch(value.args[0].name_hint) is not None
 
 
 def _refusal(operands: list[Expr], values: dict[Var, Expr], uses: Counter[Var], placed: set[Var]) -> str:

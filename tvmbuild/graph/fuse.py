@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import tvm
 from tvm import relax
 
+from tvmbuild.graph.kernel_operator import operator_of
 from tvmbuild.graph.kernel_size import cut_large
-from tvmbuild.graph.patterns import BROADCAST, OPAQUE, is_spreading, kernel_op, pattern_of, set_patterns
+from tvmbuild.graph.operators import Fusion
+from tvmbuild.graph.patterns import is_spreading, pattern_of, set_patterns, without_marks
 from tvmbuild.graph.report import FusedKernel, Kept
 from tvmbuild.graph.rewriter import MAIN, Expr, IRModule, Var, flat_bindings, is_constant, op_name, used_vars
 
@@ -28,7 +30,8 @@ def fuse(mod: IRModule) -> tuple[IRModule, tuple[FusedKernel, ...], tuple[Kept, 
     mod = set_patterns(relax.transform.AnnotateTIROpPattern()(mod))
     grouped = cut_large(relax.transform.FuseOps()(mod))
     groups = _read_groups(grouped)
-    return relax.transform.FuseTIR()(grouped), _kernels(groups), _unfused(grouped, groups)
+    fused = without_marks(relax.transform.FuseTIR()(grouped))
+    return fused, _kernels(groups), _unfused(grouped, groups)
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class _Group:
 
     @property
     def is_elementwise(self) -> bool:
-        return self.spreads or all(pattern <= BROADCAST for pattern in self.patterns)
+        return self.spreads or all(pattern <= Fusion.BROADCAST for pattern in self.patterns)
 
 
 def _read_groups(mod: IRModule) -> list[_Group]:
@@ -61,18 +64,18 @@ def _read_groups(mod: IRModule) -> list[_Group]:
             calls = [(call, actual) for _, call in flat_bindings(function) if op_name(call) == "call_tir"]
         else:
             continue
-        patterns = tuple(pattern_of(mod[call.args[0]]) for call, _ in calls)
+        functions = [mod[call.args[0]] for call, _ in calls]
+        patterns = tuple(map(pattern_of, functions))
         inputs = tuple(arg for arg in arguments if isinstance(arg, relax.Var))
-        spreads = is_spreading(calls[0][0].args[0].name_hint)
-        groups.append(_Group(var, name, _name_ops(calls), patterns, inputs, spreads))
+        ops = _name_ops(calls, list(map(operator_of, functions)))
+        groups.append(_Group(var, name, ops, patterns, inputs, is_spreading(functions[0])))
     return groups
 
 
-def _name_ops(calls: Sequence[tuple[Expr, dict[Var, Expr]]]) -> tuple[str, ...]:
+def _name_ops(calls: Sequence[tuple[Expr, dict[Var, Expr]]], operators: Sequence[str]) -> tuple[str, ...]:
     """Name a group's operators, composite activations and the bias by their usual names."""
     ops: list[str] = []
-    for index, (call, actual) in enumerate(calls):
-        op = kernel_op(call.args[0].name_hint)
+    for index, ((call, actual), op) in enumerate(zip(calls, operators, strict=True)):
         constants = [arg for arg in call.args[1].fields if is_constant(actual.get(arg, arg))]
         is_constant_sum = constants or len(call.args[1].fields) == 1  # A scalar is part of the kernel.
         ops.append("bias" if op == "add" and index == 1 and is_constant_sum else op)
@@ -134,6 +137,6 @@ def _why_alone(group: _Group, producers: dict[Var, _Group], uses: dict[Var, int]
     if len(shared) == len(computed):
         return f"its producer {'+'.join(shared[0].ops)} has another consumer"
     alone = next(producer for var, producer in computed if uses[var] == 1)
-    if alone.patterns[-1] == OPAQUE:
+    if alone.patterns[-1] == Fusion.OPAQUE:
         return f"its producer {alone.ops[-1]} takes no epilogue"
     return f"its producer {'+'.join(alone.ops)} has a result of another shape"

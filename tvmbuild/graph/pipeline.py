@@ -19,6 +19,7 @@ from tvmbuild.graph.fold.constants import fold_constants
 from tvmbuild.graph.fuse import fuse
 from tvmbuild.graph.integers.products import IntegerKernels
 from tvmbuild.graph.integers.quantize import is_quantized, quantize
+from tvmbuild.graph.kernel_operator import legalize_operators
 from tvmbuild.graph.layer_norm import recognize_layer_norm
 from tvmbuild.graph.layout.nhwc import to_channels_last
 from tvmbuild.graph.layout.sink_reshapes import sink_reshapes
@@ -206,7 +207,7 @@ def _legalize(state: _State) -> None:
     with _with_target(state.target):
         # TopK, sorting and cumulative sums have no legalization; this gives them TVM's compute for the target.
         mod = relax.backend.DispatchSortScan()(state.mod)
-        mod = relax.transform.LegalizeOps(customized)(mod)
+        mod = legalize_operators(mod, customized)
     state.mod, _ = fold_constants(relax.transform.DeadCodeElimination()(mod))
 
 

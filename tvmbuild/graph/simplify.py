@@ -12,6 +12,7 @@ import numpy as np
 from tvm import relax
 
 from tvmbuild.graph.counted import rewrite_counted
+from tvmbuild.graph.operators import Kind, Operator, operator
 from tvmbuild.graph.report import PassReport
 from tvmbuild.graph.rewriter import (
     Call,
@@ -28,8 +29,6 @@ from tvmbuild.graph.rewriter import (
 
 _Simplifier = Callable[[Rewriter, Call], "Expr | None"]
 
-_RESHAPES = ("reshape", "expand_dims", "squeeze", "flatten", "nn.batch_flatten")
-
 
 def simplify(mod: IRModule) -> tuple[IRModule, PassReport]:
     """Apply every rule of this file to ``main``."""
@@ -42,8 +41,11 @@ def _simplified(rewriter: Rewriter, _var: Var, value: Expr) -> Expr | None:
     name = op_name(value)
     if not name or not isinstance(value.ty, relax.TensorType):
         return None
-    if name in _RESHAPES:
+    row = operator(name)
+    if row.kind is Kind.RESHAPE:
         return _reshape(rewriter, value)
+    if row.neutral is not None:
+        return _without_neutral(row, value)
     rule = _RULES.get(name)
     return rule(rewriter, value) if rule else None
 
@@ -91,19 +93,15 @@ def _axes(value: Call) -> list[int]:
     return [int(axis) % rank for axis in value.attrs.axes]
 
 
-def _without_neutral(neutral: float, commutes: bool) -> _Simplifier:
-    """Return the rule that drops an operand equal to ``neutral`` everywhere."""
-
-    def rule(_rewriter: Rewriter, value: Call) -> Expr | None:
-        pairs = [(value.args[0], value.args[1])]
-        if commutes:
-            pairs.append((value.args[1], value.args[0]))
-        for data, other in pairs:
-            if is_constant(other) and _same_type(data, value) and np.all(array(other) == neutral):
-                return data
-        return None
-
-    return rule
+def _without_neutral(row: Operator, value: Call) -> Expr | None:
+    """Drop an operand that is neutral everywhere."""
+    pairs = [(value.args[0], value.args[1])]
+    if row.commutes:
+        pairs.append((value.args[1], value.args[0]))
+    for data, other in pairs:
+        if is_constant(other) and _same_type(data, value) and np.all(array(other) == row.neutral):
+            return data
+    return None
 
 
 def _same_type(left: Expr, right: Expr) -> bool:
@@ -194,11 +192,6 @@ def _global_pool(_rewriter: Rewriter, value: Call) -> Expr | None:
 
 _RULES: dict[str, _Simplifier] = {
     "permute_dims": _permute,
-    "add": _without_neutral(0, commutes=True),
-    "subtract": _without_neutral(0, commutes=False),
-    "multiply": _without_neutral(1, commutes=True),
-    "divide": _without_neutral(1, commutes=False),
-    "power": _without_neutral(1, commutes=False),
     "astype": _identity_if_same,
     "broadcast_to": _identity_if_same,
     "nn.pad": _identity_if_same,

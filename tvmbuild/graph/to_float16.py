@@ -1,8 +1,9 @@
 """Compute in float16, and in float32 where float16 would lose too much.
 
-For cores with half-precision arithmetic: twice the elements in a register, half the memory. Each operator of a list of
-those that are safe takes its operands in float16; all others stay as they are, with a reason in the report. The
-model's inputs and outputs stay float32. Casts stand only where a value crosses between the two; those that meet cancel.
+For cores with half-precision arithmetic: twice the elements in a register, half the memory. Each operator that the
+table (``operators.py``) says is safe takes its operands in float16; all others stay as they are, with a reason in the
+report. The model's inputs and outputs stay float32. Casts stand only where a value crosses between the two; those that
+meet cancel.
 
 What stays in float32, and why:
 
@@ -11,7 +12,7 @@ What stays in float32, and why:
 - exponentials, logarithms and powers, whose results leave float16's range for moderate arguments;
 - what moves or combines such results element by element, which costs nothing there;
 - operators with a constant that float16 cannot hold: beyond 65504, or all of it below the normal numbers;
-- operators that the list does not know.
+- operators that the table does not know.
 
 Convolutions and matrix products accumulate in float16, as other libraries for these cores do, and in blocks where they
 are deep (``schedules/partial_sums.py``).
@@ -26,6 +27,7 @@ import numpy as np
 from tvm import relax
 
 from tvmbuild.graph.counted import Uncounted, rewrite_counted
+from tvmbuild.graph.operators import Half, operator
 from tvmbuild.graph.report import Kept, PassReport
 from tvmbuild.graph.rewriter import (
     Call,
@@ -40,30 +42,6 @@ from tvmbuild.graph.rewriter import (
     op_name,
 )
 
-#: Moves of one tensor, which take it as it is: a cast before them could not be fused, one after them can.
-_MOVES = frozenset({"reshape", "flatten", "permute_dims", "expand_dims", "squeeze"})
-#: Operators whose result in float16 is as good as their operands: products, moves of data, and element-wise ones that
-#: neither cancel more than in float32 nor leave the range. Elementary functions are computed in float32 inside the
-#: kernel (``schedules/fast_math.py``).
-_HALF = frozenset(
-    {
-        *_MOVES,
-        *("nn.conv2d", "nn.conv2d_transpose", "matmul", "nn.max_pool2d", "nn.avg_pool2d", "image.resize2d"),
-        *("add", "subtract", "multiply", "divide", "maximum", "minimum", "negative", "abs", "clip", "where"),
-        *("nn.relu", "nn.leakyrelu", "nn.prelu", "sigmoid", "tanh", "erf", "nn.silu", "nn.gelu", "sqrt"),
-        *("concat", "split", "strided_slice", "take", "nn.pad", "broadcast_to", "flip", "tile", "repeat"),
-        *("max", "min"),
-    }
-)
-#: Element-wise operators that stay in float32 after another that did.
-_FOLLOWERS = frozenset({"add", "subtract", "multiply", "divide", "maximum", "minimum", "sqrt", "clip", "negative"})
-_SUMS = frozenset(
-    {
-        *("nn.softmax", "nn.log_softmax", "nn.layer_norm", "nn.group_norm", "nn.instance_norm", "nn.batch_norm"),
-        *("mean", "sum", "variance", "std", "prod", "cumsum", "nn.adaptive_avg_pool2d", "nn.rms_norm"),
-    }
-)
-_WIDE_RANGE = frozenset({"exp", "log", "power", "rsqrt", "square"})
 #: A window of average pooling larger than this is a sum over many elements.
 _MAX_WINDOW = 32
 
@@ -124,29 +102,31 @@ def _converted(rewriter: Rewriter, casts: _Casts, call: Call) -> Expr:
 
 def _why_single(rewriter: Rewriter, name: str, call: Call) -> str:
     """Return why an operator stays in float32, "" where it need not."""
-    if name in _SUMS or (name == "nn.avg_pool2d" and math.prod(map(int, call.attrs.pool_size)) > _MAX_WINDOW):
-        return "it sums many elements"
-    if name in _WIDE_RANGE or _is_square(name, call):
-        return "its results can leave float16's range"
-    if name not in _HALF:
-        return "it is not known to be safe in float16"
+    half = _half(name, call)
+    if not half.is_safe:
+        return half.value
     variables = [operand for operand in _operands(call) if _is_single(operand) and not is_constant(operand)]
-    if name in _MOVES and dtype_of(_uncast(rewriter, call.args[0])) == "float32":
+    if half is Half.MOVES and dtype_of(_uncast(rewriter, call.args[0])) == "float32":
         return "its operands are in float32"
-    if name in _FOLLOWERS and variables and all(_stays_single(rewriter, var) for var in variables):
+    if half is Half.FOLLOWS and variables and all(_stays_single(rewriter, var) for var in variables):
         return "its operands are in float32"
     constants = [array(operand) for operand in _operands(call) if is_constant(operand) and _is_single(operand)]
     return next((reason for reason in map(_why_not_half, constants) if reason), "")
 
 
-def _is_square(name: str, call: Call) -> bool:
-    return name == "multiply" and not is_constant(call.args[0]) and call.args[0].same_as(call.args[1])
+def _half(name: str, call: Call) -> Half:
+    """Return what the table says of an operator, and of those that what they are given decides."""
+    if name == "nn.avg_pool2d" and math.prod(map(int, call.attrs.pool_size)) > _MAX_WINDOW:
+        return Half.SUMS
+    if name == "multiply" and not is_constant(call.args[0]) and call.args[0].same_as(call.args[1]):
+        return Half.WIDE
+    return operator(name).half
 
 
 def _stays_single(rewriter: Rewriter, var: Var) -> bool:
     """Whether a small float32 value comes from an operator that stayed in float32."""
     source = rewriter.producer(var)
-    return isinstance(source, relax.Call) and op_name(source) in _SUMS | _WIDE_RANGE | _FOLLOWERS
+    return isinstance(source, relax.Call) and operator(op_name(source)).half in (Half.SUMS, Half.WIDE, Half.FOLLOWS)
 
 
 def _uncast(rewriter: Rewriter, value: Expr) -> Expr:

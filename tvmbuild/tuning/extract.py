@@ -9,6 +9,7 @@ from typing import Any
 
 from tvmbuild import schedules
 from tvmbuild.graph.pipeline import make_kernels, prepare_graph
+from tvmbuild.graph.rewriter import MAIN, flat_bindings, op_name
 from tvmbuild.onnx_model.prepare import prepare
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.onnx_model.to_relax import to_relax
@@ -134,25 +135,21 @@ def _calls(module: Any, distinct: bool = True) -> list[tuple[str, int, dict[int,
 
     With ``distinct`` false there is one entry for each call, in the order in which they are made.
     """
-    from tvm import relax
-
     made: list[tuple[str, int, dict[int, Any], int]] = []
     position_of: dict[str, int] = {}
-    for block in module["main"].body.blocks:
-        for binding in block.bindings:
-            call = binding.value
-            if not isinstance(call, relax.Call) or getattr(call.op, "name", "") != "relax.call_tir":
-                continue
-            name = str(call.args[0].name_hint)
-            if distinct and name in position_of:
-                known = made[position_of[name]]
-                made[position_of[name]] = (*known[:3], known[3] + 1)
-                continue
-            position_of[name] = len(made)
-            arguments = call.args[1].fields
-            values = [constant_value(argument) for argument in arguments]
-            constants = {at: value for at, value in enumerate(values) if value is not None}
-            made.append((name, len(arguments), constants, 1))
+    for _, call in flat_bindings(module[MAIN]):
+        if op_name(call) != "call_tir":
+            continue
+        name = str(call.args[0].name_hint)
+        if distinct and name in position_of:
+            known = made[position_of[name]]
+            made[position_of[name]] = (*known[:3], known[3] + 1)
+            continue
+        position_of[name] = len(made)
+        arguments = call.args[1].fields
+        values = [constant_value(argument) for argument in arguments]
+        constants = {at: value for at, value in enumerate(values) if value is not None}
+        made.append((name, len(arguments), constants, 1))
     return made
 
 

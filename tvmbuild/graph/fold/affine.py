@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
+from tvmbuild.graph.operators import Kind, operator
 from tvmbuild.graph.rewriter import (
     Call,
     Expr,
@@ -25,11 +26,6 @@ from tvmbuild.graph.rewriter import (
 )
 
 Array = np.ndarray[Any, Any]
-
-CONVOLUTIONS = ("nn.conv1d", "nn.conv2d", "nn.conv3d")
-TRANSPOSED = ("nn.conv1d_transpose", "nn.conv2d_transpose", "nn.conv3d_transpose")
-PRODUCTS = ("matmul",)
-LINEAR = CONVOLUTIONS + TRANSPOSED + PRODUCTS
 
 
 @dataclass(frozen=True)
@@ -72,12 +68,12 @@ def find_linear(rewriter: Rewriter, expr: Expr) -> Linear | str:
     bias: Expr | None = None
     core = value
     if op_name(value) == "add" and is_constant(value.args[1]):
-        inner = rewriter.producer_of(value.args[0], *LINEAR)
-        if inner is not None:
+        inner = rewriter.producer(value.args[0])
+        if is_linear(inner):
             core, bias = inner, value.args[1]
-    name = op_name(core)
-    if name not in LINEAR:
-        return f"it follows {name.removeprefix('nn.') or 'a selection'}, which is not a convolution or matrix product"
+    if not is_linear(core):
+        name = op_name(core).removeprefix("nn.") or "a selection"
+        return f"it follows {name}, which is not a convolution or matrix product"
     linear = _describe(core)
     if isinstance(linear, str):
         return linear
@@ -91,13 +87,18 @@ def find_linear(rewriter: Rewriter, expr: Expr) -> Linear | str:
     return Linear(core, linear.weight_index, linear.channels, linear.axis, np.broadcast_to(vector, linear.channels))
 
 
+def is_linear(value: Expr | None) -> bool:
+    """Whether an expression is a call of a linear operator."""
+    return operator(op_name(value)).is_linear
+
+
 def _describe(call: Call) -> Linear | str:
-    name = op_name(call)
-    short = name.removeprefix("nn.")
+    row = operator(op_name(call))
+    short = row.short
     if not dtype_of(call).startswith(("float", "bfloat")):
         return f"the {short} computes in {dtype_of(call)}"
     shape = shape_of(call)
-    if name in PRODUCTS:
+    if row.kind is Kind.PRODUCT:
         return _describe_product(call, shape)
     if not is_constant(call.args[1]):
         return f"the weights of the {short} are not constant"
@@ -151,11 +152,11 @@ def channel_constant(vector: Array, like: Expr, axis: int) -> Expr:
 
 
 def _scaled_weight(linear: Linear, weight: Array, scale: Array) -> Array:
-    name = op_name(linear.call)
-    if name in PRODUCTS:
+    kind = operator(op_name(linear.call)).kind
+    if kind is Kind.PRODUCT:
         return np.asarray(weight * (scale if linear.weight_index == 1 else scale[:, None]))
     tail = (1,) * (weight.ndim - 2)
-    if name in CONVOLUTIONS:
+    if kind is Kind.CONVOLUTION:
         return np.asarray(weight * scale.reshape(-1, 1, *tail))
     # Transposed: [in, out / groups, ...]; the inputs of group g meet the outputs of group g.
     groups = int(linear.call.attrs.groups)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from tvmbuild.graph.counted import Uncounted, rewrite_counted
-from tvmbuild.graph.fold.affine import LINEAR, Affine, Array, Linear, apply, find_linear, per_channel
+from tvmbuild.graph.fold.affine import Affine, Array, Linear, apply, find_linear, is_linear, per_channel
+from tvmbuild.graph.operators import operator
 from tvmbuild.graph.report import Kept, PassReport
 from tvmbuild.graph.rewriter import Expr, IRModule, Rewriter, Var, is_constant, op_name, shape_of
 
 #: What reads the first two operators of a hard sigmoid, clip(s x + t, 0, 1); they are no bias that failed to fold.
 _ACTIVATION_READERS = (("add",), ("clip",))
-_OPERATORS = ("add", "subtract", "multiply", "divide", "negative")
 
 
 def fold_affine(mod: IRModule) -> tuple[IRModule, PassReport]:
@@ -37,7 +37,7 @@ def fold_affine(mod: IRModule) -> tuple[IRModule, PassReport]:
 
 def _operand(value: Expr) -> Expr | None:
     """Return the argument that is not constant, of an operator with exactly one such."""
-    if op_name(value) not in _OPERATORS:
+    if not operator(op_name(value)).affine:
         return None
     varying = [arg for arg in value.args if not is_constant(arg)]
     return varying[0] if len(varying) == 1 else None
@@ -47,10 +47,10 @@ def _follows_linear(rewriter: Rewriter, expr: Expr) -> bool:
     value = rewriter.producer(expr)
     if op_name(value) == "add" and is_constant(value.args[1]):  # type: ignore[union-attr]
         value = rewriter.producer(value.args[0])  # type: ignore[union-attr]
-    if op_name(value) not in LINEAR:
+    if value is None or not is_linear(value):
         return False
     # What is added to a quantized product becomes part of its epilogue (quantize.py).
-    return all(rewriter.producer_of(arg, "dequantize") is None for arg in value.args)  # type: ignore[union-attr]
+    return all(rewriter.producer_of(arg, "dequantize") is None for arg in value.args)
 
 
 def _fold(rewriter: Rewriter, value: Expr, operand: Expr) -> Expr | str | None:

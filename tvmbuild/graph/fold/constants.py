@@ -1,7 +1,8 @@
 """Compute with NumPy what depends on constants alone.
 
 Compiling each constant expression, as TVM's FoldConstant does, took 8-13 s on real models; the same operators on a few
-hundred small arrays take milliseconds here. An operator that is not in the table is left to run on the device.
+hundred small arrays take milliseconds here. Element-wise operators have their NumPy function in ``operators.py``; one
+that is neither there nor here is left to run on the device.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from tvm import relax
 
 from tvmbuild.graph.counted import rewrite_counted
+from tvmbuild.graph.operators import operator
 from tvmbuild.graph.report import PassReport
 from tvmbuild.graph.rewriter import (
     Call,
@@ -35,34 +37,6 @@ Array = np.ndarray[Any, Any]
 #: constant is cheaper to compute than to ship.
 GROWTH_LIMIT = 2
 SIZE_LIMIT = 1 << 16
-
-_ELEMENTWISE: dict[str, Callable[..., Array]] = {
-    "add": np.add,
-    "subtract": np.subtract,
-    "multiply": np.multiply,
-    "power": np.power,
-    "maximum": np.maximum,
-    "minimum": np.minimum,
-    "negative": np.negative,
-    "abs": np.abs,
-    "exp": np.exp,
-    "log": np.log,
-    "sqrt": np.sqrt,
-    "rsqrt": lambda x: 1 / np.sqrt(x),
-    "floor": np.floor,
-    "ceil": np.ceil,
-    "isnan": np.isnan,
-    "equal": np.equal,
-    "not_equal": np.not_equal,
-    "less": np.less,
-    "less_equal": np.less_equal,
-    "greater": np.greater,
-    "greater_equal": np.greater_equal,
-    "logical_and": np.logical_and,
-    "logical_or": np.logical_or,
-    "logical_not": np.logical_not,
-    "where": np.where,
-}
 
 
 def fold_constants(mod: IRModule) -> tuple[IRModule, PassReport]:
@@ -88,9 +62,9 @@ def evaluate(rewriter: Rewriter, value: Expr) -> Expr | None:
     operands = [array(arg) for arg in value.args if is_constant(arg)]
     if isinstance(value.args[0], relax.Tuple):
         operands = [array(field) for field in value.args[0].fields]
-    compute = _ELEMENTWISE.get(name)
+    compute = operator(name).evaluate
     with np.errstate(all="ignore"):
-        result = compute(*operands) if compute else _STRUCTURAL.get(name, _unknown)(value, *operands)
+        result = compute(*operands) if compute else STRUCTURAL.get(name, _unknown)(value, *operands)
     if result is None or _too_large(result, operands):
         return None
     return constant(np.asarray(result).astype(dtype_of(value), copy=False).reshape(shape_of(value)))
@@ -174,7 +148,8 @@ def _dequantize(call: Call, data: Array, scale: Array, zero: Array) -> Array | N
     return (data - _along(zero, data, call)).astype(np.float32) * _along(scale, data, call)
 
 
-_STRUCTURAL: dict[str, Callable[..., Array | None]] = {
+#: Operators that are more than a NumPy function of their operands.
+STRUCTURAL: dict[str, Callable[..., Array | None]] = {
     "divide": _divide,
     "quantize": _quantize,
     "dequantize": _dequantize,

@@ -14,7 +14,7 @@ from tvm import relax, te, tirx
 
 from tvmbuild.graph.fold.affine import Array
 from tvmbuild.graph.integers.quantized import Value
-from tvmbuild.graph.patterns import ANCHOR
+from tvmbuild.graph.operators import Fusion
 from tvmbuild.graph.rewriter import Expr, constant, dtype_of
 
 _Read = Callable[[tuple[Any, ...]], Any]
@@ -100,7 +100,7 @@ def sum_codes(builder: relax.BlockBuilder, data: Expr, axes: Sequence[int], keep
 
         return te.compute([1 if axis in reduced else shape[axis] for axis in kept], total, name="mean")
 
-    return builder.call_te(compute, data, primfunc_name_hint="mean", primfunc_attrs={"op_pattern": ANCHOR})
+    return builder.call_te(compute, data, primfunc_name_hint="mean", primfunc_attrs={"op_pattern": int(Fusion.ANCHOR)})
 
 
 class _Arguments:

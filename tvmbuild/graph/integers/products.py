@@ -15,6 +15,7 @@ from tvm import relax
 
 from tvmbuild.graph.fold.affine import Array
 from tvmbuild.graph.integers.quantized import Codes, Term, Value, Weights
+from tvmbuild.graph.operators import Kind, operator
 from tvmbuild.graph.rewriter import Call, Expr, constant, op_name, shape_of
 from tvmbuild.target.target import Target
 
@@ -104,10 +105,10 @@ def with_bias(value: Value, bias: Array) -> Value:
 def macs_of(call: Call) -> int:
     """Return the multiply-accumulates of a convolution, transposed convolution or matrix product."""
     data, weight = (shape_of(arg) for arg in call.args[:2])
-    name = op_name(call)
-    if name == "matmul":
+    kind = operator(op_name(call)).kind
+    if kind is Kind.PRODUCT:
         return math.prod(shape_of(call)) * data[-1]
     layout = str(call.attrs.kernel_layout)
-    if name.endswith("_transpose"):
+    if kind is Kind.TRANSPOSED:
         return math.prod(data) * math.prod(weight) // weight[layout.index("I")]
     return math.prod(shape_of(call)) * math.prod(weight) // weight[layout.index("O")]

@@ -16,6 +16,7 @@ import math
 import numpy as np
 from tvm import relax
 
+from tvmbuild.graph import operators
 from tvmbuild.graph.fold.affine import per_channel
 from tvmbuild.graph.integers import kernels as epilogues
 from tvmbuild.graph.integers.products import (
@@ -37,6 +38,7 @@ from tvmbuild.graph.integers.quantized import (
     weights_of,
 )
 from tvmbuild.graph.integers.views import on_codes
+from tvmbuild.graph.kernel_operator import mark_operators, naming
 from tvmbuild.graph.report import Kept, MacShare, PassReport
 from tvmbuild.graph.rewriter import (
     MAIN,
@@ -58,8 +60,6 @@ from tvmbuild.target.target import Target
 #: Most codes whose sum, with the zero point, surely fits into int32.
 _MOST_ADDED = 2**22
 
-_PRODUCTS = ("nn.conv2d", "nn.conv2d_transpose", "matmul")
-
 
 def is_quantized(mod: IRModule) -> bool:
     """Whether a module has a quantize or dequantize."""
@@ -74,7 +74,7 @@ def quantize(mod: IRModule, kernels: IntegerKernels, target: Target) -> tuple[IR
     """
     quantizer = _Quantizer(mod, kernels, target)
     rewritten = rewrite(mod, quantizer.rule)
-    result = quantizer.builder.finalize()
+    result = mark_operators(quantizer.builder.finalize(), quantizer.operators)
     result.update_func(result.get_global_var(MAIN), rewritten[MAIN])
     report = PassReport(
         "quantize", "convolutions and matrix products in int8", quantizer.applied, tuple(quantizer.kept)
@@ -86,7 +86,9 @@ class _Quantizer:
     """What is known of the new function's variables, and the rule that rewrites it."""
 
     def __init__(self, mod: IRModule, kernels: IntegerKernels, target: Target) -> None:
-        self.builder = relax.BlockBuilder(mod)
+        #: Operators of the kernels that are made here, by name.
+        self.operators: dict[str, str] = {}
+        self.builder = naming(relax.BlockBuilder(mod), self.operators)
         self.kernels = kernels
         self.target = target
         self.applied = self.macs = self.int8_macs = 0
@@ -110,7 +112,8 @@ class _Quantizer:
             return self._dequantize(rewriter, value)
         if name == "quantize":
             return self._quantize(rewriter, value)
-        result = self._product(rewriter, var, value) if name in _PRODUCTS else None
+        is_product = operators.operator(name).codes is operators.Codes.PRODUCT
+        result = self._product(rewriter, var, value) if is_product else None
         if result is None:
             result = self._described(rewriter, name, value)
         return result if result is not None else self._in_float(rewriter, value)

@@ -11,13 +11,17 @@ from collections.abc import Callable
 
 from tvm import relax
 
+from tvmbuild.graph import operators
 from tvmbuild.graph.integers.quantized import Codes
 from tvmbuild.graph.rewriter import Call, Expr, op_name
 
 
 def on_codes(call: Call, codes: Codes) -> Expr | None:
     """Return the operator on the codes of its first operand, or None for one that does not commute."""
-    rule = _RULES.get(op_name(call))
+    row = operators.operator(op_name(call))
+    if row.codes is operators.Codes.SAME:
+        return _same(call, codes)
+    rule = CODE_RULES.get(row.name)
     return rule(call, codes) if rule else None
 
 
@@ -47,14 +51,8 @@ def _resize(call: Call, codes: Codes) -> Expr | None:
     )
 
 
-_RULES: dict[str, Callable[[Call, Codes], Expr | None]] = {
-    **dict.fromkeys(
-        (
-            *("reshape", "flatten", "squeeze", "expand_dims", "permute_dims", "broadcast_to", "tile"),
-            *("strided_slice", "split", "nn.max_pool2d"),
-        ),
-        _same,
-    ),
+#: Rules of the operators whose attributes differ on codes (``operators.Codes.OWN``).
+CODE_RULES: dict[str, Callable[[Call, Codes], Expr | None]] = {
     "nn.pad": _pad,
     "image.resize2d": _resize,
 }

@@ -130,7 +130,8 @@ def _resize(rewriter: Rewriter, call: Call) -> Expr | None:
     return see(rewriter.emit(result, "resize2d"), FROM_LAST)
 
 
-#: Rules by operator; each returns the NHWC operator seen as NCHW, or None where it cannot.
+#: Rules of the operators that ask for NHWC (``Layout.ANCHOR``); each returns the NHWC operator seen as NCHW, or None
+#: where it cannot.
 ANCHOR_RULES: dict[str, Callable[[Rewriter, Call], Expr | None]] = {
     "nn.conv1d": _conv1d,
     "nn.conv2d": _conv2d,
@@ -140,16 +141,3 @@ ANCHOR_RULES: dict[str, Callable[[Rewriter, Call], Expr | None]] = {
     "nn.adaptive_avg_pool2d": _adaptive,
     "image.resize2d": _resize,
 }
-
-#: Operators on images for which there is no rule; each one that is met is reported.
-CHANNELS_FIRST_ONLY = (
-    "nn.conv3d",
-    "nn.conv1d_transpose",
-    "nn.conv3d_transpose",
-    "nn.max_pool1d",
-    "nn.max_pool3d",
-    "nn.avg_pool1d",
-    "nn.avg_pool3d",
-    "nn.group_norm",
-    "nn.instance_norm",
-)

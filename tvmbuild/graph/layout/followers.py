@@ -8,6 +8,7 @@ import numpy as np
 from tvm import relax
 
 from tvmbuild.graph.layout.views import inverse, permuted, reshape_units, see, view_of
+from tvmbuild.graph.operators import Kind, Layout, operator
 from tvmbuild.graph.rewriter import (
     Call,
     Expr,
@@ -20,26 +21,13 @@ from tvmbuild.graph.rewriter import (
     split_sections,
 )
 
-_UNARY = (
-    *("nn.relu", "nn.relu6", "nn.leakyrelu", "nn.silu", "nn.gelu", "nn.gelu_tanh", "nn.selu", "nn.softplus"),
-    *("sigmoid", "tanh", "exp", "log", "sqrt", "rsqrt", "abs", "negative", "erf", "floor", "ceil", "round", "sign"),
-    *("sin", "cos", "tan", "square", "isnan", "isinf", "isfinite", "logical_not", "clip", "astype"),
-)
-_BINARY = (
-    *("add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "floor_divide", "mod", "floor_mod"),
-    *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
-    *("logical_and", "logical_or", "logical_xor", "where"),
-)
-ELEMENTWISE = frozenset(_UNARY + _BINARY)
-_REDUCTIONS = ("mean", "sum", "max", "min", "prod")
-
 
 def follow(rewriter: Rewriter, value: Expr) -> Expr | None:
     """Return an operator on views as a view of the operator on their sources, or None where that gains nothing."""
     if isinstance(value, relax.TupleGetItem):
         return _piece(rewriter, value)
-    name = op_name(value)
-    rule = FOLLOWER_RULES.get(name)
+    row = operator(op_name(value))
+    rule = _BY_KIND.get(row.kind) if row.layout is Layout.BY_KIND else FOLLOWER_RULES.get(row.name)
     return rule(rewriter, value) if rule and isinstance(value.ty, relax.TensorType) else None
 
 
@@ -93,8 +81,7 @@ def _quantization(rewriter: Rewriter, call: Call) -> Expr | None:
     view = view_of(rewriter, call.args[0])
     if view is None:
         return None
-    operator = getattr(relax.op, op_name(call))
-    result = operator(
+    result = getattr(relax.op, op_name(call))(
         view.source, *call.args[1:], axis=view.map_axis(int(call.attrs.axis)), out_dtype=call.attrs.out_dtype
     )
     return see(rewriter.emit(result, op_name(call)), view.axes)
@@ -104,8 +91,8 @@ def _softmax(rewriter: Rewriter, call: Call) -> Expr | None:
     view = view_of(rewriter, call.args[0])
     if view is None:
         return None
-    operator = getattr(relax.op.nn, op_name(call).removeprefix("nn."))
-    result = operator(view.source, axis=view.map_axis(int(call.attrs.axis)))
+    softmax = getattr(relax.op.nn, op_name(call).removeprefix("nn."))
+    result = softmax(view.source, axis=view.map_axis(int(call.attrs.axis)))
     return see(rewriter.emit(result, "softmax"), view.axes)
 
 
@@ -216,9 +203,12 @@ def _matmul(rewriter: Rewriter, call: Call) -> Expr | None:
     return relax.op.matmul(source, constant(rows), out_dtype=call.attrs.out_dtype)
 
 
-FOLLOWER_RULES: dict[str, Callable[[Rewriter, Call], Expr | None]] = {
-    **dict.fromkeys(_UNARY + _BINARY, _elementwise),
-    **dict.fromkeys(_REDUCTIONS, _reduction),
+_Rule = Callable[[Rewriter, Call], "Expr | None"]
+
+_BY_KIND: dict[Kind, _Rule] = {Kind.ELEMENTWISE: _elementwise, Kind.REDUCTION: _reduction}
+
+#: Rules of the operators that follow in a way of their own (``Layout.OWN``).
+FOLLOWER_RULES: dict[str, _Rule] = {
     "nn.prelu": _prelu,
     "quantize": _quantization,
     "dequantize": _quantization,

@@ -13,8 +13,9 @@ from __future__ import annotations
 from tvm import relax
 
 from tvmbuild.graph.counted import Uncounted, rewrite_counted
-from tvmbuild.graph.layout.anchors import ANCHOR_RULES, CHANNELS_FIRST_ONLY
+from tvmbuild.graph.layout.anchors import ANCHOR_RULES
 from tvmbuild.graph.layout.followers import follow
+from tvmbuild.graph.operators import Layout, operator
 from tvmbuild.graph.report import Kept, PassReport
 from tvmbuild.graph.rewriter import MAIN, Expr, IRModule, Rewriter, Var, flat_bindings, op_name, used_vars
 from tvmbuild.graph.simplify import simplify
@@ -34,8 +35,9 @@ def to_channels_last(mod: IRModule) -> tuple[IRModule, tuple[PassReport, PassRep
         if anchor is not None:
             result = anchor(rewriter, value)
             return result if result is not None else Uncounted(kept=Kept(_short(name), "its layout is not NCHW"))
-        refused = Kept(_short(name), "there is no kernel for it in NHWC") if name in CHANNELS_FIRST_ONLY else None
-        return Uncounted(follow(rewriter, value), refused)
+        stays = operator(name).layout is Layout.CHANNELS_FIRST
+        kept = Kept(_short(name), "there is no kernel for it in NHWC") if stays else None
+        return Uncounted(follow(rewriter, value), kept)
 
     before = sum(op_name(value) == "permute_dims" for _, value in flat_bindings(mod[MAIN]))
     mod, report = rewrite_counted(mod, "layout", "image operators in NHWC", rule)

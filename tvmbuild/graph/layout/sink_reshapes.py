@@ -10,7 +10,7 @@ import numpy as np
 from tvm import relax
 
 from tvmbuild.graph.counted import rewrite_counted
-from tvmbuild.graph.layout.followers import ELEMENTWISE
+from tvmbuild.graph.operators import operator
 from tvmbuild.graph.report import PassReport
 from tvmbuild.graph.rewriter import (
     Call,
@@ -30,7 +30,7 @@ def sink_reshapes(mod: IRModule) -> tuple[IRModule, PassReport]:
     """Move every reshape that can below the element-wise operators that alone read it."""
 
     def rule(rewriter: Rewriter, _var: Var, value: Expr) -> Expr | None:
-        if op_name(value) not in ELEMENTWISE or not isinstance(value.ty, relax.TensorType):
+        if not operator(op_name(value)).is_elementwise or not isinstance(value.ty, relax.TensorType):
             return None
         return _sink(rewriter, value)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvmbuild.schedules.kernel import PREFIX
+from tvmbuild.schedules.tir.fast_math import FUNCTIONS
 
 #: Annotation of a block whose parameters are to be read through flat views.
 FLAT = PREFIX + "flat"
@@ -124,10 +125,6 @@ def analyze_access(block: Any) -> Access:
     conditional = tuple(any(any(v.same_as(u) for u in names) for names in used) for v in variables)
     borders = _borders(conditions, variables[-1]) if variables and conditional[-1] else ()
     return Access(extents, tuple(walks), conditional, borders, max(widths), functions)
-
-
-#: Elementary functions: dozens of instructions each.
-FUNCTIONS = ("tirx.exp", "tirx.log", "tirx.tanh", "tirx.sigmoid", "tirx.erf", "tirx.pow", "tirx.sin", "tirx.cos")
 
 
 def address(buffer: Any, indices: Any) -> Any:

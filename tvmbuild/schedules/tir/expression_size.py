@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tvmbuild.schedules.tir.access import FUNCTIONS
+from tvmbuild.schedules.tir.fast_math import FUNCTIONS
 
 #: Most elementary functions within each other. Each is a chain of bound names, and what TVM's simplifier does with
 #: names that are bound to names takes seconds for four within each other and minutes for six.

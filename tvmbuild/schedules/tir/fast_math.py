@@ -17,7 +17,7 @@ erf were fitted for this file: smallest largest relative error by iteratively re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _LOG2_E = 1.44269504088896341
@@ -124,12 +124,17 @@ def log(x: Any) -> Any:
     return _bind(x, "x", body)
 
 
-_EXPANSIONS: dict[str, Callable[[Any], Any]] = {
+#: Elementary functions, dozens of instructions each, with what takes the place of their calls; None where the C
+#: library's stay, one a lane.
+FUNCTIONS: Mapping[str, Callable[[Any], Any] | None] = {
     "tirx.exp": exp,
     "tirx.log": log,
     "tirx.tanh": tanh,
     "tirx.sigmoid": sigmoid,
     "tirx.erf": erf,
+    "tirx.pow": None,
+    "tirx.sin": None,
+    "tirx.cos": None,
 }
 
 
@@ -142,7 +147,7 @@ def expand(func: Any) -> Any:
     from tvm import ir
 
     def expanded(call: Any) -> Any:
-        expansion = _EXPANSIONS.get(call.op.name) if isinstance(call.op, ir.Op) else None
+        expansion = FUNCTIONS.get(call.op.name) if isinstance(call.op, ir.Op) else None
         return call if expansion is None else _in_float32(expansion, call, call.args[0])
 
     return func.with_body(tvm_ffi.structural_map(func.body, (ir.Call, expanded)))
