@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format models bench-kernels bench-tune bench-tune-rate release fuzz attack lock clean
+.PHONY: help setup demo test test-unit lint format models bench-kernels bench-tune bench-tune-rate release fuzz attack mutants lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,10 +14,10 @@ demo: setup ## build a real model for rpi4, run it on an emulated board, compare
 	@$(RUN) scripts/demo.py
 
 test: setup models ## all tests: unit, then integration (compile, link, run on the emulated board)
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest -n 2 --dist worksteal tests/unit && $(RUN) -m pytest tests/integration
 
 test-unit: setup ## unit tests only: no compilation, seconds
-	@$(RUN) -m pytest tests/unit
+	@$(RUN) -m pytest -n 2 --dist worksteal tests/unit
 
 lint: setup ## ruff, mypy, the import rules, and the form of C++, shell and TOML
 	@$(RUN) scripts/lint.py
@@ -45,6 +45,9 @@ fuzz: setup ## fuzz the board's readers of .npy, bundle.conf and SHA256SUMS; nee
 
 attack: setup ## attack all that reads what others wrote and write docs/security.md: at most 15 minutes
 	@$(RUN) -m attacks
+
+mutants: setup ## count small changes of the code that no unit test notices and write docs/testing.md: 20 minutes
+	@$(RUN) -m uv pip install --quiet --python $(RUN) --group mutants && $(RUN) scripts/mutants.py
 
 lock: setup ## resolve pyproject.toml into requirements.lock with hashes
 	@$(RUN) -m uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --group dev --custom-compile-command "make lock" -o requirements.lock pyproject.toml

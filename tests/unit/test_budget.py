@@ -144,6 +144,8 @@ def _terminate_when(started: Path) -> None:
     deadline = time.monotonic() + 60
     while not (started.exists() and started.read_text()) and time.monotonic() < deadline:
         time.sleep(0.01)
+    # On a busy machine the child runs before os.fork has ended in the parent, where errors in its hooks are swallowed.
+    time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

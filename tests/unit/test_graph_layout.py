@@ -225,3 +225,26 @@ STEPS: dict[str, Callable[[Any, int, Any], Any]] = {
     "softmax": lambda x, axis, data: relax.op.nn.softmax(x, axis=axis),
     "permute": lambda x, axis, data: relax.op.permute_dims(x, data.draw(st.permutations(range(len(shape_of(x)))))),
 }
+
+
+#: Operators of several operands of one size, of which the first is in NCHW by itself.
+JOINING: dict[str, Callable[[Any, list[Any]], Any]] = {
+    "sum": lambda b, parts: b.emit(relax.op.add(*parts)),
+    "concat": lambda b, parts: b.emit(relax.op.concat(parts, axis=1)),
+    "concat of four": lambda b, parts: b.emit(relax.op.concat([*parts, *parts], axis=1)),
+}
+
+
+@pytest.mark.parametrize("name", JOINING)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_half_of_the_operands_in_nhwc_are_enough(name: str, swapped: bool) -> None:
+    def body(b: Any, x: Any) -> Any:
+        image = b.emit(relax.op.nn.softmax(b.emit(relax.op.reshape(x, SHAPE)), axis=1))
+        parts = [image, conv(b, b.emit(relax.op.nn.relu(x)))]
+        return conv(b, JOINING[name](b, parts[::-1] if swapped else parts))
+
+    mod, *_ = convert(build(body))
+    names = ops(mod)
+    # Between the join and the convolution that reads it nothing is moved: the operand is, which is smaller.
+    joined = names.index("add" if name == "sum" else "concat")
+    assert names[joined + 1] == "nn.conv2d"
