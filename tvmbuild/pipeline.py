@@ -238,7 +238,7 @@ def _describe(prepared: PreparedModel) -> dict[str, Any]:
         "sha256": prepared.sha256,
         "external": [dataclasses.asdict(file) for file in prepared.external],
         "opset": prepared.opset,
-        "precision": dataclasses.asdict(prepared.precision),
+        "precision": dataclasses.asdict(prepared.rounding),
         "frozen": {
             name: {"dtype": str(value.dtype), "value": value.tolist()} for name, value in prepared.frozen.items()
         },

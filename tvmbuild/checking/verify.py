@@ -16,8 +16,8 @@ from tvmbuild.checking import int8_rounding
 from tvmbuild.checking.difference import DEFAULT_TOLERANCE, EXACT, NEARLY_ZERO, OutputDifference, difference, rms_ratio
 from tvmbuild.checking.samples import load_samples
 from tvmbuild.device.protocol import Device
-from tvmbuild.onnx_model.precision import Precision
 from tvmbuild.onnx_model.reference import run_reference
+from tvmbuild.onnx_model.rounding import Rounding
 from tvmbuild.support import progress
 from tvmbuild.support.border import Border
 from tvmbuild.support.errors import ArtifactError, DeviceError, InputDataError, VerificationError
@@ -118,8 +118,8 @@ def verify(artifact: Artifact, model: Path, device: Device, options: VerifyOptio
     check_same_model(artifact, model)
     frozen = frozen_values(artifact)
     allowed = [options.tolerance or own_tolerance(artifact, spec) for spec in manifest.outputs]
-    precision = precision_in(artifact)
-    least = max(int8_rounding.LEAST * precision.step, FP16_TOLERANCE if _is_half(artifact) else 0.0)
+    rounding = rounding_in(artifact)
+    least = max(int8_rounding.LEAST * rounding.step, FP16_TOLERANCE if _is_half(artifact) else 0.0)
     samples = load_samples(manifest.inputs, options.inputs, count=options.samples, seed=options.seed)
     worst: dict[str, OutputDifference] = {}
     seconds: list[float] = []
@@ -136,7 +136,7 @@ def verify(artifact: Artifact, model: Path, device: Device, options: VerifyOptio
             seconds += result.seconds
             peak = max(peak, result.peak_bytes)
             found = _differences(manifest.outputs, reference, result.outputs, allowed)
-            if precision.code_bits and not options.tolerance:
+            if rounding.code_bits and not options.tolerance:
                 again = _nudged_reference(model, sample, frozen, options.seed)
                 found = [
                     _by_rms(each, reference[each.spec.name], actual, again[each.spec.name], least)
@@ -175,29 +175,29 @@ def _by_rms(
 
 def own_tolerance(artifact: Artifact, spec: TensorSpec) -> float:
     """Return the default tolerance of an artifact's output, by its dtype and the precision it is computed in."""
-    tolerance, precision = DEFAULT_TOLERANCE.get(spec.dtype, EXACT), precision_in(artifact)
+    tolerance, rounding = DEFAULT_TOLERANCE.get(spec.dtype, EXACT), rounding_in(artifact)
     if tolerance and _is_half(artifact):
         tolerance = max(tolerance, FP16_TOLERANCE)
-    if tolerance or (precision.code_bits and spec.dtype in _CODES):
-        tolerance = max(tolerance, INT8_TOLERANCE * precision.step)
+    if tolerance or (rounding.code_bits and spec.dtype in _CODES):
+        tolerance = max(tolerance, INT8_TOLERANCE * rounding.step)
     return tolerance
 
 
 def _is_half(artifact: Artifact) -> bool:
     """Whether an artifact computes in half precision anywhere, by its model or by its build."""
-    return precision_in(artifact).half or bool(artifact.manifest.options.get("fp16"))
+    return rounding_in(artifact).half or bool(artifact.manifest.options.get("fp16"))
 
 
-def precision_in(artifact: Artifact) -> Precision:
+def rounding_in(artifact: Artifact) -> Rounding:
     """Return what the values of an artifact's model are rounded to.
 
     Manifests of before it was kept there tell it of integer kernels alone.
     """
     told = artifact.manifest.model.get("precision")
     if told is None:
-        return Precision(code_bits=8 if artifact.manifest.fusion.get("int8", {}).get("int8") else 0)
+        return Rounding(code_bits=8 if artifact.manifest.fusion.get("int8", {}).get("int8") else 0)
     try:
-        return Precision(int(told["code_bits"]), bool(told["half"]))
+        return Rounding(int(told["code_bits"]), bool(told["half"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"The manifest of {artifact.manifest.name} has no usable precision ({error}).", _REBUILD

@@ -11,8 +11,8 @@ import onnx
 from onnx import NodeProto
 
 from tvmbuild.onnx_model import walk
-from tvmbuild.onnx_model.precision import Precision, precision_of
 from tvmbuild.onnx_model.reference import run_reference
+from tvmbuild.onnx_model.rounding import Rounding, rounding_of
 from tvmbuild.support.errors import ModelError, PreparationError
 
 #: Largest difference allowed, as a share of the largest value. Preparing reorders no arithmetic but what is folded
@@ -44,18 +44,18 @@ class Allowed:
     integers: float = 0.0
 
 
-def allowed(precision: Precision, *, rewritten: bool = False, reordered: bool = False) -> Allowed:
+def allowed(rounding: Rounding, *, rewritten: bool = False, reordered: bool = False) -> Allowed:
     """Return how far preparing may move a model's outputs: the loosest of all that applies.
 
     Args:
-        precision: of the original model.
+        rounding: of the original model.
         rewritten: whether integer operators became QDQ.
         reordered: whether sums are computed in another order.
     """
     # In another order a sum may round to the next code, as it may in QDQ.
-    if rewritten or (reordered and precision.code_bits):
+    if rewritten or (reordered and rounding.code_bits):
         return Allowed(_REWRITTEN_TOLERANCE, _REWRITTEN_TOLERANCE)
-    reals = [_TOLERANCE, _REORDERED_TOLERANCE if reordered else 0.0, _HALF_TOLERANCE if precision.half else 0.0]
+    reals = [_TOLERANCE, _REORDERED_TOLERANCE if reordered else 0.0, _HALF_TOLERANCE if rounding.half else 0.0]
     return Allowed(max(reals))
 
 
@@ -81,7 +81,7 @@ def check_same(
         PreparationError: ONNX Runtime cannot run the original, so that nothing can be compared; or the prepared model
             does not run, or an output differs: then the message names the first operator that differs.
     """
-    tolerance = tolerance or allowed(precision_of(original))
+    tolerance = tolerance or allowed(rounding_of(original))
     wanted, inputs = _run_original(path, original, folder, inputs)
     try:
         got = run_reference(prepared, inputs)

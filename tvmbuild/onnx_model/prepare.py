@@ -16,7 +16,6 @@ from tvmbuild.onnx_model.intake.external import ExternalFile
 from tvmbuild.onnx_model.intake.open import OpenedModel, load_external_data, open_model
 from tvmbuild.onnx_model.intake.sizes import check_inferred_sizes
 from tvmbuild.onnx_model.outputs import output_specs
-from tvmbuild.onnx_model.precision import Precision, precision_of
 from tvmbuild.onnx_model.quantization import check_quantization
 from tvmbuild.onnx_model.reference import random_inputs
 from tvmbuild.onnx_model.rewrites.convolution_input import straighten_convolutions
@@ -25,6 +24,7 @@ from tvmbuild.onnx_model.rewrites.importable import rewrite_operators
 from tvmbuild.onnx_model.rewrites.modulation import constant_weights
 from tvmbuild.onnx_model.rewrites.opset import update_opset
 from tvmbuild.onnx_model.rewrites.qoperators import to_qdq
+from tvmbuild.onnx_model.rounding import Rounding, rounding_of
 from tvmbuild.onnx_model.shapes import freeze_shapes, input_specs, with_batch_of_one
 from tvmbuild.onnx_model.skeleton import weight_bytes
 from tvmbuild.onnx_model.support import check_support
@@ -47,7 +47,7 @@ class PreparedModel:
         outputs: in the model's order, with their original names.
         frozen: inputs that became constants, with their values.
         opset: version of the standard operator set that ``proto`` uses.
-        precision: what the original's values are rounded to as it runs.
+        rounding: what the original's values are rounded to as it runs.
         notes: what was changed, for people.
         assumed: what was chosen since nobody said it, for people; among the notes too.
     """
@@ -61,7 +61,7 @@ class PreparedModel:
     outputs: tuple[TensorSpec, ...]
     frozen: Mapping[str, np.ndarray]
     opset: int
-    precision: Precision
+    rounding: Rounding
     notes: tuple[str, ...]
     assumed: tuple[str, ...] = ()
 
@@ -136,7 +136,7 @@ def prepare(
         facts = gather_facts(original, budget)
         check_inferred_sizes(path, facts.shapes)
         check_computed_constants(original, facts, budget)
-        precision = precision_of(original)
+        rounding = rounding_of(original)
         step.detail = ", ".join([f"{len(original.graph.node)} nodes", f"opset {opset_of(original)}", *fixed.assumed])
     with stage("prepare model") as step:
         proto = onnx.ModelProto()
@@ -160,7 +160,7 @@ def prepare(
     inputs, outputs = input_specs(proto), output_specs(path, proto, facts)
     if compare:
         with stage("compare with the original"):
-            tolerance = allowed(precision, rewritten=bool(rewritten), reordered=bool(reordered))
+            tolerance = allowed(rounding, rewritten=bool(rewritten), reordered=bool(reordered))
             budget.run(
                 "comparing it with the original", weight_bytes(proto), _compare, opened, proto, inputs, seed, tolerance
             )
@@ -174,7 +174,7 @@ def prepare(
         outputs=outputs,
         frozen={tensor.name: numpy_helper.to_array(tensor) for tensor in frozen},
         opset=opset_of(proto),
-        precision=precision,
+        rounding=rounding,
         notes=fixed.notes + changes + straightened,
         assumed=fixed.assumed,
     )

@@ -15,7 +15,7 @@ from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, sums_text
 from tvmbuild.artifact.manifest import file_entry
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.artifact.staging import check_writable, staged
-from tvmbuild.checking.verify import precision_in, target_of
+from tvmbuild.checking.verify import rounding_in, target_of
 from tvmbuild.codegen.elf import neighbours, read_elf, version_key
 from tvmbuild.codegen.runtime_libs import pinned_versions, runtime_libraries
 from tvmbuild.device import open_device
@@ -111,7 +111,7 @@ def _default_name(artifacts: Sequence[Artifact]) -> str:
 
 def _check_one_model(artifacts: Sequence[Artifact]) -> None:
     # Boards leave other layers in float where int8 does not pay there: their int8 models have one name, and may differ.
-    key = "file" if any(precision_in(artifact).code_bits for artifact in artifacts) else "sha256"
+    key = "file" if any(rounding_in(artifact).code_bits for artifact in artifacts) else "sha256"
 
     def interface(artifact: Artifact) -> tuple[object, ...]:
         manifest = artifact.manifest

@@ -24,7 +24,7 @@ _CODE_BITS: Mapping[int, int] = {TensorProto.INT16: 16, TensorProto.UINT16: 16}
 
 
 @dataclass(frozen=True)
-class Precision:
+class Rounding:
     """What limits how closely two runs of a model agree.
 
     Attributes:
@@ -41,11 +41,11 @@ class Precision:
         return 2.0 ** (_BITS - self.code_bits) if self.code_bits else 0.0
 
 
-def precision_of(model: onnx.ModelProto) -> Precision:
+def rounding_of(model: onnx.ModelProto) -> Rounding:
     """Look through a model, the graphs inside its nodes and its functions."""
     bodies = [model.graph, *(GraphProto(node=function.node) for function in model.functions)]
     bits = [each for body in bodies for each in _code_bits(body)]
-    return Precision(min(bits, default=0), any(_has_half(body) for body in bodies))
+    return Rounding(min(bits, default=0), any(_has_half(body) for body in bodies))
 
 
 def _code_bits(body: GraphProto) -> Iterator[int]:

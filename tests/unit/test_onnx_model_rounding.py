@@ -12,8 +12,8 @@ from onnx_models import model, saved
 
 from tvmbuild.onnx_model import prepare as prepare_module
 from tvmbuild.onnx_model.compare import Allowed, allowed, check_same, same
-from tvmbuild.onnx_model.precision import Precision, precision_of
 from tvmbuild.onnx_model.prepare import prepare
+from tvmbuild.onnx_model.rounding import Rounding, rounding_of
 from tvmbuild.support.errors import PreparationError
 
 NODE = helper.make_node
@@ -39,21 +39,21 @@ def quantized(zero: Any, **attributes: int) -> ModelProto:
     ],
 )
 def test_bits_of_the_codes(zero: Any, attributes: dict[str, int], bits: int) -> None:
-    assert precision_of(quantized(zero, **attributes)) == Precision(code_bits=bits)
+    assert rounding_of(quantized(zero, **attributes)) == Rounding(code_bits=bits)
 
 
 def test_the_narrowest_codes_decide() -> None:
     proto = quantized(np.int16(0))
     proto.graph.node.append(NODE("DynamicQuantizeLinear", ["x"], ["a", "b", "c"]))
-    assert precision_of(proto) == Precision(code_bits=8)
-    assert (Precision(8).step, Precision(16).step, Precision().step) == (1.0, 1 / 256, 0.0)
+    assert rounding_of(proto) == Rounding(code_bits=8)
+    assert (Rounding(8).step, Rounding(16).step, Rounding().step) == (1.0, 1 / 256, 0.0)
 
 
 def test_constants_are_rounded_once() -> None:
     nodes = [NODE("QuantizeLinear", ["w", "s"], ["q"]), NODE("DequantizeLinear", ["q", "s"], ["d"])]
     nodes.append(NODE("MatMul", ["x", "d"], ["y"]))
     proto = model(nodes, {"x": [2, 3]}, ["y"], {"w": np.ones((3, 3), np.float32), "s": np.float32(0.1)})
-    assert precision_of(proto) == Precision()
+    assert rounding_of(proto) == Rounding()
 
 
 def half_inside() -> ModelProto:
@@ -68,18 +68,18 @@ def half_inside() -> ModelProto:
 
 
 def test_half_precision_is_found_wherever_it_is() -> None:
-    assert precision_of(half_inside()).half
+    assert rounding_of(half_inside()).half
     cast = NODE("Cast", ["x"], ["t"], to=TensorProto.BFLOAT16)
     back = NODE("Cast", ["t"], ["y"], to=TensorProto.FLOAT)
-    assert precision_of(model([cast, back], {"x": [2]}, ["y"])).half
+    assert rounding_of(model([cast, back], {"x": [2]}, ["y"])).half
     call = model([NODE("Mine", ["x"], ["y"], domain="local")], {"x": [2]}, ["y"])
     call.functions.append(helper.make_function("local", "Mine", ["x"], ["y"], [cast, back], call.opset_import))
-    assert precision_of(call).half
+    assert rounding_of(call).half
     out = helper.make_tensor_value_info("t", TensorProto.FLOAT, [2])
     inner = helper.make_graph([cast, NODE("Cast", ["t"], ["u"], to=TensorProto.FLOAT)], "inner", [], [out])
     branch = model([NODE("If", ["c"], ["y"], then_branch=inner, else_branch=inner)], {"c": [], "x": [2]}, ["y"])
-    assert precision_of(branch).half
-    assert precision_of(model([NODE("Relu", ["x"], ["y"])], {"x": [2]}, ["y"])) == Precision()
+    assert rounding_of(branch).half
+    assert rounding_of(model([NODE("Relu", ["x"], ["y"])], {"x": [2]}, ["y"])) == Rounding()
 
 
 def test_weights_that_are_only_kept_in_half_do_not_count() -> None:
@@ -88,14 +88,14 @@ def test_weights_that_are_only_kept_in_half_do_not_count() -> None:
     kept = np.ones((3, 3), np.float16)
     proto = model(nodes, {"x": [2, 3]}, ["y"], {"w": kept})
     proto.graph.value_info.append(helper.make_tensor_value_info("w", TensorProto.FLOAT16, [3, 3]))
-    assert not precision_of(proto).half
+    assert not rounding_of(proto).half
     # A product in half precision, though nothing is declared.
     direct = model([NODE("MatMul", ["x", "w"], ["y"])], {"x": [2, 3]}, ["y"], {"w": kept})
-    assert precision_of(direct).half
+    assert rounding_of(direct).half
 
 
 def test_the_loosest_reason_decides() -> None:
-    plain, half, codes = Precision(), Precision(half=True), Precision(code_bits=8)
+    plain, half, codes = Rounding(), Rounding(half=True), Rounding(code_bits=8)
     assert allowed(plain) == Allowed(1e-5, 0.0)
     assert allowed(plain, reordered=True) == Allowed(1e-4, 0.0)
     assert allowed(half) == allowed(half, reordered=True) == Allowed(4e-3, 0.0)
@@ -105,8 +105,8 @@ def test_the_loosest_reason_decides() -> None:
 
 def test_whole_numbers_stay_exact_beside_half_precision() -> None:
     wanted, got = np.array([1000, 5]), np.array([999, 5])
-    assert not same(wanted, got, allowed(Precision(half=True)))
-    assert same(wanted, got, allowed(Precision(), rewritten=True))
+    assert not same(wanted, got, allowed(Rounding(half=True)))
+    assert same(wanted, got, allowed(Rounding(), rewritten=True))
     assert not same(np.array([2**60]), np.array([2**60 + 1]))
 
 
@@ -147,5 +147,5 @@ def test_half_precision_with_scaled_weights_is_compared_as_half(
     monkeypatch.setattr(prepare_module, "allowed", spy)
     prepared = prepare(saved(modulated(np.float16), tmp_path))
     assert any("weights scaled at run time" in note for note in prepared.notes)
-    assert prepared.precision == Precision(half=True)
+    assert prepared.rounding == Rounding(half=True)
     assert seen == [Allowed(4e-3, 0.0)]
