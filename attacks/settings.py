@@ -58,6 +58,7 @@ _PROJECT = {
         "name",
         "toolchain",
         "seed",
+        "precision",
         "fp16",
         "int8",
         "calibrate",

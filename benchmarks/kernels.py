@@ -24,7 +24,7 @@ from benchmarks.models import PREDICTED, BenchModel, all_names, model
 from benchmarks.predicted import predict_model
 from tvmbuild.commands.console import Console
 from tvmbuild.support.errors import TvmbuildError
-from tvmbuild.target.cores import HALF_PRECISION
+from tvmbuild.support.precision import Precision
 from tvmbuild.target.target import load_target
 
 if sys.version_info >= (3, 11):
@@ -38,6 +38,8 @@ RESULTS = BUILD / "bench"
 PAGE = TOP / "docs" / "performance.md"
 PARTS = ("predicted", "host", "build")
 TARGETS = ("rpi4", "rpi5")
+#: Those that need no quantized model.
+PRECISIONS = tuple(each for each in Precision if not each.quantizes)
 BUILD_TARGET = "rpi4"
 
 #: One measurement: its part, the name of its result, the model, and what measures it into a folder for artifacts.
@@ -50,8 +52,8 @@ def plan(parts: Sequence[str], models: Sequence[str] | None) -> Iterator[Work]:
     if "predicted" in parts:
         for target in TARGETS:
             for name in (name for name in PREDICTED if name in chosen):
-                for precision in ("fp32", "fp16") if load_target(target).has(HALF_PRECISION) else ("fp32",):
-                    yield "predicted", f"{name}-{target}-{precision}", name, _predict_for(target, precision == "fp16")
+                for precision in (each for each in PRECISIONS if load_target(target).has_arithmetic(each)):
+                    yield "predicted", f"{name}-{target}-{precision}", name, _predict_for(target, precision)
     if "build" in parts:
         for name in (name for name in PREDICTED if name in chosen):
             yield "build", f"{name}-{BUILD_TARGET}", name, _build
@@ -60,8 +62,8 @@ def plan(parts: Sequence[str], models: Sequence[str] | None) -> Iterator[Work]:
             yield "host", name, name, time_model
 
 
-def _predict_for(target: str, fp16: bool) -> Callable[[BenchModel, Path], store.Result]:
-    return lambda subject, folder: predict_model(subject, target, folder, fp16=fp16)
+def _predict_for(target: str, precision: Precision) -> Callable[[BenchModel, Path], store.Result]:
+    return lambda subject, folder: predict_model(subject, target, folder, precision=precision)
 
 
 def _build(subject: BenchModel, folder: Path) -> store.Result:

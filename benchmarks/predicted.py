@@ -21,6 +21,7 @@ from tvmbuild.predict.kernels import KernelPrediction
 from tvmbuild.predict.predictor import predict
 from tvmbuild.schedules.registry import KernelReport
 from tvmbuild.support.options import BuildOptions
+from tvmbuild.support.precision import Precision
 from tvmbuild.support.versions import llvm_version, package_versions
 from tvmbuild.target.target import Target, load_target, predicted_core
 
@@ -30,28 +31,30 @@ _MULTIPLYING = ("conv2d", "depthwise", "matmul")
 _INTEGER = ".int8"
 
 
-def predict_model(model: BenchModel, target_name: str, folder: Path, *, fp16: bool = False) -> Result:
+def predict_model(
+    model: BenchModel, target_name: str, folder: Path, *, precision: Precision = Precision.FP32
+) -> Result:
     """Build a model for a board and predict it.
 
     Args:
         model: what to build.
         target_name: the board.
         folder: receives the artifact.
-        fp16: build it in half precision.
+        precision: what to build it in.
 
     Raises:
         TvmbuildError: any stage failed.
     """
     target = load_target(target_name)
-    name = f"{model.name}-{target_name}" + ("-fp16" if fp16 else "")
-    options = BuildOptions(shape=model.shapes, value=model.values, output=folder, name=name, fp16=fp16)
+    name = f"{model.name}-{target_name}{precision.ending}"
+    options = BuildOptions(shape=model.shapes, value=model.values, output=folder, name=name, precision=precision)
     artifact = open_artifact(build(model.path, target, options).folder / f"{options.name}.json")
     sample = load_samples(artifact.manifest.inputs, None)[0]
     prediction = predict(artifact.library, target, [sample[spec.name] for spec in artifact.manifest.inputs])
-    scheduled, graph = schedule_reports(model, target, fp16=fp16)
+    scheduled, graph = schedule_reports(model, target, precision=precision)
     calls = {kernel.name: kernel.count for kernel in graph.kernels}
     core = predicted_core(target)
-    rate = core.float16_macs if fp16 else core.float32_macs
+    rate = core.macs(precision)
     rates = {name: core.int8_macs if report.kind.endswith(_INTEGER) else rate for name, report in scheduled.items()}
     return {
         "model": model.name,
@@ -78,11 +81,11 @@ def predict_model(model: BenchModel, target_name: str, folder: Path, *, fp16: bo
 
 
 def schedule_reports(
-    model: BenchModel, target: Target, *, fp16: bool = False
+    model: BenchModel, target: Target, *, precision: Precision = Precision.FP32
 ) -> tuple[dict[str, KernelReport], GraphReport]:
     """Return how each kernel is scheduled, by name, and the graph's report; nothing is compiled."""
     prepared = prepare(model.path, parse_shapes(model.shapes), parse_values(model.values), compare=False)
-    _, graph = optimize(to_relax(prepared), target, kernels=schedules, fp16=fp16)
+    _, graph = optimize(to_relax(prepared), target, kernels=schedules, precision=precision)
     return {report.name: report for report in graph.schedules}, graph
 
 

@@ -19,11 +19,12 @@ import numpy as np
 from tvmbuild.artifact.open import Artifact, open_artifact
 from tvmbuild.checking.difference import OutputDifference, difference
 from tvmbuild.checking.samples import load_samples
-from tvmbuild.checking.verify import frozen_values, own_tolerance, target_of
+from tvmbuild.checking.verify import frozen_values, own_tolerance, precision_of, target_of
 from tvmbuild.device.protocol import Device
 from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.support import progress
 from tvmbuild.support.options import BuildOptions, VerifyOptions
+from tvmbuild.support.precision import Precision
 from tvmbuild.support.tensor import TensorSpec
 from tvmbuild.target.target import Target
 
@@ -68,7 +69,7 @@ def first_difference(artifact: Artifact, model: Path, device: Device, options: V
     from tvmbuild.support.budget import parse_limits
 
     told = artifact.manifest.options
-    fp16 = bool(told.get("fp16"))
+    precision = precision_of(artifact)
     shapes, values = parse_shapes(told["shape"]), parse_values(told["value"])
     prepared = prepare(model, shapes, values, compare=False, limits=parse_limits(options.limit))
     sample = load_samples(artifact.manifest.inputs, options.inputs, count=1, seed=options.seed)[0]
@@ -78,7 +79,7 @@ def first_difference(artifact: Artifact, model: Path, device: Device, options: V
         while low < high:
             probed = sorted({low + (high - low) * k // PROBES for k in range(PROBES)} | {high - 1})
             found = _compare_layers(
-                prepared.proto, [layers[i] for i in probed], sample, target_of(artifact), device, options, fp16
+                prepared.proto, [layers[i] for i in probed], sample, target_of(artifact), device, options, precision
             )
             builds += 1
             bad = next((k for k, item in enumerate(found) if not item.passed), None)
@@ -120,7 +121,7 @@ def _compare_layers(
     target: Target,
     device: Device,
     options: VerifyOptions,
-    fp16: bool,
+    precision: Precision,
 ) -> list[OutputDifference]:
     import onnx
 
@@ -133,7 +134,8 @@ def _compare_layers(
     with tempfile.TemporaryDirectory(prefix="tvmbuild-") as scratch:
         path = Path(scratch) / "part.onnx"
         onnx.save(part, path)
-        result = build(path, target, BuildOptions(output=Path(scratch), name="part", compare=False, fp16=fp16))
+        alone = BuildOptions(output=Path(scratch), name="part", compare=False, precision=precision)
+        result = build(path, target, alone)
         opened = open_artifact(Path(scratch) / "part.json")
         wanted = {spec.name: sample[spec.name] for spec in result.manifest.inputs}
         reference = run_reference(path, {**wanted, **frozen_values(opened)})

@@ -30,7 +30,7 @@ from tvmbuild.support.errors import OptionError, SlowKernelError
 from tvmbuild.support.escape import has_control, one_line
 from tvmbuild.support.options import BuildOptions, QuantizeOptions
 from tvmbuild.support.versions import llvm_version, package_versions
-from tvmbuild.target.target import Target, require_fp16
+from tvmbuild.target.target import Target, require_precision
 
 #: Endings of an artifact's files.
 _ENDINGS = (".so", ".tar", ".json")
@@ -70,15 +70,15 @@ class _Ready:
 def build_int8(model: Path, target: Target, options: BuildOptions, quantization: QuantizeOptions) -> BuildResult:
     """Quantize a float model, then build the artifact of the result.
 
-    Writes the QDQ model ``<model>.int8.onnx`` into ``options.output``, together with the artifact that ``build`` makes
-    of it: it is what ``verify`` compares the artifact with.
+    Writes the QDQ model (``<model>.int8.onnx``) into ``options.output``, together with the artifact that ``build``
+    makes of it: it is what ``verify`` compares the artifact with.
 
     Raises:
         CalibrationError: the samples or the calibration table cannot be used.
         AccuracyError: the budget cannot be met.
         TvmbuildError: like ``build``.
     """
-    path = Path(f"{model.stem}.int8.onnx")
+    path = Path(f"{model.stem}{options.precision.model_ending}.onnx")
     ready = _ready(artifact_name(model, target, options), target, options, path.name)
     quantized = quantize(
         model,
@@ -108,7 +108,7 @@ def build(model: Path, target: Target, options: BuildOptions) -> BuildResult:
     Writes ``<name>.so``, ``<name>.tar`` and ``<name>.json`` into ``options.output``; all of them, or none.
 
     Raises:
-        OptionError: ``fp16`` for a target without fp16 arithmetic, or a folder or name that cannot be meant.
+        OptionError: a precision whose arithmetic the target lacks, or a folder or name that cannot be meant.
         SlowKernelError: ``strict``, and a kernel that multiplies has no schedule.
         TvmbuildError: any of the classes in ``errors.py`` up to OutputError, by the stage that failed.
     """
@@ -126,13 +126,12 @@ def check_build(model: Path, target: Target, options: BuildOptions) -> None:
 
 def artifact_name(model: Path, target: Target, options: BuildOptions) -> str:
     """Return the stem of an artifact's files."""
-    return options.name or f"{model.stem}{'.int8' if options.int8 else ''}-{target.name}"
+    return options.name or f"{model.stem}{options.precision.model_ending}-{target.name}"
 
 
 def _ready(name: str, target: Target, options: BuildOptions, *more: str) -> _Ready:
     _check_names(name, options)
-    if options.fp16:
-        require_fp16(target)
+    require_precision(target, options.precision)
     check_writable(options.output, *(f"{name}{ending}" for ending in _ENDINGS), *more)
     if options.dump_ir is not None:
         check_writable(options.dump_ir)
@@ -154,7 +153,9 @@ def _build(
     )
     with progress.stage("import into Relax"):
         module = to_relax(prepared)
-    module, report = optimize(module, target, kernels=ready.kernels, dump_ir=options.dump_ir, fp16=options.fp16)
+    module, report = optimize(
+        module, target, kernels=ready.kernels, dump_ir=options.dump_ir, precision=options.precision
+    )
     if options.strict:
         _require_schedules(report)
     module, weights = take_out_weights(lower(module, target, dump_ir=options.dump_ir))
@@ -217,7 +218,7 @@ def _manifest(
     report: GraphReport,
     options: BuildOptions,
 ) -> Manifest:
-    told = {"shape": list(options.shape), "value": list(options.value), "fp16": options.fp16}
+    told = {"shape": list(options.shape), "value": list(options.value), "precision": options.precision.value}
     return Manifest(
         name=name,
         model=_describe(prepared),
@@ -238,7 +239,7 @@ def _describe(prepared: PreparedModel) -> dict[str, Any]:
         "sha256": prepared.sha256,
         "external": [dataclasses.asdict(file) for file in prepared.external],
         "opset": prepared.opset,
-        "precision": dataclasses.asdict(prepared.rounding),
+        "rounding": dataclasses.asdict(prepared.rounding),
         "frozen": {
             name: {"dtype": str(value.dtype), "value": value.tolist()} for name, value in prepared.frozen.items()
         },

@@ -24,6 +24,7 @@ from tvmbuild.device import open_device
 from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.pipeline import BuildResult, build
 from tvmbuild.support.options import BuildOptions, VerifyOptions
+from tvmbuild.support.precision import Precision
 from tvmbuild.target.target import load_target
 
 RPI5 = load_target("rpi5")
@@ -37,7 +38,7 @@ def check(
     """Build in float16 the nodes whose outputs are named "y...", and compare them."""
     outputs = [name for node in nodes for name in node.output if name.startswith("y")]
     path = saved(model(nodes, inputs, outputs, weights), folder)
-    result = build(path, RPI5, BuildOptions(output=folder, name="half", fp16=True))
+    result = build(path, RPI5, BuildOptions(output=folder, name="half", precision=Precision.FP16))
     artifact = open_artifact(folder / "half.json")
     assert {spec.dtype for spec in (*artifact.manifest.inputs, *artifact.manifest.outputs)} == {"float32"}
     outcome = verify(artifact, path, open_device("emulated", RPI5), VerifyOptions(tolerance=TOLERANCE))
@@ -136,7 +137,7 @@ def test_the_inner_loop_multiplies_eight_halves_by_a_lane(tmp_path: Path) -> Non
 def test_real_models_stay_within_the_tolerance_of_float16(name: str, model_folder: Path, tmp_path: Path) -> None:
     entry = load_catalogue().models[name]
     path = model_file(entry, model_folder)
-    build(path, RPI5, BuildOptions(shape=entry.shapes, output=tmp_path, name="half", fp16=True))
+    build(path, RPI5, BuildOptions(shape=entry.shapes, output=tmp_path, name="half", precision=Precision.FP16))
     pictures = [picture_file(load_catalogue().pictures[sample], model_folder) for sample in entry.samples]
     options = VerifyOptions(inputs=pictures[0] if pictures else None)
     outcome = verify(open_artifact(tmp_path / "half.json"), path, open_device("emulated", RPI5), options)

@@ -20,6 +20,7 @@ from tvmbuild.onnx_model.to_relax import to_relax
 from tvmbuild.pipeline import build
 from tvmbuild.support.errors import InputDataError, ModelError
 from tvmbuild.support.options import BuildOptions
+from tvmbuild.support.precision import Precision
 from tvmbuild.target.target import load_target
 
 pytestmark = pytest.mark.integration
@@ -183,8 +184,8 @@ def test_regions_of_images_that_are_not_there_end_the_run(
                 run(feed)
 
 
-@pytest.mark.parametrize(("board", "fp16"), [("rpi4", False), ("rpi5", True)])
-def test_a_board_says_which_node_was_given_an_index_outside(tmp_path: Path, board: str, fp16: bool) -> None:
+@pytest.mark.parametrize(("board", "precision"), [("rpi4", Precision.FP32), ("rpi5", Precision.FP16)])
+def test_a_board_says_which_node_was_given_an_index_outside(tmp_path: Path, board: str, precision: Precision) -> None:
     """Through every pass, fused and scheduled: an embedding whose rows are picked over and put elsewhere."""
     nodes = [
         helper.make_node("Gather", ["table", "i"], ["rows"], name="embedding"),
@@ -200,11 +201,11 @@ def test_a_board_says_which_node_was_given_an_index_outside(tmp_path: Path, boar
     proto = model(nodes, {"i": [3], "j": [3, 2], "k": [3, 1]}, ["y"], weights, dtypes=integers, opset=18)
     target = load_target(board)
     path = saved(proto, tmp_path)
-    build(path, target, BuildOptions(output=tmp_path, name="a", fp16=fp16))
+    build(path, target, BuildOptions(output=tmp_path, name="a", precision=precision))
     device = EmulatedDevice(target)
     good = {"i": np.array([9, -10, 0]), "j": np.array([[0, -1], [-4, 3], [1, 2]]), "k": np.array([[5], [-6], [1]])}
     result = device.run(tmp_path / "a.so", list(good.values()))
-    tolerance = 2e-3 if fp16 else TOLERANCE
+    tolerance = 2e-3 if precision is Precision.FP16 else TOLERANCE
     np.testing.assert_allclose(result.outputs[0], run_reference(proto, good)["y"], tolerance, tolerance)
     for name, words in (
         ("i", "Gather 'embedding' takes indices from -10 to 9"),

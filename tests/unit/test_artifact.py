@@ -32,7 +32,7 @@ MANIFEST = Manifest(
     packages={"tvmbuild": "0.1.0"},
     fusion={"passes": [], "kernels": []},
     memory={"arena": 1, "naive": 2},
-    options={"shape": [], "value": [], "fp16": False},
+    options={"shape": [], "value": [], "precision": "fp32"},
 )
 
 
@@ -100,6 +100,7 @@ def test_files_outside_the_folder_are_refused(tmp_path: Path) -> None:
         "{}",
         '{"format": "tvmbuild-manifest", "version": 99}',
         '{"format": "tvmbuild-manifest", "version": 1}',
+        '{"format": "tvmbuild-manifest", "version": 2}',
         "\0",
         "[" * 100_000,
     ],

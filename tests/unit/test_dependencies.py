@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tvmbuild.artifact.dependencies import Dependencies, build_dependencies
 from tvmbuild.artifact.depfile import depfile_text
 from tvmbuild.support.options import BuildOptions, QuantizeOptions
+from tvmbuild.support.precision import Precision
 from tvmbuild.target.target import targets_folder
 
 
@@ -64,13 +65,13 @@ def test_a_board_of_ones_own_has_records_by_its_name(model: Path) -> None:
 def test_an_int8_build_depends_on_samples_table_recipe_and_metric(model: Path) -> None:
     write("photos/cats/1.png", "photos/2.npy", "net.table", "recipe.toml", "mymetric.py", "labels.txt")
     quantization = QuantizeOptions(table=Path("net.table"), images="recipe.toml", metric="mymetric:top1")
-    options = BuildOptions(int8=True, calibrate=Path("photos"))
+    options = BuildOptions(precision=Precision.INT8, calibrate=Path("photos"))
     found = present(build_dependencies(model, options, quantization))
     samples = {"photos", "photos/cats", "photos/cats/1.png", "photos/2.npy"}
     assert samples | {"models/net.data", "net.table", "recipe.toml", "mymetric.py"} <= found
     assert not present(build_dependencies(model, options)) & samples
     command = QuantizeOptions(metric="python3 mymetric.py --labels labels.txt")
-    single = BuildOptions(int8=True, calibrate=Path("photos/2.npy"))
+    single = BuildOptions(precision=Precision.INT8, calibrate=Path("photos/2.npy"))
     found = present(build_dependencies(model, single, command))
     assert {"photos/2.npy", "mymetric.py", "labels.txt"} <= found
     assert "photos/cats/1.png" not in found
@@ -79,7 +80,7 @@ def test_an_int8_build_depends_on_samples_table_recipe_and_metric(model: Path) -
 def test_what_is_not_there_is_named_apart(model: Path) -> None:
     """Make would take a name that does not exist for one that just changed, and build each time."""
     quantization = QuantizeOptions(table=Path("none.table"), images="imagenet", metric="mine.metric:mean")
-    found = build_dependencies(model, BuildOptions(int8=True), quantization)
+    found = build_dependencies(model, BuildOptions(precision=Precision.INT8), quantization)
     assert all(path.exists() for path in found.present)
     absent = {"tvmbuild.toml", "tuning_logs/rpi4", "none.table", "mine/metric.py", "mine/metric/__init__.py"}
     assert {str(path) for path in found.absent} == absent

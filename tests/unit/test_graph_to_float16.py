@@ -13,7 +13,8 @@ from tvmbuild.graph.report import PassReport
 from tvmbuild.graph.rewriter import dtype_of, flat_bindings, op_name
 from tvmbuild.graph.to_float16 import to_float16
 from tvmbuild.support.errors import OptionError
-from tvmbuild.target.target import load_target, require_fp16
+from tvmbuild.support.precision import Precision
+from tvmbuild.target.target import load_target, require_precision
 
 WEIGHT = np.full((8, 8, 1, 1), 0.5, "float32")
 
@@ -120,10 +121,10 @@ def test_a_move_of_an_input_comes_before_the_cast() -> None:
 @pytest.mark.parametrize("name", ["rpi3", "rpi4", "rpizero2w", "generic-aarch64"])
 def test_a_board_without_the_arithmetic_is_refused(name: str) -> None:
     with pytest.raises(OptionError) as caught:
-        require_fp16(load_target(name))
+        require_precision(load_target(name), Precision.FP16)
     assert f"{name} (" in caught.value.message
     assert "rpi5" in caught.value.hint
 
 
 def test_a_board_with_the_arithmetic_is_not() -> None:
-    require_fp16(load_target("rpi5"))
+    require_precision(load_target("rpi5"), Precision.FP16)

@@ -17,6 +17,7 @@ from tvmbuild.support.options import (
     TuneOptions,
     VerifyOptions,
 )
+from tvmbuild.support.precision import Precision
 from tvmbuild.support.resolve import read_project_file, read_project_options, resolve
 
 
@@ -134,7 +135,7 @@ def test_tune_quantize_and_inspect_follow_build_where_they_are_silent(in_empty_f
     def resolved(kind: type, table: str, flags: dict[str, object]) -> Any:
         return resolve(kind, flags, project=read_project_options(kind, table), environ={}).options
 
-    tune = TuneOptions(target="host", shape=("x=1,3",), fp16=True, trials=3)
+    tune = TuneOptions(target="host", shape=("x=1,3",), precision=Precision.FP16, trials=3)
     assert resolved(TuneOptions, "tune", {}) == tune
     # The seeds mean different things.
     assert resolved(QuantizeOptions, "quantize", {}) == QuantizeOptions(shape=("x=1,3",))

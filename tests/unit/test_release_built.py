@@ -19,6 +19,7 @@ from tvmbuild.releases import cell
 from tvmbuild.releases.built import keep_build, take_build
 from tvmbuild.releases.plan import read_plan
 from tvmbuild.support.options import BuildOptions
+from tvmbuild.support.precision import Precision
 
 INPUTS = {"the model": "1"}
 
@@ -77,6 +78,6 @@ def test_a_release_asks_for_what_the_makefile_builds(monkeypatch: pytest.MonkeyP
 
     asked = cell.artifact_inputs(planned.model, planned.target, planned.options, planned.quantization)
     assert asked == inputs(BuildOptions(shape=("x=1,3",), name="net-rpi4", output=Path("elsewhere"), seed=3))
-    for other in ({"fp16": True}, {"shape": ()}, {"use_records": False}, {"name": "net"}):
+    for other in ({"precision": Precision.FP16}, {"shape": ()}, {"use_records": False}, {"name": "net"}):
         options = dataclasses.replace(BuildOptions(shape=("x=1,3",), name="net-rpi4"), **other)
         assert inputs(options) != asked

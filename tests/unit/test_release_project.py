@@ -63,7 +63,7 @@ def test_a_plan_is_models_by_targets_by_precisions(tmp_path: Path) -> None:
     assert names == ["net-rpi4", "net-rpi5", "half-rpi5", "half-rpi5-fp16"]
     assert plan.cells[0].options.shape == ("x=1,3",)
     assert plan.cells[0].model == tmp_path / "net.onnx"
-    assert [cell.options.fp16 for cell in plan.cells] == [False, False, False, True]
+    assert [cell.options.precision for cell in plan.cells] == ["fp32", "fp32", "fp32", "fp16"]
 
 
 def test_bundles_are_one_a_board_or_one_for_all_boards_of_a_model(tmp_path: Path) -> None:

@@ -45,16 +45,17 @@ def test_special_values_equal_only_themselves(value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fp16", "dtype", "allowed"), [(False, "float32", 1e-4), (True, "float32", 1e-2), (True, "int64", 0)]
+    ("precision", "dtype", "allowed"),
+    [("fp32", "float32", 1e-4), ("fp16", "float32", 1e-2), ("fp16", "int64", 0), ("int8-fp16", "float32", 1e-2)],
 )
-def test_an_artifact_in_half_precision_has_a_tolerance_of_its_own(fp16: bool, dtype: str, allowed: float) -> None:
+def test_an_artifact_in_half_precision_has_a_tolerance_of_its_own(precision: str, dtype: str, allowed: float) -> None:
     spec = TensorSpec("y", dtype, (2,))
-    manifest = Manifest("m", {}, (), (spec,), {}, {}, {}, options={"fp16": fp16})
+    manifest = Manifest("m", {}, (), (spec,), {}, {}, {}, options={"precision": precision})
     assert own_tolerance(Artifact(Path(), manifest), spec) == allowed
 
 
 @pytest.mark.parametrize(
-    ("precision", "dtype", "allowed"),
+    ("rounding", "dtype", "allowed"),
     [
         ({"code_bits": 8, "half": False}, "float32", 0.1),
         ({"code_bits": 8, "half": False}, "int8", 0.1),
@@ -67,17 +68,17 @@ def test_an_artifact_in_half_precision_has_a_tolerance_of_its_own(fp16: bool, dt
         ({"code_bits": 0, "half": False}, "uint8", 0),
     ],
 )
-def test_the_model_says_what_its_outputs_are_rounded_to(precision: dict[str, Any], dtype: str, allowed: float) -> None:
+def test_the_model_says_what_its_outputs_are_rounded_to(rounding: dict[str, Any], dtype: str, allowed: float) -> None:
     """Whatever kernels it got: here none computes in integers."""
     spec = TensorSpec("y", dtype, (2,))
-    manifest = Manifest("m", {"precision": precision}, (), (spec,), {}, {}, {})
+    manifest = Manifest("m", {"rounding": rounding}, (), (spec,), {}, {}, {})
     assert own_tolerance(Artifact(Path(), manifest), spec) == allowed
 
 
-def test_a_manifest_with_an_odd_precision_is_damaged() -> None:
+def test_a_manifest_with_an_odd_rounding_is_damaged() -> None:
     for odd in ({}, 8, {"code_bits": "many", "half": False}):
-        manifest = Manifest("m", {"precision": odd}, (), (SPEC,), {}, {}, {})
-        with pytest.raises(ArtifactError, match="no usable precision"):
+        manifest = Manifest("m", {"rounding": odd}, (), (SPEC,), {}, {}, {})
+        with pytest.raises(ArtifactError, match="no usable rounding"):
             own_tolerance(Artifact(Path(), manifest), SPEC)
 
 

@@ -19,11 +19,14 @@ from tvmbuild.artifact.manifest_form import ManifestForm
 from tvmbuild.support.border import Border, shown
 from tvmbuild.support.errors import ArtifactError
 from tvmbuild.support.paths import missing
+from tvmbuild.support.precision import Precision
 from tvmbuild.support.tensor import LARGEST_ELEMENTS, TensorSpec
 
 FORMAT = "tvmbuild-manifest"
 #: Raised when a reader of the older version would misunderstand a newer manifest.
-VERSION = 1
+VERSION = 2
+#: In this one options had a flag "fp16", and the model's rounding was called its precision.
+_WITH_FLAGS = 1
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,12 @@ def parse_manifest(text: str, path: str) -> Manifest:
     content = _BORDER.parse_json(text, path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ArtifactError(f"{path} is not a manifest of tvmbuild.", "Give the .json, .so or .tar that 'build' wrote.")
+    if content.get("version") == _WITH_FLAGS:
+        content = _from_flags(content)
     if content.get("version") != VERSION:
         raise ArtifactError(
-            f"{path} has manifest version {shown(content.get('version'))}; this tvmbuild reads version {VERSION}.",
+            f"{path} has manifest version {shown(content.get('version'))}; this tvmbuild reads "
+            f"versions {_WITH_FLAGS} to {VERSION}.",
             "Use the tvmbuild that built it, or build it again with this one.",
         )
     form = _BORDER.checked(content, ManifestForm, path, closed=False)
@@ -118,6 +124,18 @@ def parse_manifest(text: str, path: str) -> Manifest:
         memory=content["memory"],
         options=content["options"],
     )
+
+
+def _from_flags(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest of the older version as one of today; what is wrong in it stays so."""
+    told, model = content.get("options"), content.get("model")
+    if isinstance(told, dict):
+        half = told.get("fp16", False)
+        precision = (Precision.FP16 if half else Precision.FP32).value if isinstance(half, bool) else half
+        told = {**{name: value for name, value in told.items() if name != "fp16"}, "precision": precision}
+    if isinstance(model, dict):
+        model = {"rounding" if name == "precision" else name: value for name, value in model.items()}
+    return {**content, "version": VERSION, "options": told, "model": model}
 
 
 def _check_values(form: ManifestForm) -> None:

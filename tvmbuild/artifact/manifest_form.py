@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from tvmbuild.support.border import Bytes, Count, FileName, Finite, Line, Sha256, form
+from tvmbuild.support.precision import Precision
 from tvmbuild.support.tensor import LARGEST_ELEMENTS
 from tvmbuild.target.target import Target
 
@@ -118,7 +119,7 @@ class OptionsForm:
 
     shape: tuple[str, ...]
     value: tuple[str, ...]
-    fp16: bool = False
+    precision: Precision = Precision.FP32
 
 
 @dataclass(frozen=True)

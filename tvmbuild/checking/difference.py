@@ -7,11 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tvmbuild.support.precision import Precision
 from tvmbuild.support.tensor import TensorSpec
 
 #: Largest difference allowed by default, relative to the largest reference value of the output. Both sides sum in
 #: fp32 in different orders: a network of some hundred layers differs by 1e-6 to 1e-5, a wrong kernel by 1e-2 or more.
-DEFAULT_TOLERANCE: Mapping[str, float] = {"float32": 1e-4, "float64": 1e-4, "float16": 1e-2, "bfloat16": 2e-2}
+DEFAULT_TOLERANCE: Mapping[str, float] = {
+    "float32": 1e-4,
+    "float64": 1e-4,
+    "float16": Precision.FP16.tolerance,
+    "bfloat16": 2e-2,
+}
 #: For outputs of integers and booleans: none may differ.
 EXACT = 0.0
 #: Outputs whose largest reference value is below this say little: sigmoid and exp are approximated to some 1e-7.

@@ -23,16 +23,13 @@ from tvmbuild.support.border import Border
 from tvmbuild.support.errors import ArtifactError, DeviceError, InputDataError, VerificationError
 from tvmbuild.support.options import VerifyOptions
 from tvmbuild.support.paths import is_file
+from tvmbuild.support.precision import Precision
 from tvmbuild.support.tensor import TensorSpec
 from tvmbuild.target.target import Target
 
-#: Largest difference allowed by default for outputs of an artifact with half precision inside (--fp16, or its model). A
-#: value rounded to float16 is off by up to 2**-11 (5e-4) and a layer by some 1e-3 of its largest value. SqueezeNet and
-#: ResNet-50 (random weights) measure 1e-3 and 2e-3, two trained classifiers of the MobileNet kind up to 7e-3 and 8e-3
-#: on random inputs; a wrong kernel is off by 1e-1 or more.
-FP16_TOLERANCE = 1e-2
-#: The same for a model that rounds to codes of 8 bits where single values are compared: one layer, or the same kernels
-#: again; codes of other bits are allowed as many steps. Whole models are judged as ``int8_rounding`` says.
+#: Largest difference allowed by default for outputs of a model that rounds to codes of 8 bits, where single values are
+#: compared: one layer, or the same kernels again; codes of other bits are allowed as many steps. Whole models are judged
+#: as ``int8_rounding`` says.
 INT8_TOLERANCE = 0.1
 #: Outputs of these types are codes where a model rounds to codes.
 _CODES = ("int8", "uint8", "int16", "uint16")
@@ -119,7 +116,7 @@ def verify(artifact: Artifact, model: Path, device: Device, options: VerifyOptio
     frozen = frozen_values(artifact)
     allowed = [options.tolerance or own_tolerance(artifact, spec) for spec in manifest.outputs]
     rounding = rounding_in(artifact)
-    least = max(int8_rounding.LEAST * rounding.step, FP16_TOLERANCE if _is_half(artifact) else 0.0)
+    least = max(int8_rounding.LEAST * rounding.step, _float_tolerance(artifact))
     samples = load_samples(manifest.inputs, options.inputs, count=options.samples, seed=options.seed)
     worst: dict[str, OutputDifference] = {}
     seconds: list[float] = []
@@ -176,16 +173,22 @@ def _by_rms(
 def own_tolerance(artifact: Artifact, spec: TensorSpec) -> float:
     """Return the default tolerance of an artifact's output, by its dtype and the precision it is computed in."""
     tolerance, rounding = DEFAULT_TOLERANCE.get(spec.dtype, EXACT), rounding_in(artifact)
-    if tolerance and _is_half(artifact):
-        tolerance = max(tolerance, FP16_TOLERANCE)
+    if tolerance:
+        tolerance = max(tolerance, _float_tolerance(artifact))
     if tolerance or (rounding.code_bits and spec.dtype in _CODES):
         tolerance = max(tolerance, INT8_TOLERANCE * rounding.step)
     return tolerance
 
 
-def _is_half(artifact: Artifact) -> bool:
-    """Whether an artifact computes in half precision anywhere, by its model or by its build."""
-    return rounding_in(artifact).half or bool(artifact.manifest.options.get("fp16"))
+def _float_tolerance(artifact: Artifact) -> float:
+    """Return what the precision of real numbers adds: that of the build, or half precision inside the model."""
+    model = Precision.FP16.tolerance if rounding_in(artifact).half else 0.0
+    return max(precision_of(artifact).tolerance, model)
+
+
+def precision_of(artifact: Artifact) -> Precision:
+    """Return the precision that an artifact was built in."""
+    return Precision(artifact.manifest.options.get("precision", Precision.FP32))
 
 
 def rounding_in(artifact: Artifact) -> Rounding:
@@ -193,14 +196,14 @@ def rounding_in(artifact: Artifact) -> Rounding:
 
     Manifests of before it was kept there tell it of integer kernels alone.
     """
-    told = artifact.manifest.model.get("precision")
+    told = artifact.manifest.model.get("rounding")
     if told is None:
         return Rounding(code_bits=8 if artifact.manifest.fusion.get("int8", {}).get("int8") else 0)
     try:
         return Rounding(int(told["code_bits"]), bool(told["half"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
-            f"The manifest of {artifact.manifest.name} has no usable precision ({error}).", _REBUILD
+            f"The manifest of {artifact.manifest.name} has no usable rounding ({error}).", _REBUILD
         ) from error
 
 

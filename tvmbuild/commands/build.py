@@ -102,14 +102,14 @@ def build(
         "limit": limit,
     }
     resolved = resolve(BuildOptions, flags, project=read_project_file("build"))
-    if not resolved.options.int8 and (calibrate or images or table or force_int8):
+    if not resolved.options.precision.quantizes and (calibrate or images or table or force_int8):
         raise OptionError("--calibrate, --images, --table and --force-int8 are for --int8.", "Add --int8.")
     destination = load_target(resolved.options.target)
     console.text(f"building {model} for {destination.name}: {destination.description}")
     for line in resolved.lines():
         console.text(f"  {line}")
     quantization = None
-    if resolved.options.int8:
+    if resolved.options.precision.quantizes:
         given = {"images": images, "table": table, "force_int8": force_int8}
         quantization = resolve(QuantizeOptions, given, project=read_project_file("quantize")).options
     with console.stages():

@@ -77,6 +77,7 @@ def quantize(
       tvmbuild quantize model.onnx --calibrate data.npy --budget 'sqnr>=25' --report report.json -v
     """
     from tvmbuild.support.options import QuantizeOptions
+    from tvmbuild.support.precision import Precision
     from tvmbuild.support.resolve import read_project_options, resolve
     from tvmbuild.target.target import load_target
 
@@ -103,7 +104,11 @@ def quantize(
     }
     resolved = resolve(QuantizeOptions, flags, project=read_project_options(QuantizeOptions, "quantize"))
     board = load_target(for_target) if for_target else None
-    target = output or model.with_name(f"{model.stem}.int8.onnx") if model.name else Path("int8.onnx")
+    target = (
+        output or model.with_name(f"{model.stem}{Precision.INT8.model_ending}.onnx")
+        if model.name
+        else Path("int8.onnx")
+    )
     for line in resolved.lines():
         console.text(f"  {line}")
     with console.stages():

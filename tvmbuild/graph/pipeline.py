@@ -31,6 +31,7 @@ from tvmbuild.graph.simplify import simplify
 from tvmbuild.graph.to_float16 import to_float16
 from tvmbuild.support import progress
 from tvmbuild.support.errors import OutputError
+from tvmbuild.support.precision import Precision
 from tvmbuild.support.tvm_log import without_warnings
 from tvmbuild.target.target import Target
 
@@ -56,7 +57,7 @@ class _State:
     target: Target
     kernels: KernelLibrary | None
     dump_ir: Path | None
-    fp16: bool = False
+    precision: Precision = Precision.FP32
     passes: tuple[PassReport, ...] = ()
     fused: tuple[FusedKernel, ...] = ()
     unfused: tuple[Kept, ...] = ()
@@ -72,7 +73,7 @@ def optimize(
     *,
     kernels: KernelLibrary | None = None,
     dump_ir: Path | None = None,
-    fp16: bool = False,
+    precision: Precision = Precision.FP32,
 ) -> tuple[IRModule, GraphReport]:
     """Simplify, fold, lay out, legalize, fuse and schedule a model.
 
@@ -81,13 +82,13 @@ def optimize(
         target: the board.
         kernels: computes and schedules; None leaves TVM's computes unscheduled.
         dump_ir: folder for the module after each phase (``01-simplify.py``, ...).
-        fp16: compute in float16 where that is safe; the target must have "fullfp16".
+        precision: what real numbers are computed in where that is safe; the target must have its extension.
 
     Raises:
         UnsupportedOperatorError: control flow or shapes that depend on data are left.
         OutputError: the dump cannot be written.
     """
-    state = _State(mod, target, kernels, dump_ir, fp16)
+    state = _State(mod, target, kernels, dump_ir, precision)
     for name, phase in PHASES.items():
         with progress.stage(f"graph: {name}") as step:
             before = len(state.passes)
@@ -100,9 +101,11 @@ def optimize(
 
 
 @without_warnings()
-def prepare_graph(mod: IRModule, target: Target, kernels: KernelLibrary, *, fp16: bool = False) -> IRModule:
+def prepare_graph(
+    mod: IRModule, target: Target, kernels: KernelLibrary, *, precision: Precision = Precision.FP32
+) -> IRModule:
     """Run the phases before legalization; ``make_kernels`` goes on, as often as one likes."""
-    state = _State(mod, target, kernels, None, fp16)
+    state = _State(mod, target, kernels, None, precision)
     for name, phase in PHASES.items():
         if name == _FIRST_OF_KERNELS:
             break
@@ -196,7 +199,7 @@ def _quantize(state: _State) -> None:
 
 
 def _precision(state: _State) -> None:
-    if state.fp16:
+    if state.precision.floats == "float16":
         _run(state, [to_float16, _relax(relax.transform.EliminateCommonSubexpr())])
 
 

@@ -239,7 +239,7 @@ def _build(cell: Cell, store: Store, folder: Path) -> bool:
     options = dataclasses.replace(cell.options, output=folder)
     device = open_device("auto", cell.target)
     predictable = _predictable(cell)
-    model = folder / f"{cell.model.stem}.int8.onnx" if cell.quantization else cell.model
+    model = folder / f"{cell.model.stem}{cell.precision.model_ending}.onnx" if cell.quantization else cell.model
     taken = take_build(artifact_inputs(cell.model, cell.target, cell.options, cell.quantization), store, folder)
     if cell.quantization and not taken:
         pipeline.build_int8(cell.model, cell.target, options, cell.quantization)

@@ -15,11 +15,11 @@ from tvmbuild.support.border import Border, NotNegative
 from tvmbuild.support.errors import OptionError
 from tvmbuild.support.options import BuildOptions, QuantizeOptions
 from tvmbuild.support.paths import is_file
+from tvmbuild.support.precision import Precision
 from tvmbuild.support.resolve import PROJECT_FILE, read_project_file, resolve
 from tvmbuild.support.suggest import did_you_mean
 from tvmbuild.target.target import Target, load_target
 
-PRECISIONS = ("fp32", "fp16", "int8")
 #: A bundle for each board, or one for all of a model's boards.
 PER_TARGET, COMBINED = "per-target", "combined"
 
@@ -31,9 +31,9 @@ class Cell:
     Attributes:
         model: the ONNX file.
         target: the board.
-        precision: "fp32", "fp16" or "int8".
+        precision: what it is computed in.
         options: how to build it; ``name`` is set, ``output`` is not.
-        quantization: how a float model becomes an int8 one; None for the other precisions.
+        quantization: how a float model becomes an int8 one; None where the precision does not quantize.
         model_license: file with the model's licence, or None.
         tolerance: allowed difference from ONNX Runtime; 0 for the default.
         predict: whether to predict its time on the board's core.
@@ -41,7 +41,7 @@ class Cell:
 
     model: Path
     target: Target
-    precision: str
+    precision: Precision
     options: BuildOptions
     quantization: QuantizeOptions | None
     model_license: Path | None
@@ -159,16 +159,12 @@ def _bundles(folder: Path, table: _ReleaseTable, model: _ModelTable) -> list[Pla
     stem = _stem(model)
     together: dict[str, list[Cell]] = {}
     for cell in cells:
-        together.setdefault(stem + _ending(cell.precision), []).append(cell)
+        together.setdefault(stem + cell.precision.ending, []).append(cell)
     return [PlannedBundle(name, tuple(members)) for name, members in together.items()]
 
 
 def _stem(model: _ModelTable) -> str:
     return model.name or Path(model.path).stem
-
-
-def _ending(precision: str) -> str:
-    return "" if precision == "fp32" else f"-{precision}"
 
 
 def _cells(folder: Path, table: _ReleaseTable, model: _ModelTable) -> list[Cell]:
@@ -178,18 +174,19 @@ def _cells(folder: Path, table: _ReleaseTable, model: _ModelTable) -> list[Cell]
     cells = []
     for target in model.targets or table.targets:
         board = load_target(str(folder / target) if target.endswith(".toml") else target)
-        for precision in model.precision or table.precision:
+        for precision in map(_precision, model.precision or table.precision):
             options = BuildOptions(
                 target=target,
                 shape=model.shape,
                 value=model.value,
                 limit=model.limit,
-                name=f"{stem}-{board.name}{_ending(precision)}",
+                name=f"{stem}-{board.name}{precision.ending}",
                 toolchain=table.toolchain,
                 strict=table.strict,
+                precision=precision,
                 records=folder / "tuning_logs",
             )
-            options, quantization = _with_precision(options, precision, model, folder)
+            options, quantization = _with_samples(options, model, folder)
             check_name(options.name, "artifact name")
             path = folder / model.path
             cells.append(
@@ -207,18 +204,24 @@ def _license(folder: Path, model: _ModelTable) -> Path | None:
     return path
 
 
-def _with_precision(
-    options: BuildOptions, precision: str, model: _ModelTable, folder: Path
+def _precision(name: str) -> Precision:
+    names = [each.value for each in Precision]
+    if name not in names:
+        raise OptionError(f"There is no precision '{name}'.", did_you_mean(name, names))
+    return Precision(name)
+
+
+def _with_samples(
+    options: BuildOptions, model: _ModelTable, folder: Path
 ) -> tuple[BuildOptions, QuantizeOptions | None]:
-    if precision not in PRECISIONS:
-        raise OptionError(f"There is no precision '{precision}'.", did_you_mean(precision, PRECISIONS))
-    if precision != "int8":
-        return dataclasses.replace(options, fp16=precision == "fp16"), None
+    if not options.precision.quantizes:
+        return options, None
     if model.calibrate is None:
-        raise OptionError(f"{model.path} has no samples to find its int8 scales from.", 'Add calibrate = "DIR".')
+        codes = options.precision.codes
+        raise OptionError(f"{model.path} has no samples to find its {codes} scales from.", 'Add calibrate = "DIR".')
     quantization = resolve(QuantizeOptions, {}, project=read_project_file("quantize", folder), environ={}).options
     if quantization.table:
         quantization = dataclasses.replace(quantization, table=folder / quantization.table)
     if quantization.images.endswith(".toml"):
         quantization = dataclasses.replace(quantization, images=str(folder / quantization.images))
-    return dataclasses.replace(options, int8=True, calibrate=folder / model.calibrate), quantization
+    return dataclasses.replace(options, calibrate=folder / model.calibrate), quantization

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tvmbuild.support.border import Count, Finite, NotNegative, Positive, Seconds, Seed, Share, Threads
+from tvmbuild.support.precision import Precision
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A flag, variable or key that sets one side of an option and leaves the other as it is.
+
+    Attributes:
+        apply: the option's value and whether the switch is on become its new value.
+        off: name of the flag that turns it off; "" for none.
+    """
+
+    apply: Callable[[Any, bool], Any]
+    off: str = ""
+
+
+#: The field's metadata under which its switches stand, by name.
+SWITCHES = "switches"
+_FP16: Mapping[str, Switch] = {
+    "fp16": Switch(lambda precision, on: precision.with_floats("float16" if on else "float32"), off="fp32")
+}
+_INT8: Mapping[str, Switch] = {"int8": Switch(lambda precision, on: precision.with_codes("int8" if on else ""))}
 
 
 @dataclass(frozen=True)
@@ -21,9 +45,9 @@ class BuildOptions:
         toolchain: "gnu" or "zig"; "" for the target's first that is installed.
         compare: run the prepared model against the original in ONNX Runtime before compiling.
         seed: seed of the inputs of that comparison.
-        fp16: compute in float16 where that is safe; the artifact's inputs and outputs keep their types.
-        int8: quantize the float model first; the other options of that are in ``QuantizeOptions``.
-        calibrate: samples for ``int8``, or None to use a calibration table alone.
+        precision: what is computed in; to quantize a float model first has options of its own, ``QuantizeOptions``.
+            "fp16" and "int8" are switches of it.
+        calibrate: samples for a precision that quantizes, or None to use a calibration table alone.
         dump_ir: folder for the module after each phase, or None.
         records: folder of tuning records; it need not exist.
         use_records: whether to take schedules from it.
@@ -40,8 +64,7 @@ class BuildOptions:
     toolchain: str = ""
     compare: bool = True
     seed: Seed = 0
-    fp16: bool = False
-    int8: bool = False
+    precision: Precision = field(default=Precision.FP32, metadata={SWITCHES: {**_FP16, **_INT8}})
     calibrate: Path | None = None
     dump_ir: Path | None = None
     records: Path = Path("tuning_logs")
@@ -76,7 +99,8 @@ class TuneOptions:
         target: name of a built-in target or path of a TOML file.
         shape: input shapes as given ("x=1,3,224,224"), one an input.
         value: inputs frozen to a constant ("sr=16000").
-        fp16: tune the kernels of a build with ``fp16``.
+        precision: tune the kernels of a build in this precision, which does not quantize: that is done to the model
+            before. "fp16" is a switch of it.
         toolchain: "gnu" or "zig"; "" for the target's first that is installed.
         emulate: predict cycles instead of measuring.
         tracker: "HOST:PORT" of a TVM tracker; "" for none.
@@ -95,7 +119,7 @@ class TuneOptions:
     target: str = "rpi4"
     shape: tuple[str, ...] = ()
     value: tuple[str, ...] = ()
-    fp16: bool = False
+    precision: Precision = field(default=Precision.FP32, metadata={SWITCHES: _FP16})
     toolchain: str = ""
     emulate: bool = False
     tracker: str = ""
@@ -170,7 +194,7 @@ class VerifyOptions:
         samples: number of random inputs, or the most to take from a folder.
         seed: seed of the random inputs.
         tolerance: largest difference allowed, relative to the largest reference value; 0 for the default of the
-            output's dtype and the artifact's precision (``difference.DEFAULT_TOLERANCE``, ``verify.FP16_TOLERANCE``);
+            output's dtype and the artifact's precision (``difference.DEFAULT_TOLERANCE``, ``Precision.tolerance``);
             models that round to codes are judged by their root mean square then (``int8_rounding``).
         threads: threads of the runtime; 0 for one a core.
         timeout: seconds that one run may take.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
 import os
 import types
 import typing
@@ -18,7 +19,9 @@ from typing import Any, Generic, TypeVar
 
 from tvmbuild.support.border import Border, UnfitError, converted, shown
 from tvmbuild.support.errors import OptionError
+from tvmbuild.support.options import SWITCHES, Switch
 from tvmbuild.support.paths import is_file
+from tvmbuild.support.precision import Precision
 from tvmbuild.support.suggest import did_you_mean
 
 #: Name of the project file, looked for in the working folder.
@@ -27,7 +30,7 @@ PROJECT_FILE = "tvmbuild.toml"
 _BORDER = Border("The project file", OptionError, "Mend the file, or run in another folder.")
 #: Its table for ``build``, and the options there that say what is built: other commands follow them.
 BUILD_TABLE = "build"
-BUILT_ALIKE = frozenset({"target", "shape", "value", "fp16", "toolchain", "records", "compare", "limit"})
+BUILT_ALIKE = frozenset({"target", "shape", "value", "precision", "fp16", "toolchain", "records", "compare", "limit"})
 
 OptionsT = TypeVar("OptionsT")
 
@@ -41,7 +44,7 @@ class Resolved(Generic[OptionsT]):
 
     def lines(self) -> list[str]:
         """Return one "name = value  (origin)" line for each option that is not at its default."""
-        shown = [(name, origin) for name, origin in self.origins.items() if origin != "default"]
+        shown = [(name, origin) for name, origin in self.origins.items() if origin != _DEFAULT]
         return [f"{name} = {_text(getattr(self.options, name))}  ({origin})" for name, origin in shown]
 
 
@@ -77,9 +80,15 @@ def read_project_options(kind: type, table: str) -> dict[str, Any]:
     Raises:
         OptionError: like ``read_project_file``.
     """
-    names = {item.name for item in dataclasses.fields(kind)} & BUILT_ALIKE
+    items = dataclasses.fields(kind)
+    names = {name for item in items for name in (item.name, *_switches(item))} & BUILT_ALIKE
     shared = {name: value for name, value in read_project_file(BUILD_TABLE).items() if name in names}
-    return shared | read_project_file(table)
+    if shared.get("precision") in list(Precision):
+        # Only ``build`` quantizes; the others are given the model that it made of it.
+        shared["precision"] = str(Precision(shared["precision"]).unquantized)
+    own = read_project_file(table)
+    outdone = {name for item in items if item.name in own for name in _switches(item)}
+    return {name: value for name, value in shared.items() if name not in outdone} | own
 
 
 def resolve(
@@ -104,26 +113,44 @@ def resolve(
     """
     environ = os.environ if environ is None else environ
     hints = typing.get_type_hints(kind, include_extras=True)
-    names = [item.name for item in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    items = dataclasses.fields(kind)  # type: ignore[arg-type]
+    known = [name for item in items for name in (item.name, *_switches(item))]
     for key in project or {}:
-        if key not in names:
-            raise OptionError(f"{PROJECT_FILE} has an unknown option '{key}'.", did_you_mean(key, names))
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for name in names:
-        variable = f"TVMBUILD_{name.upper()}"
-        sources = [
+        if key not in known:
+            raise OptionError(f"{PROJECT_FILE} has an unknown option '{key}'.", did_you_mean(key, known))
+
+    def sources(name: str, off: str = "") -> list[tuple[str, Any]]:
+        variable, flag = f"TVMBUILD_{name.upper()}", flags.get(name)
+        return [
             (PROJECT_FILE, (project or {}).get(name)),
             (f"target {target[0]}" if target else "target", target[1].get(name) if target else None),
             (variable, environ.get(variable)),
-            (flag_name(name), flags.get(name)),
+            (flag_name(off if off and flag is False else name), flag),
         ]
-        origins[name] = "default"
-        for origin, value in sources:
+
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for item in items:
+        name, switches = item.name, _switches(item)
+        origins[name] = _DEFAULT
+        ranks = zip(sources(name), *(sources(each, switch.off) for each, switch in switches.items()), strict=True)
+        for (origin, value), *switched in ranks:
             if value is not None and value not in ((), []):
                 values[name] = _convert(value, hints[name], origin, name)
                 origins[name] = origin
+            for (each, switch), (where, on) in zip(switches.items(), switched, strict=True):
+                if on is not None:
+                    values[name] = switch.apply(values.get(name, item.default), _convert(on, bool, where, each))
+                    origins[name] = where if origins[name] in (_DEFAULT, where) else f"{origins[name]}, {where}"
     return Resolved(kind(**values), origins)
+
+
+_DEFAULT = "default"
+
+
+def _switches(item: dataclasses.Field[Any]) -> Mapping[str, Switch]:
+    found: Mapping[str, Switch] = item.metadata.get(SWITCHES, {})
+    return found
 
 
 def _convert(value: Any, hint: Any, origin: str, name: str) -> Any:
@@ -136,6 +163,8 @@ def _convert(value: Any, hint: Any, origin: str, name: str) -> Any:
     try:
         if plain is Path:
             return _path(value)
+        if isinstance(plain, type) and issubclass(plain, enum.Enum):
+            return _member(value, plain)
         if isinstance(value, str) and plain is not str and origin != PROJECT_FILE:
             value = _parsed(value, plain)
         if isinstance(value, str) and typing.get_origin(plain) is tuple:
@@ -143,6 +172,13 @@ def _convert(value: Any, hint: Any, origin: str, name: str) -> Any:
         return converted(value, kind)
     except UnfitError as error:
         raise OptionError(f"{origin}: {name} {error}.", "See 'tvmbuild COMMAND --help' for its values.") from error
+
+
+def _member(value: Any, kind: type[enum.Enum]) -> enum.Enum:
+    names = [str(each.value) for each in kind]
+    if isinstance(value, str) and value in names:
+        return kind(value)
+    raise UnfitError(f"must be one of {', '.join(names)}, not {shown(value)}")
 
 
 def _path(value: Any) -> Path:

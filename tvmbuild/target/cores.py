@@ -22,9 +22,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tvmbuild.support.place import NATIVE
+from tvmbuild.support.precision import Precision
 
 #: LLVM's names of half-precision arithmetic (Armv8.2-A FP16) and of dot products of int8 (Armv8.2-A DotProd).
-HALF_PRECISION = "fullfp16"
+HALF_PRECISION = Precision.FP16.extension
 DOT_PRODUCT = "dotprod"
 
 #: The instruction set extensions beyond ARMv8.0 that kernels use.
@@ -84,6 +85,10 @@ class Core:
     shared_memory_line: float
     l1_ways: int
     l2_ways: int
+
+    def macs(self, precision: Precision) -> float:
+        """Return the multiply-adds a cycle, at best, of real numbers in a precision."""
+        return {"float32": self.float32_macs, "float16": self.float16_macs}[precision.floats]
 
     @property
     def is_predicted(self) -> bool:

@@ -17,8 +17,9 @@ from tvmbuild.support.border import Border, Count, FileName, Line, Positive, Wor
 from tvmbuild.support.errors import OptionError, TargetError
 from tvmbuild.support.paths import missing
 from tvmbuild.support.place import BESIDE, PACKAGE
+from tvmbuild.support.precision import Precision
 from tvmbuild.support.suggest import did_you_mean
-from tvmbuild.target.cores import CORES, DOT_PRODUCT, EXTENSIONS, HALF_PRECISION, Core, known_core, nearest_core
+from tvmbuild.target.cores import CORES, DOT_PRODUCT, EXTENSIONS, Core, known_core, nearest_core
 
 #: Values with which a target's file defers to the machine that builds.
 NATIVE = "native"
@@ -125,6 +126,10 @@ class Target:
         """Whether the code may use an instruction set extension."""
         return feature in self.features
 
+    def has_arithmetic(self, precision: Precision) -> bool:
+        """Whether the cores can compute in a precision."""
+        return not precision.extension or self.has(precision.extension)
+
     def to_tvm(self) -> Any:
         """Return the ``tvm.target.Target``; imports tvm."""
         import tvm
@@ -135,18 +140,18 @@ class Target:
         return tvm.target.Target(config)
 
 
-def require_fp16(target: Target) -> None:
-    """Check that a target can compute in float16.
+def require_precision(target: Target, precision: Precision) -> None:
+    """Check that a target can compute in a precision.
 
     Raises:
-        OptionError: its cores have no half-precision arithmetic.
+        OptionError: its cores lack the arithmetic.
     """
-    if not target.has(HALF_PRECISION):
-        able = [name for name in known_targets() if load_target(name).has(HALF_PRECISION)]
+    if not target.has_arithmetic(precision):
+        able = [name for name in known_targets() if load_target(name).has_arithmetic(precision)]
         raise OptionError(
-            f"--fp16 needs half-precision arithmetic, which {target.name} ({target.cpu}) lacks: its features do not "
-            f"list '{HALF_PRECISION}'.",
-            f"Build for a target that has it ({', '.join(able)}), or leave --fp16 out.",
+            f"{precision} needs arithmetic that {target.name} ({target.cpu}) lacks: its features do not list "
+            f"'{precision.extension}'.",
+            f"Build for a target that has it ({', '.join(able)}), or in another precision.",
         )
 
 

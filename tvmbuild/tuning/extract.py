@@ -66,7 +66,7 @@ def extract_tasks(model: Path, target: Target, options: BuildOptions, *, plans: 
         seed=options.seed,
         limits=parse_limits(options.limit),
     )
-    graph = prepare_graph(to_relax(prepared), target, _Library(), fp16=options.fp16)
+    graph = prepare_graph(to_relax(prepared), target, _Library(), precision=options.precision)
     first = make_kernels(graph, target, _Library())
     tasks = tasks_of(first, target)
     if plans:

@@ -21,7 +21,8 @@ from tvmbuild.records.trial import Trial
 from tvmbuild.support import progress
 from tvmbuild.support.errors import OptionError, TuningError
 from tvmbuild.support.options import BuildOptions, TuneOptions
-from tvmbuild.target.target import Target, require_fp16
+from tvmbuild.support.precision import Precision
+from tvmbuild.target.target import Target, require_precision
 from tvmbuild.tuning.builder import Builder
 from tvmbuild.tuning.cost_model import XgboostModel
 from tvmbuild.tuning.extract import extract_tasks
@@ -79,8 +80,7 @@ def tune(
         TvmbuildError: the model cannot be compiled, or a tool or the board is missing.
     """
     _check_limits(options)
-    if options.fp16:
-        require_fp16(target)
+    _check_precision(options.precision, target)
     toolchain = find_toolchain(target, options.toolchain or None)
     with ExitStack() as stack:
         if measurer is None:
@@ -92,7 +92,9 @@ def tune(
         if before is not None:
             options = dataclasses.replace(options, **{name: before.options[name] for name in KEPT})
             _check_limits(options)
-        build_options = BuildOptions(shape=options.shape, value=options.value, fp16=options.fp16, limit=options.limit)
+        build_options = BuildOptions(
+            shape=options.shape, value=options.value, precision=options.precision, limit=options.limit
+        )
         with progress.stage("find the kernels") as step:
             tasks = chosen_tasks(extract_tasks(model, target, build_options), options.task)
             step.detail = f"{len(tasks)} kernels, {sum(task.size for task in tasks)} choices"
@@ -120,6 +122,15 @@ def tune(
         reason = session.run()
         write_run(folder, dataclasses.replace(state, stopped=reason))
     return TuneResult(session, folder, reason)
+
+
+def _check_precision(precision: Precision, target: Target) -> None:
+    if precision.quantizes:
+        raise OptionError(
+            f"Nothing is tuned in {precision}: the kernels are those of the model that 'quantize' writes.",
+            f"Tune that model, in {precision.unquantized}.",
+        )
+    require_precision(target, precision)
 
 
 class Keeper:
