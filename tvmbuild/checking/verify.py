@@ -28,8 +28,8 @@ from tvmbuild.support.tensor import TensorSpec
 from tvmbuild.target.target import Target
 
 #: Largest difference allowed by default for outputs of a model that rounds to codes of 8 bits, where single values are
-#: compared: one layer, or the same kernels again. Codes of other bits may differ by as many steps. Whole models are judged
-#: as ``int8_rounding`` says.
+#: compared: one layer, or the same kernels again; codes of other bits may differ by as many steps. Whole models are
+#: judged as ``int8_rounding`` says.
 INT8_TOLERANCE = 0.1
 #: Outputs of these types are codes where a model rounds to codes.
 _CODES = ("int8", "uint8", "int16", "uint16")
