@@ -1,0 +1,48 @@
+"""Each index of the stages of every Winograd plan, proven in its buffer before a schedule drops what none needs."""
+
+from __future__ import annotations
+
+import pytest
+from tvm import te
+
+from tests.kernel_bounds import Prover
+from tests.kernel_cases import CASES, LARGE_CASES, Case
+from tvmbuild.schedules.geometry import Conv2dGeometry
+from tvmbuild.schedules.winograd import compute
+from tvmbuild.schedules.winograd.plan import possible
+from tvmbuild.target.target import load_target
+
+WINOGRAD = {name: case for name, case in {**LARGE_CASES, **CASES}.items() if name.startswith("winograd")}
+
+
+def geometry_of(case: Case) -> Conv2dGeometry:
+    _, attributes, (weight, _) = case.steps[0]
+    batch, channels, height, width = case.inputs[0]
+    assert weight is not None
+    rows, columns = attributes.get("strides", (1, 1))
+    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
+    return Conv2dGeometry(
+        *(batch, height, width, channels, weight.shape[0], weight.shape[2:]),
+        stride=(rows, columns),
+        padding=(top, left, bottom, right),
+    )
+
+
+@pytest.mark.parametrize("board", ["rpi4", "rpi5", "host"])
+def test_no_tile_reads_beyond_its_padded_rows(board: str) -> None:
+    target = load_target(board)
+    rounded_up = 0
+    for name, case in WINOGRAD.items():
+        g = geometry_of(case)
+        for plan in possible(g, target, "float32"):
+            filtering = compute.filtering_of(g, plan.m, plan.phases)
+            depth, channels = compute.depth_of(g, plan.phases), plan.tile.channels
+            data = te.placeholder((g.batch, g.height, g.width, g.in_channels), name="data")
+            packed = te.placeholder((filtering.weights**2, -(-g.out_channels // channels), depth, channels), name="w")
+            prover = Prover()
+            prover.walk(te.create_prim_func([data, packed, compute.conv2d(data, packed, g, plan)]))
+            assert prover.unproven == [], (name, plan)
+            assert prover.count > 100
+            rounded_up += plan.tiles > -(-g.out_height // plan.m) * -(-g.out_width // plan.m)
+    # Tiles that only fill a register tile are the ones that could read too far.
+    assert rounded_up > 0
