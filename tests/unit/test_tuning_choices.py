@@ -106,3 +106,13 @@ def test_only_two_crashes_quarantine(tmp_path: Path, causes: list[str], kept: st
     list(trier.start(one, [Candidate(0, (2, 1))], lambda _, trial: trials.append(trial)))
     trier.close()
     assert [trial.cause for trial in trials] == [kept]
+
+
+def test_a_task_is_known_by_its_first_variant() -> None:
+    """By what a build without records computes: its records are found by that hash."""
+    made = wide()
+    assert made.workload == made.variants[0].workload != made.variants[1].workload
+    assert made.default.variant == 0
+    assert [candidate.variant for candidate in made.variant_defaults] == [0, 1]
+    for candidate in (made.default, Candidate(1, (3, 1, 7))):
+        assert made.candidate(made.variants[candidate.variant].workload, made.choice(candidate)) == candidate
