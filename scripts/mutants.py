@@ -72,6 +72,8 @@ def main() -> int:
     options = parser.parse_args()
     end = time.monotonic() + 60 * options.minutes
     FOLDER.mkdir(parents=True, exist_ok=True)
+    asked = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(asked, cwd=TOP, capture_output=True, text=True, check=False).stdout.strip()
     trees = [copied(number) for number in range(WORKERS)]
     with use_db(FOLDER / "session.sqlite", WorkDB.Mode.create) as session:
         limits = refresh(session, trees[0])
@@ -80,7 +82,7 @@ def main() -> int:
         pending = [item for item in session.pending_work_items if options.area in (None, area_of(item))]
         pending.sort(key=lambda item: item.job_id)
         work(session, pending, trees, limits, end)
-        body = page(session, options.seed)
+        body = page(session, options.seed, commit)
     print(body)
     if not options.area:
         write(TOP / "docs" / "testing.md", body)
@@ -232,7 +234,7 @@ def keep(session: WorkDB, done: list[tuple[str, WorkResult]], lock: threading.Lo
         session.set_result(job, result)
 
 
-def page(session: WorkDB, seed: int) -> str:
+def page(session: WorkDB, seed: int, commit: str) -> str:
     """Return the score as a table; the survivors' diffs go to a file beside the session."""
     items = {item.job_id: item for item in session.work_items}
     outcomes: Counter[tuple[str, bool]] = Counter()
@@ -248,12 +250,9 @@ def page(session: WorkDB, seed: int) -> str:
     for name, noticed, missed in rows:
         share = f"{noticed / (noticed + missed):.0%}" if noticed + missed else "-"
         lines.append(f"| {name} | {noticed + missed} | {noticed} | {share} |")
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=TOP, capture_output=True, text=True, check=False
-    )
     versions = ", ".join(f"{name} {version(name)}" for name in ("cosmic-ray", "pytest", "hypothesis"))
     python = ".".join(map(str, sys.version_info[:3]))
-    return "\n".join([*lines, "", f"Seed {seed}, commit {commit.stdout.strip()}, Python {python}, {versions}."])
+    return "\n".join([*lines, "", f"Seed {seed}, commit {commit}, Python {python}, {versions}."])
 
 
 def write(path: Path, body: str) -> None:
