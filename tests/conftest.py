@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import seeded
 from hypothesis import settings
 
 settings.register_profile("tvmbuild", deadline=None)
@@ -25,6 +26,12 @@ def _emulated_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
             local, "run_with", lambda launcher, *rest, **more: run_with([*emulator, *launcher], *rest, **more)
         )
+
+
+@pytest.fixture(autouse=True)
+def _own_numbers() -> None:
+    """Give each test random numbers of its own."""
+    seeded.restart()
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from seeded import rng
 from tvm import relax
 
 from tvmbuild.graph.fold.batch_norm import fold_batch_norm
@@ -14,11 +15,10 @@ from tvmbuild.graph.fold.constant_scales import fold_affine
 from tvmbuild.graph.rewriter import array, flat_bindings, is_constant, op_name
 
 EPSILON = 1e-5
-rng = np.random.default_rng(7)
 
 
 def floats(*shape: int) -> np.ndarray[Any, Any]:
-    return rng.uniform(0.5, 2.0, shape).astype("float32")
+    return rng().uniform(0.5, 2.0, shape).astype("float32")
 
 
 def const(value: np.ndarray[Any, Any]) -> Any:

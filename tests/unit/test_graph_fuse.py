@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from seeded import rng
 from tvm import tirx, topi
 from tvm.relax.frontend.onnx import from_onnx
 
@@ -19,7 +19,6 @@ from tvmbuild.support.errors import OutputError
 from tvmbuild.target.target import Target, load_target
 
 TARGET = load_target("rpi4")
-rng = np.random.default_rng(3)
 
 
 class Net:
@@ -33,7 +32,7 @@ class Net:
 
     def weight(self, *shape: int) -> str:
         name = f"w{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(rng.uniform(0.5, 1.5, shape).astype("float32"), name))
+        self.weights.append(numpy_helper.from_array(rng().uniform(0.5, 1.5, shape).astype("float32"), name))
         return name
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:

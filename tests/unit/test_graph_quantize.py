@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from seeded import rng
 from tvm.relax.frontend.onnx import from_onnx
 
 from tvmbuild import schedules
@@ -17,7 +18,6 @@ from tvmbuild.graph.report import GraphReport
 from tvmbuild.target.target import load_target
 
 TARGET = load_target("rpi4")
-rng = np.random.default_rng(3)
 ZERO = np.int8(0)
 
 
@@ -46,7 +46,7 @@ class Net:
         return self.op("DequantizeLinear", self.op("QuantizeLinear", data, *parameters), *parameters)
 
     def conv(self, data: str, *, zero: Any = None, groups: int = 1) -> str:
-        integers = rng.integers(-127, 128, (self.channels, self.channels // groups, 3, 3))
+        integers = rng().integers(-127, 128, (self.channels, self.channels // groups, 3, 3))
         zeros = np.zeros(self.channels, np.int8) if zero is None else zero
         scale = np.full(np.shape(zeros), 1 / 16, np.float32)
         codes = [self.const(integers.astype(zeros.dtype)), self.const(scale), self.const(zeros)]
@@ -150,7 +150,7 @@ def test_weights_of_nine_bits_take_two_products() -> None:
 
 def test_a_float_model_is_left_alone() -> None:
     net = Net()
-    weight = net.const(rng.uniform(-1, 1, (8, 8, 1, 1)).astype(np.float32))
+    weight = net.const(rng().uniform(-1, 1, (8, 8, 1, 1)).astype(np.float32))
     report = report_of(net, net.op("Conv", "x", weight))
     assert report.macs.total == 0
     assert all(each.name != "quantize" for each in report.passes)

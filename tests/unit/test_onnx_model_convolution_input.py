@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from onnx import ModelProto, helper
 from onnx_models import model
+from seeded import rng
 
 from tvmbuild.onnx_model.compare import difference
 from tvmbuild.onnx_model.facts import gather_facts
@@ -16,11 +17,9 @@ from tvmbuild.onnx_model.reference import random_inputs, run_reference
 from tvmbuild.onnx_model.rewrites.convolution_input import straighten_convolutions
 from tvmbuild.onnx_model.shapes import input_specs
 
-rng = np.random.default_rng(3)
-
 
 def floats(*shape: int) -> np.ndarray[Any, Any]:
-    return rng.uniform(-1, 1, shape).astype(np.float32)
+    return rng().uniform(-1, 1, shape).astype(np.float32)
 
 
 def check(proto: ModelProto) -> tuple[tuple[str, ...], Counter[str]]:

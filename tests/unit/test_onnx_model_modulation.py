@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import ModelProto, NodeProto, helper
 from onnx_models import model, saved
+from seeded import rng
 
 from tvmbuild.onnx_model.compare import difference
 from tvmbuild.onnx_model.prepare import prepare
@@ -18,11 +19,9 @@ from tvmbuild.onnx_model.reference import random_inputs, run_reference
 from tvmbuild.onnx_model.rewrites.modulation import constant_weights
 from tvmbuild.onnx_model.shapes import input_specs
 
-rng = np.random.default_rng(11)
-
 
 def floats(*shape: int) -> np.ndarray[Any, Any]:
-    return rng.uniform(-1, 1, shape).astype(np.float32)
+    return rng().uniform(-1, 1, shape).astype(np.float32)
 
 
 def ints(*values: int) -> np.ndarray[Any, Any]:

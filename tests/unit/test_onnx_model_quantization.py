@@ -17,8 +17,7 @@ from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.onnx_model.rewrites.qoperators import to_qdq
 from tvmbuild.support.errors import ModelError
 
-rng = np.random.default_rng(5)
-WEIGHT = rng.integers(-127, 128, (4, 3, 2, 2)).astype(np.int8)
+WEIGHT = np.random.default_rng(5).integers(-127, 128, (4, 3, 2, 2)).astype(np.int8)
 
 
 def qdq(scale: Any, zero: Any, **attributes: int) -> onnx.ModelProto:
@@ -66,14 +65,14 @@ def test_sound_parameters_pass() -> None:
 CODES = {
     "xs": np.float32(0.02),
     "xz": np.uint8(100),
-    "ws": rng.uniform(0.01, 0.02, 4).astype(np.float32),
+    "ws": np.random.default_rng(6).uniform(0.01, 0.02, 4).astype(np.float32),
     "wz": ZEROS,
     "ys": np.float32(0.05),
     "yz": np.uint8(120),
     "w": WEIGHT,
     "b": np.array([5, -9, 100, 0], np.int32),
-    "m": rng.integers(-127, 128, (4, 5)).astype(np.int8),
-    "ms": rng.uniform(0.01, 0.02, 5).astype(np.float32),
+    "m": np.random.default_rng(7).integers(-127, 128, (4, 5)).astype(np.int8),
+    "ms": np.random.default_rng(8).uniform(0.01, 0.02, 5).astype(np.float32),
     "mz": np.zeros(5, np.int8),
 }
 IMAGE = [1, 3, 5, 4]

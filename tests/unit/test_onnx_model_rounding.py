@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper
 from onnx_models import model, saved
+from seeded import rng
 
 from tvmbuild.onnx_model import prepare as prepare_module
 from tvmbuild.onnx_model.compare import Allowed, allowed, check_same, same
@@ -17,7 +18,6 @@ from tvmbuild.onnx_model.rounding import Rounding, rounding_of
 from tvmbuild.support.errors import PreparationError
 
 NODE = helper.make_node
-rng = np.random.default_rng(2)
 
 
 def quantized(zero: Any, **attributes: int) -> ModelProto:
@@ -124,7 +124,7 @@ def test_float_outputs_with_half_precision_inside_may_round_as_half() -> None:
 
 def modulated(kind: type[np.floating[Any]]) -> ModelProto:
     """Convolutions whose weights are scaled at run time, one after the other."""
-    weights = {name: rng.standard_normal((8, 8, 3, 3)).astype(kind) for name in ("w0", "w1")}
+    weights = {name: rng().standard_normal((8, 8, 3, 3)).astype(kind) for name in ("w0", "w1")}
     nodes = []
     for index, data in enumerate(("x", "c0")):
         nodes.append(NODE("Mul", [f"w{index}", "s"], [f"m{index}"]))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 from onnx import NodeProto, helper
+from seeded import rng
 
 from tests.onnx_models import model
 from tvmbuild.onnx_model.reference import random_inputs, run_reference
@@ -15,11 +16,9 @@ from tvmbuild.quantization.placement import place
 from tvmbuild.quantization.qdq import WeightRule, write_qdq
 from tvmbuild.quantization.scales import activation_params
 
-RNG = np.random.default_rng(0)
-
 
 def weights(*shape: int) -> np.ndarray:
-    return RNG.standard_normal(shape).astype(np.float32)
+    return rng().standard_normal(shape).astype(np.float32)
 
 
 def node(operator: str, inputs: Sequence[str], output: str, **attributes: object) -> NodeProto:
