@@ -19,6 +19,7 @@ def sigmoid(x):
 def check(shapes, body, expected, kinds=("elementwise", "data_movement")):
     arguments = random_arrays(shapes)
     result, found = run(build_module(shapes, body), arguments)
+    assert found
     assert set(found) <= set(kinds)
     # Each function is within 3 ulp (test_fast_math); the chains here have two at most.
     np.testing.assert_allclose(result, expected(*arguments), rtol=2e-6, atol=1e-6)
