@@ -15,6 +15,7 @@ import onnx
 import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx_models import model, saved
+from seeded import rng
 
 from devtools.zoo import load_catalogue, model_file, picture_file
 from tvmbuild.artifact.open import open_artifact
@@ -29,7 +30,6 @@ from tvmbuild.target.target import load_target
 
 RPI5 = load_target("rpi5")
 TOLERANCE = 3e-3
-rng = np.random.default_rng(3)
 
 
 def check(
@@ -48,7 +48,7 @@ def check(
 
 
 def normal(*shape: int) -> np.ndarray:
-    return (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+    return (rng().standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
 
 
 #: Input shape, output channels, kernel, and attributes.
@@ -84,7 +84,7 @@ def test_convolutions_of_odd_shapes(tmp_path: Path) -> None:
 
 def test_products_pools_and_element_wise_operators(tmp_path: Path) -> None:
     inputs = {"a": [3, 17, 33], "b": [3, 33, 19], "p": [1, 13, 15, 11], "e": [1, 5, 7, 9], "s": [3, 101]}
-    weights = {"w": normal(1029, 65), "v": rng.standard_normal((1, 1029)).astype(np.float32)}
+    weights = {"w": normal(1029, 65), "v": rng().standard_normal((1, 1029)).astype(np.float32)}
     nodes = [
         helper.make_node("MatMul", ["a", "b"], ["y_batched"]),
         helper.make_node("Add", ["t", "v"], ["left"]),
@@ -183,7 +183,7 @@ def test_norms_of_a_half_model_feed_each_other(tmp_path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10), path)
     host = load_target("host")
     result = build(path, host, BuildOptions(output=tmp_path, name="norms"))
-    x = rng.standard_normal(shape).astype(np.float16)
+    x = rng().standard_normal(shape).astype(np.float16)
     given = open_device("local", host).run(tmp_path / "norms.so", [x]).outputs
     wanted = run_reference(path, {"x": x})
     for spec, output in zip(result.manifest.outputs, given, strict=True):

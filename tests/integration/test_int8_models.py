@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from seeded import rng
 
 from tvmbuild.artifact.open import open_artifact
 from tvmbuild.checking.verify import verify
@@ -18,7 +19,6 @@ from tvmbuild.pipeline import build
 from tvmbuild.support.options import BuildOptions, VerifyOptions
 from tvmbuild.target.target import load_target
 
-rng = np.random.default_rng(11)
 SHAPE = (1, 3, 24, 24)
 
 
@@ -33,7 +33,7 @@ def float_model() -> onnx.ModelProto:
 
     def weight(*shape: int) -> str:
         depth = max(1, int(np.prod(shape[1:])))
-        value = (rng.standard_normal(shape) * np.sqrt(2 / depth)).astype(np.float32)
+        value = (rng().standard_normal(shape) * np.sqrt(2 / depth)).astype(np.float32)
         weights.append(numpy_helper.from_array(value, f"w{len(weights)}"))
         return str(weights[-1].name)
 
@@ -68,7 +68,7 @@ def quantize(path: Path, folder: Path, form: str, activations: str, weights: str
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             self.left -= 1
-            return {"x": rng.standard_normal(SHAPE).astype(np.float32)} if self.left >= 0 else None
+            return {"x": rng().standard_normal(SHAPE).astype(np.float32)} if self.left >= 0 else None
 
     written = folder / "quantized.onnx"
     ort.quantize_static(
@@ -103,7 +103,7 @@ def test_what_onnx_runtime_quantizes_runs_in_int8(
     assert result.graph.macs.share == 1.0
     assert result.graph.unscheduled() == []
     device = open_device("local" if target == "host" else "emulated", board)
-    inputs = {"x": rng.standard_normal(SHAPE).astype(np.float32)}
+    inputs = {"x": rng().standard_normal(SHAPE).astype(np.float32)}
     (given,) = device.run(tmp_path / "net.so", [inputs["x"]], threads=2).outputs
     (wanted,) = run_reference(path, inputs).values()
     # Both are whole steps of the output's scale. ONNX Runtime rounds after adding in float, so that each of a dozen
@@ -127,7 +127,7 @@ def resized(zero: Any) -> onnx.ModelProto:
     ]
     # Steps of a power of two and weights of half a step: sums lie on the borders of two codes.
     step = np.float32(2.0**-5 if zero.dtype.itemsize == 1 else 2.0**-12)
-    weights = {"s": step, "z": zero, "w": rng.choice([-1.5, 0.5, 2.5], (4, 3, 3, 3)).astype(np.float32)}
+    weights = {"s": step, "z": zero, "w": rng().choice([-1.5, 0.5, 2.5], (4, 3, 3, 3)).astype(np.float32)}
     weights["factors"] = np.array([1, 1, 2, 2], np.float32)
     graph = helper.make_graph(
         nodes,
@@ -198,7 +198,7 @@ def test_functions_stand_between_codes(target: str, tmp_path: Path) -> None:
     board = load_target(target)
     result = build(tmp_path / "functions.onnx", board, BuildOptions(output=tmp_path, name="net"))
     device = open_device("local" if target == "host" else "emulated", board)
-    x = rng.standard_normal((1, 5, 7, 9)).astype(np.float32)
+    x = rng().standard_normal((1, 5, 7, 9)).astype(np.float32)
     given = device.run(tmp_path / "net.so", [x], threads=2).outputs
     wanted = run_reference(tmp_path / "functions.onnx", {"x": x})
     for spec, output in zip(result.manifest.outputs, given, strict=True):
