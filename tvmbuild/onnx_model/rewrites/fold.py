@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 
 from tvmbuild.onnx_model import walk
 from tvmbuild.onnx_model.facts import Facts
+from tvmbuild.onnx_model.reference import onnx_runtime
 from tvmbuild.onnx_model.shapes import forget_shapes
 from tvmbuild.onnx_model.skeleton import SMALL_BYTES, weight_bytes, with_weights, without_weights
 from tvmbuild.support.budget import Budget
@@ -89,6 +90,8 @@ def _bytes_of(name: str, facts: Facts) -> int:
 
 def _slim(proto: onnx.ModelProto) -> bytes:
     """Return what onnxslim makes of a model, without the data of large weights that it left as they were."""
+    # It imports ONNX Runtime by itself.
+    onnx_runtime()
     import onnxslim
     from onnxslim.core.pattern.registry import DEFAULT_FUSION_PATTERNS
 
