@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
-import re
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
+
+from packaging.requirements import Requirement
 
 from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.device import open_device
@@ -68,39 +69,32 @@ def _python() -> Check:
     return Check("Python", MISSING, version, "Install Python 3.10 or newer.")
 
 
-def _pins() -> dict[str, str]:
-    """Return the pinned version of each package, from the installed metadata or the checkout."""
+def _requirements() -> list[Requirement]:
+    """Return what is required here, from the installed metadata or the checkout."""
     try:
         lines = metadata.requires("tvmbuild") or []
     except metadata.PackageNotFoundError:
         project = BESIDE / "pyproject.toml"
         lines = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
-    found = (re.match(r"([\w-]+)==([^\s;]+)\s*(?:;\s*(.*))?$", line) for line in lines)
-    return {match[1]: match[2] for match in found if match and _applies(match[3] or "")}
-
-
-def _applies(marker: str) -> bool:
-    """Judge the two markers that pyproject.toml uses; extras are not installed by default."""
-    match = re.fullmatch(r"python_version (<|>=) ['\"]3\.(\d+)['\"]", marker)
-    if match:
-        return (sys.version_info[1] < int(match[2])) == (match[1] == "<")
-    return not marker
+    # Extras are not installed by default.
+    return [each for each in map(Requirement, lines) if each.marker is None or each.marker.evaluate({"extra": ""})]
 
 
 def _packages() -> list[Check]:
     checks = []
-    for name, pinned in _pins().items():
+    for wanted in _requirements():
+        fix = f"pip install '{wanted.name}{wanted.specifier}'"
         try:
-            found = metadata.version(name)
+            found = metadata.version(wanted.name)
         except metadata.PackageNotFoundError:
-            checks.append(Check(name, MISSING, "not installed", f"pip install {name}=={pinned}"))
+            checks.append(Check(wanted.name, MISSING, "not installed", fix))
             continue
-        if found == pinned:
-            checks.append(Check(name, OK, found))
+        if wanted.specifier.contains(found, prereleases=True):
+            checks.append(Check(wanted.name, OK, found))
         else:
-            reason = REASONS.get(name, "tvmbuild is tested with this version only")
-            state = MISSING if name in REASONS else WARNING
-            checks.append(Check(name, state, f"{found}, not {pinned}: {reason}", f"pip install {name}=={pinned}"))
+            reason = REASONS.get(wanted.name, "tvmbuild is not tested with this version")
+            state = MISSING if wanted.name in REASONS else WARNING
+            checks.append(Check(wanted.name, state, f"{found}, not {wanted.specifier}: {reason}", fix))
     return checks
 
 
