@@ -111,3 +111,22 @@ def test_sizes_count_what_is_inlined():
     # x + x is 3; its sigmoid 40 more; the sum one addition more; what reads the sum reads one node.
     sizes = [(size.nodes, size.depth, size.in_memory) for size in result_sizes(func, {})]
     assert sizes == [(3, 0, False), (43, 1, False), (45, 1, True), (5, 0, False)]
+
+
+def test_buffers_of_one_name_are_told_apart():
+    """TVM gives several buffers of a fused kernel one name; stages are still followed from writer to reader."""
+    data = te.placeholder((4, 8), name="same")
+    first = te.compute((4, 8), lambda i, j: data[i, j] + 1.0, name="same")
+    second = te.compute((4, 8), lambda i, j: first[i, j] * 2.0, name="same")
+    third = te.compute((4, 8), lambda i, j: first[i, j] + second[i, j], name="same")
+    result = te.compute((4, 8), lambda i, j: third[i, j] - 3.0, name="result")
+    kernel = analyze("k", te.create_prim_func([data, result]))
+    written = [ref.name for stage in kernel.stages for ref in stage.writes]
+    assert len(set(written)) == len(kernel.stages) == 4
+    assert [[ref.name for ref in stage.reads] for stage in kernel.stages[1:]] == [
+        [written[0]],
+        [written[0], written[1]],
+        [written[2]],
+    ]
+    assert [ref.parameter for stage in kernel.stages for ref in stage.reads] == [True, False, False, False, False]
+    assert kernel.stages[0].reads[0].name not in written

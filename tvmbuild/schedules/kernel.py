@@ -8,7 +8,8 @@ after it its *epilogue* (bias, residual, activation, cast).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -150,17 +151,29 @@ def analyze(name: str, func: Any) -> Kernel | None:
         root = schedule.get_sblock("root")
     except s_tir.ScheduleError:
         return None  # Sorting, scans and scatters are loops without blocks.
-    intermediates = {str(buffer.name) for buffer in schedule.get(root).alloc_buffers}
+    names = _names(schedule.get(root).alloc_buffers)
     stages = []
     for block in schedule.get_child_blocks(root):
-        stage = _stage(schedule.get(block), intermediates)
+        stage = _stage(schedule.get(block), names)
         if stage is None or schedule.get_child_blocks(block):
             return None
         stages.append(stage)
     return Kernel(name, tuple(stages)) if stages else None
 
 
-def _stage(block: Any, intermediates: set[str]) -> Stage | None:
+def _names(buffers: Iterable[Any]) -> dict[Any, str]:
+    """Return a name of its own for each intermediate buffer: TVM gives several of a fused kernel the same."""
+    names: dict[Any, str] = {}
+    counts: Counter[str] = Counter()
+    for buffer in buffers:
+        name = str(buffer.name)
+        # A dot stands in none of TVM's names.
+        names[buffer] = f"{name}.{counts[name]}" if counts[name] else name
+        counts[name] += 1
+    return names
+
+
+def _stage(block: Any, names: Mapping[Any, str]) -> Stage | None:
     spatial: list[int] = []
     reduction: list[int] = []
     for variable in block.iter_vars:
@@ -168,8 +181,8 @@ def _stage(block: Any, intermediates: set[str]) -> Stage | None:
         if extent is None or variable.iter_type not in (_DATA_PARALLEL, _REDUCTION):
             return None
         (spatial if variable.iter_type == _DATA_PARALLEL else reduction).append(extent)
-    reads = _references(block.reads, intermediates)
-    writes = _references(block.writes, intermediates)
+    reads = _references(block.reads, names)
+    writes = _references(block.writes, names)
     if reads is None or not writes:
         return None
     return Stage(
@@ -178,7 +191,7 @@ def _stage(block: Any, intermediates: set[str]) -> Stage | None:
         reduction=tuple(reduction),
         reads=reads,
         writes=writes,
-        elementwise=not reduction and _is_elementwise(block, intermediates),
+        elementwise=not reduction and _is_elementwise(block, names),
         annotations={str(key): value for key, value in block.annotations.items()},
     )
 
@@ -188,26 +201,27 @@ _DATA_PARALLEL = 0
 _REDUCTION = 2
 
 
-def _references(regions: Any, intermediates: set[str]) -> tuple[TensorRef, ...] | None:
-    found: dict[str, TensorRef] = {}
+def _references(regions: Any, names: Mapping[Any, str]) -> tuple[TensorRef, ...] | None:
+    found: dict[Any, TensorRef] = {}
     for region in regions:
         buffer = region.source
         shape = [_integer(extent) for extent in buffer.shape]
         if any(extent is None for extent in shape):
             return None
-        name = str(buffer.name)
-        found[name] = TensorRef(
-            name, tuple(e for e in shape if e is not None), str(buffer.dtype), parameter=name not in intermediates
-        )
+        name = names.get(buffer) or str(buffer.name)
+        if buffer not in names and name in names.values():
+            name += ".parameter"
+        sizes = tuple(extent for extent in shape if extent is not None)
+        found[buffer] = TensorRef(name, sizes, str(buffer.dtype), parameter=buffer not in names)
     return tuple(found.values())
 
 
-def _is_elementwise(block: Any, intermediates: set[str]) -> bool:
+def _is_elementwise(block: Any, names: Mapping[Any, str]) -> bool:
     import tvm_ffi
 
     written = block.writes[0]
     for region in block.reads:
-        if region.source.name not in intermediates:
+        if region.source not in names:
             continue
         if len(region.region) != len(written.region):
             return False
