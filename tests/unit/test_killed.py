@@ -175,6 +175,32 @@ def test_an_artifact_whose_moves_a_kill_broke_off_is_whole_when_it_is_opened(tmp
     assert not ready.exists()
 
 
+def test_whoever_ends_the_moves_of_another_moves_the_manifest_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that knows nothing of moves must find no new manifest beside an old library: "m.json" sorts first."""
+    (tmp_path / "aside").mkdir()
+    for name in ("m.json", "m.so", "m.tar"):
+        (tmp_path / "aside" / name).write_text("new")
+
+    def killed(path: Path, target: Path) -> Path:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        # A kill undoes nothing.
+        patch.setattr(moves, "_undo", lambda *_: None)
+        patch.setattr(Path, "rename", lambda path, to: os.rename(path, to) if to.name == moves.READY else path)  # noqa: PTH104
+        with pytest.raises(SystemExit):
+            moves.move_all(tmp_path / "aside", tmp_path, last="m.json")
+    order = []
+    real = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda path, target: (order.append(path.name), real(path, target))[1])
+    assert moves.finish_moves(tmp_path)
+    assert order == ["m.so", "m.tar", "m.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.json", "m.so", "m.tar"]
+
+
 def test_what_another_user_left_where_all_may_write_is_not_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,8 @@ from tvmbuild.support.aside import folder_locked, is_trusted
 READY = ".tvmbuild-ready"
 #: Inside it: what was there before, for as long as the moves may have to be undone.
 _BEFORE = ".tvmbuild-before"
+#: Inside it: the name of the file that moves after all others, for whoever ends the moves.
+_LAST = ".tvmbuild-last"
 
 
 class HalfMovedError(OSError):
@@ -39,7 +41,8 @@ def move_all(aside: Path, folder: Path, last: str = "") -> None:
         OSError: nothing was changed.
     """
     names = sorted((path.name for path in aside.iterdir()), key=lambda name: (name == last, name))
-    for name in names:
+    (aside / _LAST).write_text(last, encoding="utf-8")
+    for name in (*names, _LAST):
         flush(aside / name)
     _keep_old(aside, folder, names)
     flush_folder(aside)
@@ -69,13 +72,22 @@ def finish_moves(folder: Path) -> bool:
         return False
     with folder_locked(ready), suppress(FileNotFoundError):
         # Nothing is there any more when a living process ended them.
-        for path in sorted(ready.iterdir()):
-            if path.name != _BEFORE:
+        last = _last(ready)
+        for path in sorted(ready.iterdir(), key=lambda path: (path.name == last, path.name)):
+            if path.name not in (_BEFORE, _LAST):
                 with suppress(FileNotFoundError):
                     path.replace(folder / path.name)
         flush_folder(folder)
         shutil.rmtree(ready, ignore_errors=True)
     return True
+
+
+def _last(ready: Path) -> str:
+    """Return the file that moves after all others, "" where nobody said which."""
+    try:
+        return (ready / _LAST).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def flush(path: Path) -> None:
