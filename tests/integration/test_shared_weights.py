@@ -209,7 +209,7 @@ def test_int8_models_of_boards_may_differ_and_each_has_its_golden_outputs(
 ) -> None:
     def changed(artifact: Artifact, code_bits: int) -> Artifact:
         rounding = {"code_bits": code_bits, "half": False}
-        model = {**artifact.manifest.model, "sha256": artifact.manifest.name, "precision": rounding}
+        model = {**artifact.manifest.model, "sha256": artifact.manifest.name, "rounding": rounding}
         return dataclasses.replace(artifact, manifest=dataclasses.replace(artifact.manifest, model=model))
 
     with pytest.raises(OptionError, match="net-rpi4 and net-rpi3 are not one model"):
