@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tvmbuild.predict.llvm import disassemble, find_llvm, price
-from tvmbuild.predict.predictor import Prediction, predict
+from tvmbuild.predict.predictor import Prediction, ProfiledRun, predict, run_profiled
+from tvmbuild.predict.profile import LINE_BYTES
 from tvmbuild.support.errors import ArtifactError
 from tvmbuild.target.target import load_target
 
@@ -84,6 +85,7 @@ def test_twice_the_rows_cost_twice(library: Path, tmp_path: Path) -> None:
     assert costs[1] / costs[0] == pytest.approx(2, rel=0.1)
     assert once.l1_misses is None
     assert once.estimated_cycles == once.compute_cycles
+    assert once.read_bytes is None
 
 
 def test_the_same_code_takes_fewer_cycles_on_the_wider_core(library: Path) -> None:
@@ -95,6 +97,36 @@ def test_the_same_code_takes_fewer_cycles_on_the_wider_core(library: Path) -> No
     assert loops[0] is not None
     assert loops[1] is not None
     assert loops[1].bound_share < loops[0].bound_share
+
+
+def test_four_threads_repeat_exactly_and_share_the_work(library: Path) -> None:
+    first, second = (run(library, ROWS, "rpi4", threads=4) for _ in range(2))
+    kernel, again, alone = (
+        next(kernel for kernel in prediction.kernels if kernel.name == "product")
+        for prediction in (first, second, run(library, ROWS, "rpi4"))
+    )
+    assert (kernel.instructions, kernel.sharing) == (again.instructions, again.sharing)
+    # 16 rows are two tiles of 8: two of four threads have one each, and a task costs a few instructions.
+    assert kernel.sharing.launches == 1
+    assert kernel.sharing.speedup == pytest.approx(2, rel=0.05)
+    assert kernel.instructions == pytest.approx(alone.instructions, rel=0.05)
+    assert first.threads == 4
+    assert first.band is not None
+
+
+def test_cold_caches_find_nothing_and_read_what_the_kernel_needs(library: Path) -> None:
+    inputs = (np.ones((ROWS, DEPTH), np.float32), np.ones((DEPTH, COLUMNS), np.float32))
+    warm, cold = (
+        run_profiled(ProfiledRun(library, load_target("rpi4"), inputs, 1, True, 60.0, cold=cold))[0]
+        for cold in (False, True)
+    )
+    lines = [
+        sum(block.memory_reads for block in profile.blocks if block.module == str(library)) for profile in (warm, cold)
+    ]
+    read, written = 4 * (ROWS * DEPTH + DEPTH * COLUMNS) / LINE_BYTES, 4 * ROWS * COLUMNS / LINE_BYTES
+    # The output of the run before is still held: this one's is new memory in any case.
+    assert lines[0] < 1.1 * written
+    assert read + written <= lines[1] < 1.1 * (read + written)
 
 
 def test_a_stripped_library_is_refused(library: Path, tmp_path: Path) -> None:

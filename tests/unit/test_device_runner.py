@@ -77,11 +77,13 @@ def test_a_view_in_another_order_arrives_with_its_own_elements(fake: FakeRunner)
 
 
 def test_options_are_passed_on(fake: FakeRunner) -> None:
-    run_with(["runner"], request(np.zeros(1), threads=2, markers=True), RPI4)
+    run_with(["runner"], request(np.zeros(1), threads=2, markers=True, cold=True), RPI4)
     words = " ".join(fake.command)
-    assert all(option in words for option in ("--repeat 3", "--warmup 1", "--threads 2", "--markers", "--json"))
+    assert all(
+        option in words for option in ("--repeat 3", "--warmup 1", "--threads 2", "--markers", "--cold", "--json")
+    )
     run_with(["runner"], request(np.zeros(1)), RPI4)
-    assert not {"--threads", "--markers"} & set(fake.command)
+    assert not {"--threads", "--markers", "--cold"} & set(fake.command)
 
 
 def test_what_a_crash_leaves_is_removed_with_the_other_temporary_files(fake: FakeRunner) -> None:

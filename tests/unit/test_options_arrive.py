@@ -96,7 +96,7 @@ COMMANDS: Mapping[str, Command] = {
             "tvmbuild.predict.predictor:predict",
             "tvmbuild.checking.bench:bench",
         ),
-        told={"model": ("--model", "there"), "against": ("--against", "nothing")},
+        told={"model": ("--model", "there"), "against": ("--against", "nothing"), "threads": ("--threads", "3")},
         elsewhere=frozenset({"against"}),
     ),
     "bundle": Command(

@@ -4,17 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from tvmbuild.predict.profile import parse_profile, read_profile
+from tvmbuild.predict.profile import ParallelLoop, parse_profile, read_profile
 from tvmbuild.support.errors import DeviceError
 
 REGION = "\n".join(
     [
-        "P 1",
+        "P 2",
         "R 0 11 6",
         "M 0 ",
         "M 1 /opt/my models/model.so",
-        "B 3 4000 1 1000 2 1 4e22cc00d65f03c0d503201f",
-        "B 1 5000 0 0 0 0 d503201fd65f03c0",
+        "L 4000 2 8 9 4",
+        "B 3 4000 1 1000 4 3 2 1 4e22cc00d65f03c0d503201f",
+        "B 1 5000 0 0 0 0 0 0 d503201fd65f03c0",
     ]
 )
 
@@ -26,22 +27,25 @@ def test_reads_counts_code_and_modules() -> None:
     assert first.module == "/opt/my models/model.so"
     assert (first.address, first.offset, first.count) == (0x4000, 0x1000, 3)
     assert first.words == ("4e22cc00", "d65f03c0", "d503201f")
-    assert (first.l1_misses, first.l2_misses) == (2, 1)
+    assert (first.l1_misses, first.l2_misses, first.memory_reads, first.memory_writes) == (4, 3, 2, 1)
     assert first.end == 0x400C
     assert first.executed == 9
     assert second.module == ""
+    assert profile.loops == (ParallelLoop(0x4000, launches=2, tasks=8, instructions=9, longest=4),)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("P 9\nR 0 0 0", "starts with"),
-        ("P 1", "0 marked regions"),
-        ("P 1\nR 0 0 0\nR 0 0 0", "2 marked regions"),
-        ("P 1\nX", "a line that starts"),
+        ("P 1\nR 0 0 0", "starts with"),
+        ("P 2", "0 marked regions"),
+        ("P 2\nR 0 0 0\nR 0 0 0", "2 marked regions"),
+        ("P 2\nX", "a line that starts"),
         ("\n".join(REGION.splitlines()[:-1]), "cut off"),
         (REGION[:-12], "cut off"),
-        ("P 1\nR 0 1 0\nB 1 4000 7 0 0 0 d503201f", "'7'"),
+        ("P 2\nR 0 1 0\nB 1 4000 7 0 0 0 0 0 d503201f", "'7'"),
+        ("P 2\nR 0 1 0\nM 0 \nB 1 4000 0 0 0 0 d503201f", "2 counts and not 4"),
+        ("P 2\nR 0 0 0\nL 4000 1 2 3", "3 counts and not 4"),
         ("", "unpack"),
     ],
 )

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tvmbuild.predict.kernels import hot_loop, predict_kernels
+from tvmbuild.predict.costs import Counts
+from tvmbuild.predict.kernels import Board, Sharing, hot_loop, predict_kernels
 from tvmbuild.predict.llvm import BlockCost
 from tvmbuild.predict.pricing import PricedBlock, price_block
 from tvmbuild.predict.profile import Block
@@ -20,7 +21,7 @@ class Code:
         self.texts: dict[str, str] = {}
         self._words: dict[str, str] = {}
 
-    def block(self, address: int, count: int, *body: str, misses: tuple[int, int] = (0, 0)) -> Block:
+    def block(self, address: int, count: int, *body: str, misses: tuple[int, ...] = ()) -> Block:
         for text in body:
             self._words.setdefault(text, f"{len(self._words):08x}")
             self.texts[self._words[text]] = text
@@ -61,14 +62,16 @@ def test_a_loop_of_two_blocks_starts_at_its_lowest_address() -> None:
 def test_joining_keeps_every_execution() -> None:
     code = Code()
     blocks = [
-        code.block(0, 10, "nop", "nop", misses=(3, 1)),
-        code.block(8, 15, "nop", misses=(2, 0)),
+        code.block(0, 10, "nop", "nop", misses=(3, 1, 1, 2)),
+        code.block(8, 15, "nop", misses=(2, 0, 0, 4)),
         code.block(12, 10, "b #-12"),
     ]
     joined = join(blocks, code.texts)
     assert sum(block.executed for block in joined) == sum(block.executed for block in blocks)
     assert sum(block.l1_misses for block in joined) == 5
     assert sum(block.l2_misses for block in joined) == 1
+    assert sum(block.memory_reads for block in joined) == 1
+    assert sum(block.memory_writes for block in joined) == 6
 
 
 def loop_of(code: Code, *body: str, count: int = 1000) -> Superblock:
@@ -103,17 +106,17 @@ def test_a_spilled_accumulator_costs_its_way_through_memory() -> None:
     assert priced.cycles == A72.forwarding
 
 
-def test_misses_count_where_they_take_longer_than_computing() -> None:
-    code = Code()
-    block = Superblock((code.block(0, 10, "nop", misses=(30, 10)),), 10, False)
-    priced = price_block(block, ("nop",), BlockCost(1, 1, 1, 3), A72, {})
-    assert priced.miss_cycles == 30 * A72.l2_line + 10 * A72.memory_line
-    assert priced.estimated_cycles == priced.miss_cycles > priced.compute_cycles
+def test_a_block_counts_what_it_did_in_all_executions() -> None:
+    body = ("sadalp v0.4s, v1.8h", "fdiv v0.4s, v1.4s, v2.4s", "uadalp v0.8h, v1.16b")
+    block = Superblock((Code().block(0, 10, *body, misses=(30, 10, 5, 3)),), 10, False)
+    counts = price_block(block, body, BlockCost(3, 1, 1, 3), A53, {}).counts
+    assert counts == Counts(30, 20, 10, 30, 10, 5, 3)
 
 
 def priced(block: Block, code: Code, cycles: float, is_loop: bool = False) -> PricedBlock:
     body = tuple(code.texts[word] for word in block.words)
-    return PricedBlock(Superblock((block,), block.count, is_loop), body, cycles, 0.0, 1.0, 0)
+    counts = Counts(compute_cycles=block.count * cycles)
+    return PricedBlock(Superblock((block,), block.count, is_loop), body, cycles, counts, 1.0, 0)
 
 
 def test_the_hot_loop_is_the_innermost_one() -> None:
@@ -147,6 +150,18 @@ def test_straight_code_has_no_loop() -> None:
 def test_kernels_are_added_up_and_sorted_by_cost() -> None:
     code = Code()
     blocks = [priced(code.block(at, count, "nop"), code, 1) for at, count in ((0, 10), (64, 60), (128, 30))]
-    kernels = predict_kernels(blocks, A72, lambda block: "b" if block.block.parts[0].address == 64 else "a")
+    kernels = predict_kernels(blocks, Board(A72), lambda block: "b" if block.block.parts[0].address == 64 else "a")
     assert [(kernel.name, kernel.instructions) for kernel in kernels] == [("b", 60), ("a", 40)]
     assert sum(kernel.share for kernel in kernels) == pytest.approx(1)
+
+
+def test_a_kernel_is_shared_out_and_the_others_are_not() -> None:
+    code = Code()
+    blocks = [priced(code.block(at, 100, "nop"), code, 1) for at in (0, 64)]
+    sharing = {"a": Sharing(4, 2.0, 3), "b": Sharing(4)}
+    of_address = {0: "a", 64: "b"}
+    kernels = predict_kernels(
+        blocks, Board(A72, 1800), lambda block: of_address[block.block.parts[0].address], sharing.__getitem__
+    )
+    cycles = {kernel.name: kernel.estimated_cycles for kernel in kernels}
+    assert cycles == {"a": pytest.approx(50 + 3 * A72.costs.launch_us * 1800), "b": pytest.approx(100)}

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tvmbuild.predict.kernels import HotLoop, KernelPrediction
+from tvmbuild.predict.kernels import HotLoop, KernelPrediction, Sharing
 from tvmbuild.predict.llvm import PREFIX_VARIABLE, find_llvm, parse_costs
 from tvmbuild.predict.plugin import plugin_api
 from tvmbuild.predict.predictor import Prediction, cache_arguments
-from tvmbuild.predict.report import COLUMNS, prediction_json, prediction_table
+from tvmbuild.predict.report import COLUMNS, SHARED_COLUMNS, prediction_json, prediction_table
 from tvmbuild.predict.symbols import read_symbols, symbol_map
 from tvmbuild.support.errors import ArtifactError, TargetError, ToolchainError
 from tvmbuild.target.target import load_target, predicted_core
@@ -114,29 +114,46 @@ def test_a_target_without_model_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("rpi4", ["l1=32768:2", "l2=1048576:16"]), ("rpi5", ["l1=65536:4", "l2=524288:8"])],
+    [
+        ("rpi4", ["l1=32768:2:each", "l2=1048576:16"]),
+        ("rpi5", ["l1=65536:4:each", "l2=524288:8:each", "l3=2097152:16"]),
+    ],
 )
 def test_caches_are_those_of_the_target(name: str, arguments: list[str]) -> None:
     target = load_target(name)
     assert cache_arguments(target, predicted_core(target)) == arguments
 
 
-def prediction() -> Prediction:
+SHARED = Sharing(4, 3.9, 2)
+LOOP = ("104", "64.7", "64", "99%", "0")
+
+
+def prediction(threads: int = 1) -> Prediction:
     loop = HotLoop(104, 64.7, 64, 0.989, 0, 0.97, ("fmla v0.4s, v1.4s, v2.s[0]",))
     kernels = (
-        KernelPrediction("conv2d", 80_000_000, 70e6, 72e6, 0.9, loop),
+        KernelPrediction("conv2d", 80_000_000, 70e6, 72e6, 0.9, loop, 12_800_000, 6_400_000, SHARED),
         KernelPrediction("softmax", 5_000_000, 4e6, 6e6, 0.075, None),
         KernelPrediction("(libm.so.6)", 1_000_000, 2e6, 2e6, 0.025, None),
     )
-    return Prediction("rpi4", "Cortex-A72", "22.1.8", 86_000_000, 76e6, 80e6, 53.3, 10, 5, 0.999, kernels)
+    moved = {"read_bytes": 15_000_000, "written_bytes": 7_000_000, "band": (40.0, 70.0)}
+    return Prediction(
+        "rpi4", "Cortex-A72", "22.1.8", 86_000_000, 76e6, 80e6, 53.3, 10, 5, 0.999, kernels, threads, **moved
+    )
 
 
 def test_the_table_says_that_it_is_predicted_and_with_what() -> None:
     table = prediction_table(prediction())
-    for words in ("Predicted (not timed)", "rpi4", "one thread", "LLVM 22.1.8", "80.00 Mcycles = 53.30 ms"):
+    for words in (
+        "Predicted (not timed)",
+        "rpi4",
+        "one thread",
+        "LLVM 22.1.8",
+        "80.00 Mcycles = 53.30 ms",
+        "likely 40.0 to 70.0 ms",
+    ):
         assert words in table.title
     assert table.columns == COLUMNS
-    assert table.rows[0] == ("conv2d", "80.000", "70.000", "72.000", "90.0%", "104", "64.7", "64", "99%", "0")
+    assert table.rows[0] == ("conv2d", "80.000", "70.000", "72.000", "90.0%", "12.80", "6.40", *LOOP)
     assert all(len(row) == len(COLUMNS) for row in table.rows)
 
 
@@ -146,7 +163,18 @@ def test_kernels_beyond_the_limit_are_added_up() -> None:
     assert rows[1][1:5] == ("6.000", "6.000", "8.000", "10.0%")
 
 
+def test_several_threads_say_how_each_kernel_is_shared_out_and_what_is_moved() -> None:
+    table = prediction_table(prediction(4), limit=1)
+    assert table.columns == SHARED_COLUMNS
+    assert "4 threads" in table.title
+    assert "15.0 MB read from memory and 7.0 MB written" in table.title
+    assert table.rows[0] == ("conv2d", "80.000", "70.000", "72.000", "90.0%", "12.80", "6.40", "2", "3.90")
+    assert table.rows[1][-2:] == ("0", "")
+
+
 def test_json_says_that_it_is_predicted() -> None:
-    data = prediction_json(prediction())
+    data = prediction_json([prediction(), prediction(4)])
     assert data["predicted"] is True
     assert json.loads(json.dumps(data))["kernels"][0]["hot_loop"]["multiply_adds"] == 64
+    assert sorted(data["by_threads"]) == ["1", "4"]
+    assert data["by_threads"]["4"]["written_bytes"] == 7_000_000

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Kernels listed without -v.
 LISTED = 15
+#: Of a number of threads.
+DIGITS = 4
 
 
 def bench(
@@ -26,7 +28,8 @@ def bench(
     tracker: Tracker = None,
     key: Key = None,
     predict: Annotated[
-        bool, typer.Option("--predict", help="Predict cycles on the target's core, kernel by kernel (one thread).")
+        bool,
+        typer.Option("--predict", help="Predict cycles and memory traffic on the target's core, kernel by kernel."),
     ] = False,
     against: Annotated[str | None, typer.Option(help="'onnxruntime': time it in turn; needs --model.")] = None,
     model: Annotated[Path | None, typer.Option("--model", help="The ONNX file, for --against.")] = None,
@@ -34,7 +37,9 @@ def bench(
     warmup: Annotated[int | None, typer.Option(help="Runs before each round that are not timed. [2]")] = None,
     inputs: Annotated[Path | None, typer.Option(help="Sample inputs: .npz, .npy or an image. [random]")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the random inputs. [0]")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads. [one a core]")] = None,
+    threads: Annotated[
+        str | None, typer.Option(help="Threads; with --predict several numbers. [one a core; --predict: 1 and that]")
+    ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds that a round may take. [600]")] = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -47,12 +52,14 @@ def bench(
     \b
     Examples:
       tvmbuild bench dist/det-rpi4.so --predict
+      tvmbuild bench dist/det-rpi4.so --predict --threads 1,2,4
       tvmbuild bench dist/det-host.so --against onnxruntime --model det.onnx
     """
     from tvmbuild.support.options import BenchOptions
     from tvmbuild.support.resolve import read_project_file, resolve
 
     console = Console(as_json, verbose, quiet)
+    counts = _counts(threads)
     flags = {
         "on": on,
         "tracker": tracker,
@@ -61,14 +68,14 @@ def bench(
         "warmup": warmup,
         "inputs": inputs,
         "seed": seed,
-        "threads": threads,
+        "threads": None if predict else _count(counts),
         "timeout": timeout,
     }
     options = resolve(BenchOptions, flags, project=read_project_file("bench")).options
     other = _reference(against, model)
     opened = _open(artifact, target)
     if predict:
-        _predict(console, opened, options)
+        _predict(console, opened, options, counts)
     else:
         _time(console, opened, options, other)
 
@@ -97,20 +104,46 @@ def _reference(against: str | None, model: Path | None) -> Path | None:
     return model
 
 
-def _predict(console: Console, opened: Artifact, options: BenchOptions) -> None:
+def _count(counts: tuple[int, ...]) -> int | None:
+    """Return the number of threads to time with; None without --threads."""
+    from tvmbuild.support.errors import OptionError
+
+    if len(counts) > 1:
+        raise OptionError(f"--threads names {len(counts)} numbers.", "Only --predict takes several.")
+    return counts[0] if counts else None
+
+
+def _counts(text: str | None) -> tuple[int, ...]:
+    """Return the numbers of threads that --threads names, 0 for one a core; none without it."""
+    from tvmbuild.support.errors import OptionError
+
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) <= DIGITS for part in parts):
+        raise OptionError(f"--threads takes whole numbers, not '{text}'.", "For example --threads 1,4.")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _predict(console: Console, opened: Artifact, options: BenchOptions, threads: tuple[int, ...]) -> None:
     from tvmbuild.checking.samples import load_samples
     from tvmbuild.checking.verify import target_of
-    from tvmbuild.predict.predictor import predict
+    from tvmbuild.predict.predictor import check_threads, predict
     from tvmbuild.predict.report import prediction_json, prediction_table
 
+    target = target_of(opened)
+    threads = tuple(dict.fromkeys(count or target.cores for count in threads or (1, 0)))
+    check_threads(threads)
     specs = opened.manifest.inputs
     sample = load_samples(specs, options.inputs, seed=options.seed)[0]
+    arrays = [sample[spec.name] for spec in specs]
     with console.stages():
-        prediction = predict(opened.library, target_of(opened), [sample[spec.name] for spec in specs])
-    console.result(prediction_json(prediction))
-    table = prediction_table(prediction, None if console.verbose else LISTED)
-    console.text(table.title)
-    console.table(table.columns, table.rows)
+        predictions = [predict(opened.library, target, arrays, threads=count) for count in threads]
+    console.result(prediction_json(predictions))
+    for prediction in predictions:
+        table = prediction_table(prediction, None if console.verbose else LISTED)
+        console.text(table.title)
+        console.table(table.columns, table.rows)
 
 
 def _time(console: Console, opened: Artifact, options: BenchOptions, model: Path | None) -> None:

@@ -50,7 +50,12 @@ _MESSAGE_LIMIT = 600
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What to run and how; the fields are those of ``Device.run``."""
+    """What to run and how; the fields are those of ``Device.run``, and two for the instruction counter.
+
+    Attributes:
+        markers: mark the timed runs; tasks of parallel loops then run one after the other.
+        cold: empty the modelled caches before the timed runs.
+    """
 
     library: Path
     inputs: tuple[np.ndarray[Any, Any], ...]
@@ -59,6 +64,7 @@ class RunRequest:
     threads: int | None
     timeout: float
     markers: bool = False
+    cold: bool = False
 
 
 def run_with(
@@ -92,6 +98,8 @@ def run_with(
             command += ["--threads", str(request.threads)]
         if request.markers:
             command.append("--markers")
+        if request.cold:
+            command.append("--cold")
         report = _parse(_run(command, folder, request.timeout, target, environment or {}, core))
         outputs = tuple(_output(folder / f"output_{index}.npy") for index in range(len(report.outputs)))
     return RunResult(outputs, report.seconds, report.peak_bytes)

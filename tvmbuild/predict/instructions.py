@@ -6,6 +6,7 @@ Source: Arm Architecture Reference Manual for A-profile (DDI 0487), the A64 base
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from tvmbuild.target.cores import Core
 
@@ -20,6 +21,9 @@ _SCALAR = re.compile(r"^\S+ ([hsd])\d+\b")
 _FLOAT_MULTIPLY_ADD = frozenset({"fmla", "fmls", "fmadd", "fmsub", "fnmadd", "fnmsub"})
 _WIDENING_MULTIPLY = frozenset({"smull", "smull2", "smlal", "smlal2", "umull", "umull2", "umlal", "umlal2"})
 _DOT_PRODUCT = frozenset({"sdot", "udot", "usdot"})
+#: Of int16 or int8 lanes, added in pairs to lanes twice as wide.
+_PAIRWISE_ADD = frozenset({"sadalp", "uadalp"})
+_VECTOR_DIVIDE = re.compile(r"^fdiv v\d+\.4s\b")
 #: int8 products that one 32-bit lane of a dot product adds up.
 _DOT_LENGTH = 4
 
@@ -104,3 +108,13 @@ def multiply_add_bound(body: list[str], core: Core) -> tuple[int, float]:
             count += 1
             cycles += work[0] / rates[work[1]]
     return count, cycles
+
+
+def pairwise_adds(body: Iterable[str]) -> int:
+    """Count the instructions that add pairs of lanes to an accumulator, as int8 kernels without dot products do."""
+    return sum(mnemonic(text) in _PAIRWISE_ADD for text in body)
+
+
+def vector_divisions(body: Iterable[str]) -> int:
+    """Count the divisions of four fp32 lanes."""
+    return sum(_VECTOR_DIVIDE.match(text) is not None for text in body)

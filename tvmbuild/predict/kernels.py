@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from tvmbuild.predict.costs import Counts, one_thread_cycles, shared_cycles, total
 from tvmbuild.predict.instructions import branch_displacement, multiply_add_bound, spilled_accumulators
 from tvmbuild.predict.pricing import PricedBlock
-from tvmbuild.predict.profile import INSTRUCTION_BYTES
+from tvmbuild.predict.profile import INSTRUCTION_BYTES, LINE_BYTES
 from tvmbuild.target.cores import Core
 
 
@@ -35,16 +36,36 @@ class HotLoop:
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """How a kernel's work is shared out among threads.
+
+    Attributes:
+        threads: threads that there are.
+        speedup: by what its computing is divided: what it executes, over what its longest tasks and all that is outside
+            of its parallel loops execute; 1.0 for a kernel without parallel loops.
+        launches: parallel loops that it starts in one inference.
+    """
+
+    threads: int = 1
+    speedup: float = 1.0
+    launches: int = 0
+
+
+@dataclass(frozen=True)
 class KernelPrediction:
     """What one PrimFunc (or code outside the library) is predicted to cost in one inference.
 
     Attributes:
         name: the PrimFunc, or the file name of a library that was called, in brackets ("(libm.so.6)").
-        instructions: executed instructions.
-        compute_cycles: predicted cycles without cache misses.
-        estimated_cycles: predicted cycles with cache misses; equal to ``compute_cycles`` without cache model.
+        instructions: executed instructions, of all threads.
+        compute_cycles: simulated cycles of all threads together, without cache misses.
+        estimated_cycles: predicted cycles from start to end, with the lines that are moved, on all threads that there
+            are.
         share: of the whole inference's estimated cycles.
         hot_loop: None when the kernel has no loop that was executed enough to be priced.
+        read_bytes: read from memory; 0 without cache model.
+        written_bytes: written back to memory.
+        sharing: among threads.
     """
 
     name: str
@@ -53,36 +74,62 @@ class KernelPrediction:
     estimated_cycles: float
     share: float
     hot_loop: HotLoop | None
+    read_bytes: int = 0
+    written_bytes: int = 0
+    sharing: Sharing = Sharing()
+
+
+@dataclass(frozen=True)
+class Board:
+    """What kernels are predicted for: a core, and its clock in MHz (0 when unknown)."""
+
+    core: Core
+    mhz: float = 0.0
 
 
 def predict_kernels(
-    blocks: Sequence[PricedBlock], core: Core, name_of: Callable[[PricedBlock], str]
+    blocks: Sequence[PricedBlock],
+    board: Board,
+    name_of: Callable[[PricedBlock], str],
+    sharing_of: Callable[[str], Sharing] = lambda _: Sharing(),
 ) -> tuple[KernelPrediction, ...]:
     """Add up blocks by kernel, costliest first.
 
     Args:
         blocks: everything that was priced.
-        core: the core that they were priced for.
+        board: what they were priced for.
         name_of: the kernel of a block.
+        sharing_of: how the kernel of a name is shared out.
     """
     by_kernel: dict[str, list[PricedBlock]] = {}
     for block in blocks:
         by_kernel.setdefault(name_of(block), []).append(block)
-    total = sum(block.estimated_cycles for block in blocks)
-    kernels = [_predict_kernel(name, part, core, total) for name, part in by_kernel.items()]
+    counts = {name: total(block.counts for block in part) for name, part in by_kernel.items()}
+    cycles = {name: kernel_cycles(of_kernel, board, sharing_of(name)) for name, of_kernel in counts.items()}
+    whole = sum(cycles.values())
+    kernels = [
+        KernelPrediction(
+            name=name,
+            instructions=sum(block.block.executed for block in part),
+            compute_cycles=counts[name].compute_cycles,
+            estimated_cycles=cycles[name],
+            share=cycles[name] / whole if whole else 0.0,
+            hot_loop=hot_loop(part, board.core),
+            read_bytes=LINE_BYTES * round(counts[name].memory_reads),
+            written_bytes=LINE_BYTES * round(counts[name].memory_writes),
+            sharing=sharing_of(name),
+        )
+        for name, part in by_kernel.items()
+    ]
     return tuple(sorted(kernels, key=lambda kernel: (-kernel.estimated_cycles, kernel.name)))
 
 
-def _predict_kernel(name: str, blocks: list[PricedBlock], core: Core, total: float) -> KernelPrediction:
-    estimated = sum(block.estimated_cycles for block in blocks)
-    return KernelPrediction(
-        name=name,
-        instructions=sum(block.block.executed for block in blocks),
-        compute_cycles=sum(block.compute_cycles for block in blocks),
-        estimated_cycles=estimated,
-        share=estimated / total if total else 0.0,
-        hot_loop=hot_loop(blocks, core),
-    )
+def kernel_cycles(counts: Counts, board: Board, sharing: Sharing) -> float:
+    """Return the cycles that a kernel takes from its start to its end."""
+    costs = board.core.costs
+    if sharing.threads == 1:
+        return one_thread_cycles(counts, costs, board.mhz)
+    return shared_cycles(counts, costs, speedup=sharing.speedup, launches=sharing.launches, mhz=board.mhz)
 
 
 def hot_loop(blocks: Sequence[PricedBlock], core: Core) -> HotLoop | None:
@@ -94,10 +141,10 @@ def hot_loop(blocks: Sequence[PricedBlock], core: Core) -> HotLoop | None:
             key=lambda block: block.block.parts[0].address,
         )
         iterations = sum(block.block.count for block in body if _has_part_at(block, start))
-        cycles = sum(block.compute_cycles for block in body)
+        cycles = sum(block.counts.compute_cycles for block in body)
         if iterations and (best is None or cycles > best[0]):
             best = cycles, iterations, body
-    return None if best is None else _describe(*best, sum(block.compute_cycles for block in blocks), core)
+    return None if best is None else _describe(*best, sum(block.counts.compute_cycles for block in blocks), core)
 
 
 def _loops(blocks: Iterable[PricedBlock]) -> set[tuple[int, int]]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tvmbuild.predict import llvm
-from tvmbuild.predict.instructions import spilled_accumulators
+from tvmbuild.predict.costs import Counts
+from tvmbuild.predict.instructions import pairwise_adds, spilled_accumulators, vector_divisions
 from tvmbuild.predict.profile import Block, Profile
 from tvmbuild.predict.superblocks import Superblock, join
 from tvmbuild.target.cores import Core
@@ -24,8 +25,8 @@ class PricedBlock:
     Attributes:
         block: the superblock.
         body: assembly text of its instructions.
-        cycles: of one execution, without cache misses.
-        miss_cycles: of all executions together, to bring in the lines that missed.
+        cycles: of one execution, as simulated, without cache misses.
+        counts: of all executions together.
         trips: iterations each time that the loop is entered; 1 when it is no loop.
         spills: accumulators that a loop keeps on the stack.
     """
@@ -33,19 +34,9 @@ class PricedBlock:
     block: Superblock
     body: tuple[str, ...]
     cycles: float
-    miss_cycles: float
+    counts: Counts
     trips: float
     spills: int
-
-    @property
-    def compute_cycles(self) -> float:
-        """Of all executions, without cache misses."""
-        return self.block.count * self.cycles
-
-    @property
-    def estimated_cycles(self) -> float:
-        """Of all executions; misses overlap with computing, so the larger of the two counts."""
-        return max(self.compute_cycles, self.miss_cycles)
 
 
 @dataclass
@@ -137,8 +128,16 @@ def price_block(
     if spills:
         # llvm-mca takes loads as independent of stores, which hides this chain.
         cycles = max(cycles, core.forwarding)
-    miss_cycles = block.l1_misses * core.l2_line + block.l2_misses * core.memory_line
-    return PricedBlock(block, body, cycles, miss_cycles, trips, spills)
+    counts = Counts(
+        compute_cycles=block.count * cycles,
+        pairwise_adds=block.count * pairwise_adds(body),
+        divisions=block.count * vector_divisions(body),
+        l1_misses=block.l1_misses,
+        l2_misses=block.l2_misses,
+        memory_reads=block.memory_reads,
+        memory_writes=block.memory_writes,
+    )
+    return PricedBlock(block, body, cycles, counts, trips, spills)
 
 
 def _trips(block: Superblock, executions: Mapping[int, int]) -> float:

@@ -9,8 +9,10 @@ from tvmbuild.support.errors import DeviceError
 
 #: Bytes of an AArch64 instruction.
 INSTRUCTION_BYTES = 4
+#: Bytes of a cache line.
+LINE_BYTES = 64
 _WORD_DIGITS = 2 * INSTRUCTION_BYTES
-_HEADER = "P 1"
+_HEADER = "P 2"
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Block:
         words: its instructions, each as 8 hexadecimal digits, most significant first.
         l1_misses: accesses that missed the first level data cache; 0 without cache model.
         l2_misses: accesses of those that missed the second level as well.
+        memory_reads: lines that the last level lacked, so that they came from memory.
+        memory_writes: changed lines that the last level had to write back to memory to make room.
     """
 
     address: int
@@ -34,6 +38,8 @@ class Block:
     words: tuple[str, ...]
     l1_misses: int = 0
     l2_misses: int = 0
+    memory_reads: int = 0
+    memory_writes: int = 0
 
     @property
     def end(self) -> int:
@@ -47,6 +53,25 @@ class Block:
 
 
 @dataclass(frozen=True)
+class ParallelLoop:
+    """How a parallel loop shared its work out, over all launches.
+
+    Attributes:
+        body: address of the code of its tasks, in the guest's memory.
+        launches: how often it was started.
+        tasks: tasks of all launches.
+        instructions: executed by all tasks.
+        longest: executed by the longest task of each launch, added up: what a board with a core a task waits for.
+    """
+
+    body: int
+    launches: int
+    tasks: int
+    instructions: int
+    longest: int
+
+
+@dataclass(frozen=True)
 class Profile:
     """One marked region.
 
@@ -54,11 +79,13 @@ class Profile:
         instructions: number of instructions executed.
         accesses: memory accesses that the cache model saw; 0 without one.
         blocks: the blocks that ran at least once.
+        loops: the parallel loops; empty unless the run was of several tasks.
     """
 
     instructions: int
     accesses: int
     blocks: tuple[Block, ...]
+    loops: tuple[ParallelLoop, ...] = ()
 
 
 def read_profile(path: Path) -> Profile:
@@ -93,6 +120,7 @@ def parse_profile(text: str) -> Profile:
     modules: dict[str, str] = {}
     regions: list[list[str]] = []
     blocks: list[Block] = []
+    loops: list[ParallelLoop] = []
     for line in lines:
         kind, rest = line[:1], line[2:]
         if kind == "R":
@@ -100,6 +128,9 @@ def parse_profile(text: str) -> Profile:
         elif kind == "M":
             number, _, name = rest.partition(" ")
             modules[number] = name
+        elif kind == "L":
+            body, *counts = rest.split(" ")
+            loops.append(ParallelLoop(int(body, 16), *_numbers(counts, 4)))
         elif kind == "B":
             blocks.append(_parse_block(rest, modules))
         else:
@@ -109,12 +140,16 @@ def parse_profile(text: str) -> Profile:
     instructions = int(regions[0][1])
     if sum(block.executed for block in blocks) != instructions:
         raise ValueError("it is cut off")
-    return Profile(instructions, int(regions[0][2]), tuple(blocks))
+    return Profile(instructions, int(regions[0][2]), tuple(blocks), tuple(loops))
 
 
 def _parse_block(text: str, modules: dict[str, str]) -> Block:
-    count, address, module, offset, l1_misses, l2_misses, code = text.split(" ")
+    count, address, module, offset, *lines, code = text.split(" ")
     words = tuple(code[at : at + _WORD_DIGITS] for at in range(0, len(code), _WORD_DIGITS))
-    return Block(
-        int(address, 16), int(count), modules[module], int(offset, 16), words, int(l1_misses), int(l2_misses)
-    )  # fmt: skip
+    return Block(int(address, 16), int(count), modules[module], int(offset, 16), words, *_numbers(lines, 4))
+
+
+def _numbers(texts: list[str], count: int) -> list[int]:
+    if len(texts) != count:
+        raise ValueError(f"a line has {len(texts)} counts and not {count}")
+    return [int(text) for text in texts]

@@ -10,18 +10,11 @@ from tvmbuild.predict.kernels import KernelPrediction
 from tvmbuild.predict.predictor import Prediction
 
 _MILLION = 1e6
-COLUMNS = (
-    "kernel",
-    "Minstructions",
-    "predicted Mcycles",
-    "with misses",
-    "share",
-    "hot loop: instructions",
-    "cycles",
-    "multiply-adds",
-    "of bound",
-    "spills",
-)
+_COSTS = ("kernel", "Minstructions", "predicted Mcycles", "with lines", "share", "DRAM MB read", "written")
+#: Of one thread: a kernel's costs and its hot loop.
+COLUMNS = (*_COSTS, "hot loop: instructions", "cycles", "multiply-adds", "of bound", "spills")
+#: Of several threads: its costs and how it is shared out.
+SHARED_COLUMNS = (*_COSTS, "parallel loops", "speed-up")
 
 
 @dataclass(frozen=True)
@@ -47,45 +40,52 @@ def prediction_table(prediction: Prediction, limit: int | None = None) -> Predic
         limit: kernels to list; the others are added up in a last row. None lists all.
     """
     shown = prediction.kernels[:limit]
-    rows = [_row(kernel) for kernel in shown]
     rest = prediction.kernels[len(shown) :]
+    detail, columns = (_hot_loop, COLUMNS) if prediction.threads == 1 else (_sharing, SHARED_COLUMNS)
+    rows = [(kernel.name, *_costs([kernel]), *detail([kernel])) for kernel in shown]
     if rest:
-        rows.append(_rest_row(rest))
-    return PredictionTable(_title(prediction), COLUMNS, tuple(rows))
+        rows.append((f"{len(rest)} others", *_costs(rest), *detail(rest)))
+    return PredictionTable(_title(prediction), columns, tuple(rows))
 
 
 def _title(prediction: Prediction) -> str:
     time = "" if prediction.milliseconds is None else f" = {prediction.milliseconds:.2f} ms"
-    misses = "with cache misses" if prediction.l1_misses is not None else "caches not modelled"
+    if prediction.band is not None:
+        time += f", likely {prediction.band[0]:.1f} to {prediction.band[1]:.1f} ms"
+    threads = "one thread" if prediction.threads == 1 else f"{prediction.threads} threads"
     return (
-        f"Predicted (not timed), {prediction.target}, {prediction.core}, one thread, LLVM {prediction.llvm_version}: "
+        f"Predicted (not timed), {prediction.target}, {prediction.core}, {threads}, LLVM {prediction.llvm_version}: "
         f"{prediction.instructions / _MILLION:.2f} Minstructions, "
         f"{prediction.compute_cycles / _MILLION:.2f} Mcycles of computing, "
-        f"{prediction.estimated_cycles / _MILLION:.2f} Mcycles{time} ({misses})"
+        f"{prediction.estimated_cycles / _MILLION:.2f} Mcycles{time} ({_traffic(prediction)})"
     )
 
 
-def _row(kernel: KernelPrediction) -> tuple[str, ...]:
-    loop = kernel.hot_loop
+def _traffic(prediction: Prediction) -> str:
+    if prediction.read_bytes is None or prediction.written_bytes is None:
+        return "caches not modelled"
+    read, written = prediction.read_bytes / _MILLION, prediction.written_bytes / _MILLION
+    return f"with {read:.1f} MB read from memory and {written:.1f} MB written"
+
+
+def _sharing(kernels: Sequence[KernelPrediction]) -> tuple[str, ...]:
+    """Return how one kernel is shared out; of several only their parallel loops."""
+    loops = sum(kernel.sharing.launches for kernel in kernels)
+    return str(loops), f"{kernels[0].sharing.speedup:.2f}" if len(kernels) == 1 else ""
+
+
+def _hot_loop(kernels: Sequence[KernelPrediction]) -> tuple[str, ...]:
+    """Return the hot loop of one kernel; nothing of several."""
+    loop = kernels[0].hot_loop if len(kernels) == 1 else None
+    if loop is None:
+        return ("", "", "", "", "")
     return (
-        kernel.name,
-        *_costs([kernel]),
-        *(
-            ("", "", "", "", "")
-            if loop is None
-            else (
-                f"{loop.instructions:.0f}",
-                f"{loop.cycles:.1f}",
-                f"{loop.multiply_adds:.0f}",
-                f"{loop.bound_share:.0%}" if loop.multiply_adds else "",
-                str(loop.spills),
-            )
-        ),
+        f"{loop.instructions:.0f}",
+        f"{loop.cycles:.1f}",
+        f"{loop.multiply_adds:.0f}",
+        f"{loop.bound_share:.0%}" if loop.multiply_adds else "",
+        str(loop.spills),
     )
-
-
-def _rest_row(kernels: Sequence[KernelPrediction]) -> tuple[str, ...]:
-    return (f"{len(kernels)} others", *_costs(kernels), "", "", "", "", "")
 
 
 def _costs(kernels: Sequence[KernelPrediction]) -> tuple[str, ...]:
@@ -94,9 +94,15 @@ def _costs(kernels: Sequence[KernelPrediction]) -> tuple[str, ...]:
         f"{sum(kernel.compute_cycles for kernel in kernels) / _MILLION:.3f}",
         f"{sum(kernel.estimated_cycles for kernel in kernels) / _MILLION:.3f}",
         f"{sum(kernel.share for kernel in kernels):.1%}",
+        f"{sum(kernel.read_bytes for kernel in kernels) / _MILLION:.2f}",
+        f"{sum(kernel.written_bytes for kernel in kernels) / _MILLION:.2f}",
     )
 
 
-def prediction_json(prediction: Prediction) -> dict[str, Any]:
-    """Return a prediction as JSON's types; the first key says that it is predicted."""
-    return {"predicted": True, **asdict(prediction)}
+def prediction_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """Return predictions of one model as JSON's types; the first key says that they are predicted.
+
+    The first prediction's keys stand at the top; all of them are under "by_threads".
+    """
+    by_threads = {str(one.threads): asdict(one) for one in predictions}
+    return {"predicted": True, **asdict(predictions[0]), "by_threads": by_threads}

@@ -8,7 +8,7 @@ jumps to, when both ran about equally often.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tvmbuild.predict.instructions import branch_displacement, is_jump, leaves
 from tvmbuild.predict.profile import INSTRUCTION_BYTES, Block
@@ -52,6 +52,16 @@ class Superblock:
     def l2_misses(self) -> int:
         """Second level misses of all parts."""
         return sum(part.l2_misses for part in self.parts)
+
+    @property
+    def memory_reads(self) -> int:
+        """Lines read from memory by all parts."""
+        return sum(part.memory_reads for part in self.parts)
+
+    @property
+    def memory_writes(self) -> int:
+        """Lines written back to memory by all parts."""
+        return sum(part.memory_writes for part in self.parts)
 
 
 def branch_target(block: Block, texts: Mapping[str, str]) -> int | None:
@@ -111,7 +121,10 @@ def _follow(
         parts.append(following)
         length += len(following.words)
         if following.count > (1 + _TOLERANCE) * head.count:
-            extra = replace(following, count=following.count - head.count, l1_misses=0, l2_misses=0)
+            # Its lines stay with the other half.
+            extra = Block(
+                following.address, following.count - head.count, following.module, following.offset, following.words
+            )
             surplus.append(_superblock((extra,), extra.count, texts))
     return (_superblock(tuple(parts), head.count, texts), *surplus)
 

@@ -62,7 +62,17 @@ class Board:
 
 def predicted_board(target: Target, core: Core, mca_version: str) -> Board:
     """Return the board that prediction stands for."""
-    facts = {"llvm-mca": mca_version, "model": core.scheduling_model, "mhz": str(target.max_mhz), **_versions()}
+    costs = core.costs
+    facts = {
+        "llvm-mca": mca_version,
+        "model": core.scheduling_model,
+        "mhz": str(target.max_mhz),
+        "threads": "1",
+        # What one thread is charged: figures of other costs do not compare.
+        "costs": f"{costs.compute_factor:g} computing, {costs.pairwise_add:g} sadalp, {costs.l2_line:g} L2 line, "
+        f"{costs.l3_line:g} L3 line, {costs.memory_line:g} memory line",
+        **_versions(),
+    }
     return Board(target.cpu, True, f"{core.name}, predicted with llvm-mca {mca_version} at {target.max_mhz} MHz", facts)
 
 

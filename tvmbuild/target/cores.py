@@ -10,8 +10,8 @@ Where the figures come from, by column:
   ``load_uops`` of the latter is that of LLVM's Neoverse N1 model, by which the product predicts it. Those of the
   Cortex-A53 and A55 are from LLVM 22's models, but for the A53's latency (10 there; 8 is judgement, as accumulators are
   forwarded);
-- ``window``, ``forwarding`` and the costs of lines: nobody publishes them. They are judgement. docs/predict.md says how
-  far predictions by them are from published times of real boards.
+- ``window``, ``forwarding`` and ``shared_memory_line``: nobody publishes them. They are judgement.
+- ``costs``: each row says it. docs/predict.md says how far predictions by them are from published times of real boards.
 
 A row made by ``_like`` takes the figures of a core of the same kind; nothing was looked up or measured for it.
 """
@@ -36,6 +36,43 @@ ARM = 0x41
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What a prediction charges on a core. Cycles are of the core; a line has 64 bytes. ``predict/costs.py`` adds up.
+
+    Attributes:
+        source: where the figures are from and how they were fitted.
+        mhz: the clock that they are for: at another one memory, which keeps its pace, takes other numbers of cycles.
+        compute_factor: cycles that computing takes on a board, for each that llvm-mca simulates.
+        pairwise_add: cycles that an instruction that adds pairs of lanes to an accumulator takes beyond what is
+            simulated.
+        pairwise_add_most: the most that it may be; only the stated error goes by it.
+        divide_excess: cycles by which the simulated division of a vector may be too slow; likewise.
+        l2_line: cycles that a line from the second level cache adds.
+        l3_line: cycles that a line from the third level adds, where the board has one.
+        memory_line: cycles that a line read from or written back to memory adds while the other cores rest.
+        bus_line: cycles that such a line keeps the memory busy while several cores wait for lines.
+        launch_us: microseconds that starting a parallel loop on all cores, and waiting for its end, adds.
+        spread: how far one thread's predictions are from published times: root of the mean square of the logarithm of
+            the ratio; 0 where none was compared.
+        shared_spread: the same for four threads.
+    """
+
+    source: str
+    mhz: float = 0.0
+    compute_factor: float = 1.0
+    pairwise_add: float = 0.0
+    pairwise_add_most: float = 0.0
+    divide_excess: float = 0.0
+    l2_line: float = 0.0
+    l3_line: float = 0.0
+    memory_line: float = 0.0
+    bus_line: float = 0.0
+    launch_us: float = 0.0
+    spread: float = 0.0
+    shared_spread: float = 0.0
+
+
+@dataclass(frozen=True)
 class Core:
     """A core as schedules and predictions see it. Cycles are of this core; a line has 64 bytes.
 
@@ -57,11 +94,12 @@ class Core:
         window: size of the reorder window, in micro-operations.
         forwarding: cycles from a multiply-add through store, reload and the next multiply-add; the least that an
             iteration takes when an accumulator lives on the stack.
-        l2_line: cycles to bring a line from the second level cache, as bandwidth.
-        memory_line: cycles to bring a line from memory while the other cores rest, as bandwidth.
-        shared_memory_line: the same while the other cores wait for lines too.
+        costs: what a prediction charges for computing and for lines that are moved.
+        shared_memory_line: cycles to bring one core a line while the others wait for lines too; schedules go by it.
         l1_ways: associativity of the first level data cache.
         l2_ways: associativity of the second level cache.
+        l2_is_shared: whether all cores share one second level cache.
+        l3_ways: associativity of the third level cache, on boards that have one.
     """
 
     name: str
@@ -80,11 +118,12 @@ class Core:
     scheduling_model: str
     window: int
     forwarding: float
-    l2_line: float
-    memory_line: float
+    costs: Costs
     shared_memory_line: float
     l1_ways: int
     l2_ways: int
+    l2_is_shared: bool
+    l3_ways: int
 
     def macs(self, precision: Precision) -> float:
         """Return the multiply-adds a cycle, at best, of real numbers in a precision."""
@@ -96,17 +135,37 @@ class Core:
         return bool(self.scheduling_model)
 
 
+_UNCOMPARED = "judgement; no board's times were compared"
+_A53_COSTS = Costs(
+    _UNCOMPARED, 1400,
+    l2_line=12, memory_line=40, bus_line=32, launch_us=13,
+)  # fmt: skip
+_A72_COSTS = Costs(
+    "fitted to the times that ncnn published for a Raspberry Pi 4 (1.8 GHz, one run): see docs/predict.md", 1800,
+    pairwise_add=0.9, pairwise_add_most=1.0, divide_excess=30,
+    l2_line=7, memory_line=17, bus_line=23, launch_us=13,
+    spread=0.061, shared_spread=0.119,
+)  # fmt: skip
+_A76_COSTS = Costs(
+    _UNCOMPARED, 2400,
+    l3_line=2, memory_line=5, bus_line=5.3, launch_us=13,
+)  # fmt: skip
+
 _A53 = Core(
     "Cortex-A53", "cortex-a53", 0xD03, (), in_order=True,
     issue=2, fma_per_cycle=1, fma_latency=8, loads_per_cycle=1, load_uops=1.0,
     float32_macs=4, float16_macs=0, int8_macs=8, scheduling_model="cortex-a53",
-    window=0, forwarding=16, l2_line=12, memory_line=40, shared_memory_line=32, l1_ways=4, l2_ways=16,
+    window=0, forwarding=16,
+    costs=_A53_COSTS, shared_memory_line=32,
+    l1_ways=4, l2_ways=16, l2_is_shared=True, l3_ways=0,
 )  # fmt: skip
 _A72 = Core(
     "Cortex-A72", "cortex-a72", 0xD08, (), in_order=False,
     issue=3, fma_per_cycle=1, fma_latency=7, loads_per_cycle=1, load_uops=1.0,
     float32_macs=4, float16_macs=0, int8_macs=8, scheduling_model="cortex-a72",
-    window=128, forwarding=12, l2_line=8, memory_line=24, shared_memory_line=32, l1_ways=2, l2_ways=16,
+    window=128, forwarding=12,
+    costs=_A72_COSTS, shared_memory_line=32,
+    l1_ways=2, l2_ways=16, l2_is_shared=True, l3_ways=0,
 )  # fmt: skip
 # LLVM prices cortex-a76 with the model of the Cortex-A57. The Neoverse N1 is the A76's server sibling and has a
 # scheduling model of its own.
@@ -114,14 +173,18 @@ _A76 = Core(
     "Cortex-A76", "cortex-a76", 0xD0B, EXTENSIONS, in_order=False,
     issue=3, fma_per_cycle=2, fma_latency=4, loads_per_cycle=2, load_uops=1.75,
     float32_macs=8, float16_macs=16, int8_macs=32, scheduling_model="neoverse-n1",
-    window=128, forwarding=10, l2_line=4, memory_line=13, shared_memory_line=17, l1_ways=4, l2_ways=8,
+    window=128, forwarding=10,
+    costs=_A76_COSTS, shared_memory_line=17,
+    l1_ways=4, l2_ways=8, l2_is_shared=False, l3_ways=16,
 )  # fmt: skip
 #: Any x86-64 core with AVX2; chosen by hand, for nothing is predicted there.
 _X86_64 = Core(
     "x86-64", "x86-64", 0, (), in_order=False,
     issue=6, fma_per_cycle=2, fma_latency=4, loads_per_cycle=2, load_uops=1.0,
     float32_macs=0, float16_macs=0, int8_macs=0, scheduling_model="",
-    window=0, forwarding=0, l2_line=0, memory_line=0, shared_memory_line=16, l1_ways=8, l2_ways=8,
+    window=0, forwarding=0,
+    costs=Costs("nothing is predicted"), shared_memory_line=16,
+    l1_ways=8, l2_ways=8, l2_is_shared=False, l3_ways=0,
 )  # fmt: skip
 
 

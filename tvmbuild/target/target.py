@@ -54,6 +54,7 @@ class Target:
         cores: number of cores that inference may use.
         l1d_kib: first level data cache of one core, in KiB.
         l2_kib: second level cache, in KiB (shared or of one core).
+        l3_kib: third level cache that all cores share, in KiB; 0 where there is none or it is not known.
         max_mhz: highest clock, to turn predicted cycles into time; 0 when unknown.
         glibc: oldest glibc that the library must load on ("2.31").
         toolchains: toolchains to link with, in order of preference ("gnu", "zig").
@@ -68,6 +69,7 @@ class Target:
     cores: Positive
     l1d_kib: Positive
     l2_kib: Positive
+    l3_kib: Count
     max_mhz: Count
     glibc: Version
     toolchains: Annotated[tuple[Word, ...], Meta(min_length=1)]
@@ -176,6 +178,7 @@ _KEYS = tuple(field.name for field in dataclasses.fields(Target) if field.name !
 _OPTIONAL: dict[str, Any] = {
     "description": "",
     "features": (),
+    "l3_kib": 0,
     "max_mhz": 0,
     "qemu_cpu": "",
     "toolchains": ("gnu", "zig"),

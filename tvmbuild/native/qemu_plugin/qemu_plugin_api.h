@@ -45,6 +45,7 @@ void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb*, execution_call
 void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn*, memory_callback, enum qemu_plugin_cb_flags,
                                       enum qemu_plugin_mem_rw, void* user);
 void qemu_plugin_register_vcpu_syscall_cb(qemu_plugin_id_t, system_call_callback);
+bool qemu_plugin_mem_is_store(qemu_plugin_meminfo_t);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb*);
 uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb*);
 struct qemu_plugin_insn* qemu_plugin_tb_get_insn(const struct qemu_plugin_tb*, size_t index);

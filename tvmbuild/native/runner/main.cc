@@ -1,7 +1,6 @@
 // tvmbuild-runner: loads a compiled model, runs it on .npy inputs, times it and writes its outputs; or serves clients.
 
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
@@ -16,6 +15,7 @@
 #include "common/printable.h"
 #include "runner/model.h"
 #include "runner/options.h"
+#include "runner/staged_tasks.h"
 #include "runtime/memory.h"
 #include "runtime/threads.h"
 #include "server/serve.h"
@@ -24,28 +24,20 @@
 namespace tvmbuild {
 namespace {
 
-// A system call that no kernel has. It fails harmlessly; the instruction counter, a plugin of QEMU, waits for it.
-enum class Marker : long { kStart = 1, kStop = 2, kWarm = 3 };
-
-void Mark(const Options& options, Marker marker) {
-  constexpr long kMarkerCall = 0x7b70;
-  constexpr long kTag = 0;
-  if (options.markers) syscall(kMarkerCall, static_cast<long>(marker), kTag);
-}
-
 std::vector<double> TimeRuns(const Options& options, Model* model) {
   using Clock = std::chrono::steady_clock;
-  Mark(options, Marker::kWarm);
+  if (options.markers) Mark(Marker::kWarm);
   for (int i = 0; i < options.warmup; ++i) model->Run();
+  if (options.cold) Mark(Marker::kEmpty);
   std::vector<double> seconds;
   seconds.reserve(static_cast<size_t>(options.repeat));
-  Mark(options, Marker::kStart);
+  if (options.markers) Mark(Marker::kStart);
   for (int i = 0; i < options.repeat; ++i) {
     const Clock::time_point start = Clock::now();
     model->Run();
     seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
   }
-  Mark(options, Marker::kStop);
+  if (options.markers) Mark(Marker::kStop);
   return seconds;
 }
 
@@ -91,6 +83,7 @@ void MakeFolder(const std::string& path) {
 
 void Run(const Options& options) {
   SetThreads(options.threads);
+  if (options.markers && options.threads > 1) StageTasks(options.threads);
   if (!options.output_dir.empty()) MakeFolder(options.output_dir);
   Model model(options.library);
   std::vector<NpyArray> inputs;

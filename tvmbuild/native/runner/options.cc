@@ -7,7 +7,7 @@ namespace tvmbuild {
 
 const char kUsage[] =
     "usage: tvmbuild-runner LIB.so [--input a.npy]... [--output-dir DIR] [--repeat N] [--warmup N]\n"
-    "                       [--threads N] [--json] [--markers]\n"
+    "                       [--threads N] [--json] [--markers [--cold]]\n"
     "       tvmbuild-runner serve --help\n"
     "\n"
     "Runs a model that tvmbuild compiled. Inputs are .npy files in the order of the model's inputs;\n"
@@ -19,7 +19,9 @@ const char kUsage[] =
     "  --warmup N        runs before them that are not timed (0)\n"
     "  --threads N       threads that a kernel may use (all cores)\n"
     "  --json            print one line of JSON\n"
-    "  --markers         mark the timed runs for tvmbuild's instruction counter\n"
+    "  --markers         mark the timed runs for tvmbuild's instruction counter; with --threads the tasks of\n"
+    "                    a parallel loop run one after the other, so that the count repeats\n"
+    "  --cold            let the counter's caches be empty before the timed runs\n"
     "\n"
     "exit codes: 2 usage, 3 library, 4 input, 5 run, 6 output, 7 serve\n";
 
@@ -54,6 +56,8 @@ Options ParseOptions(int argc, char** argv) {
       options.json = true;
     } else if (flag == "--markers") {
       options.markers = true;
+    } else if (flag == "--cold") {
+      options.cold = true;
     } else if (flag == "--help" || flag == "-h") {
       options.help = true;
     } else if (flag.rfind('-', 0) == 0) {
@@ -64,6 +68,7 @@ Options ParseOptions(int argc, char** argv) {
       throw Failure(ExitCode::kUsage, "more than one library: " + options.library + " and " + flag);
     }
   }
+  if (options.cold && !options.markers) throw Failure(ExitCode::kUsage, "--cold needs --markers");
   if (options.library.empty() && !options.help) throw Failure(ExitCode::kUsage, "no library given");
   return options;
 }

@@ -16,6 +16,7 @@ struct Options {
   int threads = 0;  // 0 leaves it to the runtime
   bool json = false;
   bool markers = false;
+  bool cold = false;
   bool help = false;
 };
 

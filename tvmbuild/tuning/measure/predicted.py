@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from tvmbuild.predict.costs import one_thread_cycles, total
 from tvmbuild.predict.llvm import find_llvm
-from tvmbuild.predict.predictor import run_profiled
+from tvmbuild.predict.predictor import ProfiledRun, run_profiled
 from tvmbuild.predict.pricing import PriceCache, price_profile
 from tvmbuild.records.fingerprint import predicted_board
 from tvmbuild.records.trial import Failure, Measured
@@ -49,7 +50,9 @@ class PredictedMeasurer:
 
     def _predict(self, run: Run) -> Measured | Failure:
         try:
-            profile, result = run_profiled(run.library, self._target, run.inputs, caches=True, timeout=RUN_SECONDS)
+            # Inside a model other kernels ran since: this one's weights and inputs are not in the caches any more.
+            counted = ProfiledRun(run.library, self._target, tuple(run.inputs), 1, True, RUN_SECONDS, cold=True)
+            profile, result = run_profiled(counted)
             blocks = price_profile(profile, self._core, self._tools, self._prices)
         except DeviceError as error:
             return Failure(cause_of(error), error.message)
@@ -57,7 +60,8 @@ class PredictedMeasurer:
             return Failure("lost", error.message)
         priced = sum(block.block.executed for block in blocks)
         scale = profile.instructions / priced if priced else 0.0
-        compute = scale * sum(block.compute_cycles for block in blocks)
-        estimated = scale * sum(block.estimated_cycles for block in blocks)
+        counts = total(block.counts for block in blocks)
+        compute = scale * counts.compute_cycles
+        estimated = scale * one_thread_cycles(counts, self._core.costs, self._target.max_mhz)
         readings = {"instructions": float(profile.instructions), "comp": round(compute), "est": round(estimated)}
         return Measured((estimated / (self._target.max_mhz * 1e6),), result.outputs[0], readings)
