@@ -13,15 +13,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
-
 from benchmarks import page, store
 from benchmarks.kernels import RESULTS, machine
-from benchmarks.models import PREDICTED, BenchModel, model
+from benchmarks.models import PREDICTED, model, quantized
 from benchmarks.predicted import predict_model
-from tvmbuild.quantization.quantizer import quantize
-from tvmbuild.support.options import QuantizeOptions
-from tvmbuild.target.target import load_target
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -31,8 +26,6 @@ else:
 TOP = Path(__file__).resolve().parent.parent
 PAGE = TOP / "docs" / "int8.md"
 TARGETS = ("rpi4", "rpi5")
-#: Samples that calibrate.
-SAMPLES = 8
 MARKERS = (
     "<!-- int8-speed: start; written by benchmarks/int8_speed.py, do not edit -->",
     "<!-- int8-speed: end -->",
@@ -41,8 +34,9 @@ MARKERS = (
 NOTE = """## Speed and size (predicted)
 
 Millions of cycles of one inference, one thread, batch 1. **Predicted, not timed** (see [predict.md](predict.md)): "est"
-counts cache misses, "comp" computing alone. The peers were measured by the same method in November 2026 (onnxruntime
-1.32.0 and LiteRT 2.3.0, both with int8 weights and activations); a dash is a figure that was not measured. No tuning.
+adds the lines that are moved, "comp" is computing alone. The peers were measured in November 2026 (onnxruntime 1.32.0
+and LiteRT 2.3.0, both with int8 weights and activations), their "est" by the model of that time, which counted no
+lines written back; a dash is a figure that was not measured. No tuning.
 Sizes are of the `.so`, as shares of the float one's. "all int8" is what `quantize` writes for any core; "for the board"
 is what `build --int8` and `quantize --for` write, with the layers in float that int8 slows down there (how many, in
 brackets)."""
@@ -62,22 +56,6 @@ def main() -> int:
     limits = tomllib.loads(Path(__file__).with_name("limits.toml").read_text(encoding="utf-8"))
     page.write(PAGE, render(store.load(RESULTS, "int8"), limits), MARKERS)
     return 0
-
-
-def quantized(subject: BenchModel, folder: Path, target: str | None) -> tuple[BenchModel, int]:
-    """Quantize a model of pictures of 224 by 224 from random samples.
-
-    Returns:
-        The model, and how many layers stayed in float because int8 is slower on the target; 0 without a target.
-    """
-    samples = np.random.default_rng(0).standard_normal((SAMPLES, 1, 3, 224, 224)).astype(np.float32)
-    options = QuantizeOptions(calibrate_mode="max", shape=subject.shapes)
-    done = quantize(subject.path, list(samples), options, target=load_target(target) if target else None)
-    name = f"{subject.name}.{target or 'any'}.int8"
-    path = folder / f"{name}.onnx"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done.save(path)
-    return BenchModel(name, path), len(done.report.kept)
 
 
 def render(results: Mapping[str, store.Result], limits: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import page, store
 from benchmarks.building import measure_build
 from benchmarks.host import time_model
-from benchmarks.models import PREDICTED, BenchModel, all_names, model
+from benchmarks.models import INTEGER, ON_BOARDS, PREDICTED, BenchModel, all_names, host_names, model, quantized
 from benchmarks.predicted import predict_model
 from tvmbuild.commands.console import Console
 from tvmbuild.support.errors import TvmbuildError
@@ -36,11 +36,13 @@ TOP = Path(__file__).resolve().parent.parent
 BUILD = TOP / "build"
 RESULTS = BUILD / "bench"
 PAGE = TOP / "docs" / "performance.md"
-PARTS = ("predicted", "host", "build")
+PARTS = ("predicted", "boards", "host", "build")
 TARGETS = ("rpi4", "rpi5")
 #: Those that need no quantized model.
 PRECISIONS = tuple(each for each in Precision if not each.quantizes)
 BUILD_TARGET = "rpi4"
+#: The board that others published times of, and that all its cores are predicted of.
+BOARD = "rpi4"
 
 #: One measurement: its part, the name of its result, the model, and what measures it into a folder for artifacts.
 Work = tuple[str, str, str, Callable[[BenchModel, Path], store.Result]]
@@ -54,16 +56,25 @@ def plan(parts: Sequence[str], models: Sequence[str] | None) -> Iterator[Work]:
             for name in (name for name in PREDICTED if name in chosen):
                 for precision in (each for each in PRECISIONS if load_target(target).has_arithmetic(each)):
                     yield "predicted", f"{name}-{target}-{precision}", name, _predict_for(target, precision)
+    if "boards" in parts:
+        for name in (name for name in ON_BOARDS if name in chosen):
+            yield "boards", f"{name}-{BOARD}-{Precision.FP32}", name, _predict_for(BOARD, Precision.FP32)
+        for name in (name for name in INTEGER if name in chosen):
+            yield "boards", f"{name}-{BOARD}-{Precision.INT8}", name, _predict_integer
     if "build" in parts:
         for name in (name for name in PREDICTED if name in chosen):
             yield "build", f"{name}-{BUILD_TARGET}", name, _build
     if "host" in parts:
-        for name in (name for name in all_names() if name in chosen):
+        for name in (name for name in host_names() if name in chosen):
             yield "host", name, name, time_model
 
 
 def _predict_for(target: str, precision: Precision) -> Callable[[BenchModel, Path], store.Result]:
     return lambda subject, folder: predict_model(subject, target, folder, precision=precision)
+
+
+def _predict_integer(subject: BenchModel, folder: Path) -> store.Result:
+    return predict_model(quantized(subject, folder, BOARD)[0], BOARD, folder)
 
 
 def _build(subject: BenchModel, folder: Path) -> store.Result:
@@ -81,10 +92,12 @@ def machine() -> str:
 
 
 def render() -> None:
-    """Write the page from all results."""
+    """Write each section of the page that there are results for; the others stay as they are."""
     limits = tomllib.loads(Path(__file__).with_name("limits.toml").read_text(encoding="utf-8"))
-    predicted, host, building = (store.load(RESULTS, part) for part in PARTS)
-    page.write(PAGE, page.render(predicted, host, building, limits, machine()))
+    for section, part in page.SECTIONS.items():
+        results = store.load(RESULTS, part)
+        if results:
+            page.write(PAGE, page.render(section, results, limits, machine()), page.markers_of(section))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

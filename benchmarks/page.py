@@ -1,4 +1,4 @@
-"""Renders results into docs/performance.md, between two markers; the rest of the page is written by people."""
+"""Renders results into docs/performance.md, each section between markers; the rest of the page is written by people."""
 
 from __future__ import annotations
 
@@ -9,13 +9,27 @@ from typing import Any
 
 from benchmarks.store import Result
 
-START = "<!-- bench-kernels: start; written by `make bench-kernels`, do not edit -->"
-END = "<!-- bench-kernels: end -->"
+#: Sections that ``make bench-kernels`` writes, and the part whose results each shows.
+SECTIONS = {
+    "boards": "boards",
+    "predicted": "predicted",
+    "host": "host",
+    "build": "build",
+    "kernels": "predicted",
+}
+
+
+def markers_of(section: str) -> tuple[str, str]:
+    """Return what a section stands between."""
+    name = f"bench-kernels {section}"
+    return f"<!-- {name}: start; written by `make bench-kernels`, do not edit -->", f"<!-- {name}: end -->"
+
+
 #: Kernels listed per model; the others are added up.
 LISTED = 15
 
 
-def insert(page: str, body: str, markers: tuple[str, str] = (START, END)) -> str:
+def insert(page: str, body: str, markers: tuple[str, str]) -> str:
     """Return the page with what is between the markers replaced; they are appended when it has none."""
     start, end = markers
     if start not in page or end not in page:
@@ -25,7 +39,7 @@ def insert(page: str, body: str, markers: tuple[str, str] = (START, END)) -> str
     return f"{before}{start}\n\n{body.strip()}\n\n{end}{after}"
 
 
-def write(path: Path, body: str, markers: tuple[str, str] = (START, END)) -> None:
+def write(path: Path, body: str, markers: tuple[str, str]) -> None:
     """Put the body into the page, aside and then in place."""
     page = path.read_text(encoding="utf-8") if path.is_file() else "# Performance\n"
     aside = path.with_suffix(".partial")
@@ -33,31 +47,33 @@ def write(path: Path, body: str, markers: tuple[str, str] = (START, END)) -> Non
     aside.replace(path)
 
 
-def render(
-    predicted: Mapping[str, Result],
-    host: Mapping[str, Result],
-    building: Mapping[str, Result],
-    limits: Mapping[str, Any],
-    machine: str,
-) -> str:
-    """Return all tables.
+def render(section: str, results: Mapping[str, Result], limits: Mapping[str, Any], machine: str) -> str:
+    """Return a section's text.
 
     Args:
-        predicted: results of ``predicted.predict_model`` by "model-target-precision".
-        host: results of ``host.time_model`` by model.
-        building: results of ``building.measure_build`` by "model-target".
+        section: a name of ``SECTIONS``.
+        results: of its part: of ``predicted.predict_model`` by "model-target-precision" ("predicted" and "boards"), of
+            ``host.time_model`` by model, or of ``building.measure_build`` by "model-target".
         limits: the content of limits.toml.
         machine: what the figures were made on, in a line.
     """
-    parts = [made_with([*predicted.values(), *host.values(), *building.values()], machine)]
-    parts += predicted_section(predicted, limits)
-    parts += host_section(host, limits["host"])
-    parts += build_section(building, limits["build"])
-    parts += ["## Kernel by kernel (predicted)", KERNEL_NOTE]
+    title, *parts = {
+        "boards": lambda: boards_section(results, limits["boards"]),
+        "predicted": lambda: predicted_section(results, limits),
+        "host": lambda: host_section(results, limits["host"]),
+        "build": lambda: build_section(results, limits["build"]),
+        "kernels": lambda: kernels_section(results, limits["hot_loop"]["share"]),
+    }[section]()
+    return "\n\n".join([title, made_with(results.values(), machine), *parts])
+
+
+def kernels_section(predicted: Mapping[str, Result], share: float) -> list[str]:
+    """Return the parts of the page on each kernel of the predicted models."""
+    parts = ["## Kernel by kernel (predicted)", KERNEL_NOTE]
     for name, result in predicted.items():
         if "kernels" in result:
-            parts += [f"### {name}", kernel_table(result), hot_loops(result["kernels"], limits["hot_loop"]["share"])]
-    return "\n\n".join(parts)
+            parts += [f"### {name}", kernel_table(result), hot_loops(result["kernels"], share)]
+    return parts
 
 
 def made_with(results: Iterable[Result], machine: str, command: str = "make bench-kernels") -> str:
@@ -69,11 +85,58 @@ def made_with(results: Iterable[Result], machine: str, command: str = "make benc
     return f"Made by `{command}` on {machine}, with {listed or 'nothing yet'}."
 
 
+BOARDS_NOTE = """\
+One inference, batch 1, 224 by 224, on a Raspberry Pi 4 (four Cortex-A72 at 1.8 GHz). ncnn's milliseconds are those that
+it published; its traffic and all of tvmbuild's figures are **predicted, not timed** ([predict.md](predict.md) says how
+far they may be off; in brackets what a board is expected to take). Traffic is what is read from memory and written back
+to it: tvmbuild's with four threads, ncnn's with one. "before" is tvmbuild of {before}, by the same prediction."""
+
+
+def boards_section(results: Mapping[str, Result], limits: Mapping[str, Any]) -> list[str]:
+    """Return the parts of the page on all cores of a board, beside what others need."""
+    traffic, shared, alone = [], [], []
+    for row in limits["rows"]:
+        result = results.get("-".join((row["model"], row["target"], row["precision"])), {})
+        said = f"failed: {result['failed']}" if "failed" in result else "not measured"
+        by_threads = result.get("by_threads", {})
+        four, one = by_threads.get(str(limits["threads"])), by_threads.get("1")
+        name = f"{row['model']} {row['precision']}"
+        moved = four["read_mb"] + four["written_mb"] if four else None
+        text = f"**{moved:.0f}** ({four['read_mb']:.0f} + {four['written_mb']:.0f})" if four else said
+        traffic.append([name, *_beside(row, "mb", text, moved, ("must", "aim"))])
+        shared.append([name, *_beside(row, "ms", _time(four) or said, four and four["ms"], ("must", "aim"))])
+        alone.append([name, *_beside(row, "one_ms", _time(one) or said, one and one["ms"], ("must",))])
+    head = ["model", "ncnn", "before", "now", "must", "aim"]
+    return [
+        "## On all cores of a board (predicted)",
+        BOARDS_NOTE.format(before=limits["before"]),
+        "Megabytes moved (read + written):",
+        table(head, traffic),
+        f"Milliseconds, {limits['threads']} threads:",
+        table(head, shared),
+        "Milliseconds, one thread:",
+        table(head[:-1], alone),
+    ]
+
+
+def _beside(row: Mapping[str, Any], figure: str, text: str, value: float | None, names: Sequence[str]) -> list[str]:
+    others = [f"{row[side][figure]:g}" if figure in row[side] else "-" for side in ("ncnn", "before")]
+    return [*others, text, *(judged(value, row[name][figure]) for name in names)]
+
+
+def _time(totals: Result | None) -> str:
+    if not totals:
+        return ""
+    band = f" ({totals['band'][0]:.0f} to {totals['band'][1]:.0f})" if totals["band"] else ""
+    return f"**{totals['ms']:.1f}**{band}"
+
+
 PREDICTED_NOTE = """\
 Millions of cycles (and of instructions) of one inference, one thread, batch 1. **Predicted, not timed**: instructions
 are counted in QEMU, cycles are priced by llvm-mca's model of the core; see [predict.md](predict.md) for how far to
-trust them. "est" counts cache misses, "comp" computing alone. The peers were measured by the same method in November
-2026 ({peers}); a dash is a figure that was not measured."""
+trust them. "est" adds the lines that are moved, "comp" is computing alone. The peers were measured in November 2026
+({peers}); a dash is a figure that was not measured. Their "est" is of the model of that time, which took
+the larger of computing and misses and no lines written back: by it tvmbuild's were {then}."""
 
 
 def predicted_section(predicted: Mapping[str, Result], limits: Mapping[str, Any]) -> list[str]:
@@ -102,18 +165,27 @@ def predicted_section(predicted: Mapping[str, Result], limits: Mapping[str, Any]
             *(f"{result[key]:.1f}" for key in ("instructions", "comp", "est")),
             f"{result['l1_misses'] / 1e6:.2f}",
             f"{result['l2_misses'] / 1e6:.2f}",
+            *_both(result["by_threads"].values()),
             f"{result['memory']['arena'] / 1e6:.1f} MB",
         ]
         for name, result in predicted.items()
         if "est" in result
     ]
-    totals = ["model", "Minstructions", "comp Mcycles", "est Mcycles", "M misses of L1", "of L2", "arena"]
+    totals = ["model", "Minstructions", "comp Mcycles", "est Mcycles", "M misses of L1", "of L2"]
+    totals += ["ms, one thread", "one a core", "DRAM MB, one thread", "one a core", "arena"]
     return [
         "## On a board's core (predicted)",
-        PREDICTED_NOTE.format(peers=versions),
+        PREDICTED_NOTE.format(peers=versions, then=limits["est_then"]),
         table(head, rows),
         table(totals, detail),
     ]
+
+
+def _both(predictions: Iterable[Result]) -> list[str]:
+    """Return the cells of time and traffic, of one thread and of one a core."""
+    known = list(predictions)
+    times = [f"{one['ms']:.1f}" for one in known]
+    return [*times, *(f"{one['read_mb']:.1f} + {one['written_mb']:.1f}" for one in known)]
 
 
 def _peer(row: Mapping[str, Any], peer: str) -> str:

@@ -18,7 +18,7 @@ from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.onnx_model.to_relax import to_relax
 from tvmbuild.pipeline import build
 from tvmbuild.predict.kernels import KernelPrediction
-from tvmbuild.predict.predictor import predict
+from tvmbuild.predict.predictor import Prediction, predict
 from tvmbuild.schedules.registry import KernelReport
 from tvmbuild.support.options import BuildOptions
 from tvmbuild.support.precision import Precision
@@ -50,7 +50,8 @@ def predict_model(
     options = BuildOptions(shape=model.shapes, value=model.values, output=folder, name=name, precision=precision)
     artifact = open_artifact(build(model.path, target, options).folder / f"{options.name}.json")
     sample = load_samples(artifact.manifest.inputs, None)[0]
-    prediction = predict(artifact.library, target, [sample[spec.name] for spec in artifact.manifest.inputs])
+    arrays = [sample[spec.name] for spec in artifact.manifest.inputs]
+    prediction, shared = (predict(artifact.library, target, arrays, threads=count) for count in (1, target.cores))
     scheduled, graph = schedule_reports(model, target, precision=precision)
     calls = {kernel.name: kernel.count for kernel in graph.kernels}
     core = predicted_core(target)
@@ -65,6 +66,7 @@ def predict_model(
         "est": prediction.estimated_cycles / 1e6,
         "l1_misses": prediction.l1_misses,
         "l2_misses": prediction.l2_misses,
+        "by_threads": {str(one.threads): totals(one) for one in (prediction, shared)},
         "kernels": [
             kernel_row(kernel, scheduled.get(kernel.name), calls.get(kernel.name, 1), rates.get(kernel.name, rate))
             for kernel in prediction.kernels
@@ -77,6 +79,16 @@ def predict_model(
             "llvm-mca": prediction.llvm_version,
             "QEMU": find_emulator().version,
         },
+    }
+
+
+def totals(prediction: Prediction) -> Result:
+    """Return what a prediction says in sum: milliseconds, their band, and megabytes read from memory and written."""
+    return {
+        "ms": prediction.milliseconds,
+        "band": prediction.band,
+        "read_mb": (prediction.read_bytes or 0) / 1e6,
+        "written_mb": (prediction.written_bytes or 0) / 1e6,
     }
 
 

@@ -10,31 +10,42 @@ import onnx
 import pytest
 
 from benchmarks import kernels
-from benchmarks.mobilenet_v2 import mobilenet_v2
-from benchmarks.models import all_names
+from benchmarks.models import host_names
 from benchmarks.predicted import kernel_row
+from devtools.classifiers import NETWORKS, classifier
 from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.predict.kernels import KernelPrediction
 from tvmbuild.schedules.registry import KernelReport
 from tvmbuild.support.errors import FetchError
 
 
-def test_mobilenet_has_the_papers_size() -> None:
-    """The paper gives 3.4 million parameters and 300 million multiply-adds at 224."""
-    model = onnx.shape_inference.infer_shapes(mobilenet_v2())
+@pytest.mark.parametrize(
+    ("name", "millions_of_parameters", "millions_of_macs"),
+    [
+        ("mobilenet_v1", 4.2, 569),
+        ("mobilenet_v2", 3.49, 300),
+        ("mobilenet_v3_large", 5.4, 219),
+        ("resnet18", 11.7, 1814),
+        ("efficientnet_b0", 5.3, 390),
+    ],
+)
+def test_networks_have_their_papers_size(name: str, millions_of_parameters: float, millions_of_macs: float) -> None:
+    model = onnx.shape_inference.infer_shapes(classifier(name))
     weights = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
-    assert sum(weights.values()) == pytest.approx(3.49e6, rel=0.01)
+    assert sum(weights.values()) == pytest.approx(millions_of_parameters * 1e6, rel=0.015)
     places = {
         value.name: math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim[2:])
         for value in model.graph.value_info
     }
-    macs = sum(weights[node.input[1]] * places[node.output[0]] for node in model.graph.node if node.op_type == "Conv")
-    assert macs == pytest.approx(300e6, rel=0.01)
+    layers = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+    macs = sum(weights[node.input[1]] * places.get(node.output[0], 1) for node in layers)
+    assert macs == pytest.approx(millions_of_macs * 1e6, rel=0.015)
 
 
-def test_mobilenet_is_the_same_for_the_same_seed_and_stays_in_range() -> None:
-    model = mobilenet_v2(seed=1, size=32)
-    assert model.SerializeToString() == mobilenet_v2(seed=1, size=32).SerializeToString()
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_are_the_same_for_the_same_seed_and_stay_in_range(name: str) -> None:
+    model = classifier(name, seed=1, size=32)
+    assert model.SerializeToString() == classifier(name, seed=1, size=32).SerializeToString()
     (result,) = run_reference(model, {"image": np.ones((1, 3, 32, 32), np.float32)}).values()
     assert result.shape == (1, 1000)
     assert 1e-3 < result.std() < 10
@@ -51,6 +62,15 @@ def test_pooling_has_no_multiply_adds() -> None:
     assert kernel_row(prediction, KernelReport("pool", "pool", 4_000_000, "a pool"), 1, 4.0)["macs"] == 0
 
 
+def test_boards_are_predicted_in_float_and_in_int8() -> None:
+    work = [(name, of) for _, name, of, _ in kernels.plan(("boards",), ["resnet50", "resnet18"])]
+    assert work == [
+        ("resnet18-rpi4-fp32", "resnet18"),
+        ("resnet50-rpi4-fp32", "resnet50"),
+        ("resnet50-rpi4-int8", "resnet50"),
+    ]
+
+
 def test_the_plan_keeps_to_parts_and_models() -> None:
     work = [(part, name) for part, name, _, _ in kernels.plan(("predicted", "build"), ["squeezenet", "nmp"])]
     assert work == [
@@ -59,7 +79,7 @@ def test_the_plan_keeps_to_parts_and_models() -> None:
         ("predicted", "squeezenet-rpi5-fp16"),
         ("build", "squeezenet-rpi4"),
     ]
-    assert [name for part, name, *_ in kernels.plan(("host",), None) if part == "host"] == all_names()
+    assert [name for part, name, *_ in kernels.plan(("host",), None) if part == "host"] == host_names()
 
 
 def test_a_failure_is_kept_as_a_result_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

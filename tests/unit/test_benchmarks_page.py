@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import page, store
+from benchmarks import kernels, page, store
 
 KERNEL = {
     "name": "fused_conv2d_relu",
@@ -27,9 +27,22 @@ PREDICTED = {
     "est": 81.0,
     "l1_misses": 2_000_000,
     "l2_misses": 1_000_000,
+    "by_threads": {
+        "1": {"ms": 54.0, "band": [48.0, 60.0], "read_mb": 50.0, "written_mb": 20.0},
+        "4": {"ms": 27.0, "band": None, "read_mb": 55.0, "written_mb": 22.0},
+    },
     "memory": {"arena": 6_000_000},
     "kernels": [KERNEL, {**KERNEL, "est": 0.5, "hot_loop": {}}],
     "versions": {"apache-tvm": "1.2.3"},
+}
+BOARD = {
+    "model": "squeezenet",
+    "target": "rpi4",
+    "precision": "fp32",
+    "ncnn": {"mb": 168, "ms": 46.3, "one_ms": 73.4},
+    "before": {"mb": 82},
+    "must": {"mb": 80, "ms": 18, "one_ms": 60},
+    "aim": {"mb": 20, "ms": 13},
 }
 LIMITS: dict[str, Any] = {
     "peer_versions": {"ncnn": "1.0", "MNN": "3"},
@@ -45,6 +58,8 @@ LIMITS: dict[str, Any] = {
             "peers_instructions": {"ncnn": 75.8},
         }
     ],
+    "est_then": "60",
+    "boards": {"threads": 4, "before": "last week", "rows": [BOARD]},
     "host": {"geometric_mean_must": 0.8, "geometric_mean_aim": 1.0, "least_must": 0.5},
     "hot_loop": {"share": 0.9},
     "build": {"resnet50": {"seconds": 60, "peak_mb": 3000}},
@@ -58,14 +73,16 @@ def _host(ratio: float) -> store.Result:
 
 
 def test_only_what_is_between_the_markers_is_replaced() -> None:
-    text = f"before\n{page.START}\nold\n{page.END}\nafter\n"
-    changed = page.insert(text, "new")
-    assert changed == f"before\n{page.START}\n\nnew\n\n{page.END}\nafter\n"
-    assert page.insert(changed, "new") == changed
+    start, end = markers = page.markers_of("host")
+    text = f"before\n{start}\nold\n{end}\nafter\n"
+    changed = page.insert(text, "new", markers)
+    assert changed == f"before\n{start}\n\nnew\n\n{end}\nafter\n"
+    assert page.insert(changed, "new", markers) == changed
 
 
 def test_markers_are_appended_to_a_page_without() -> None:
-    assert page.insert("# Title\n", "new") == f"# Title\n\n{page.START}\n\nnew\n\n{page.END}\n"
+    start, end = markers = page.markers_of("host")
+    assert page.insert("# Title\n", "new", markers) == f"# Title\n\n{start}\n\nnew\n\n{end}\n"
 
 
 def test_a_row_is_judged_by_its_own_figure() -> None:
@@ -79,6 +96,19 @@ def test_a_row_is_judged_by_its_own_figure() -> None:
 def test_what_is_missing_is_said_and_neither_met_nor_missed(results: dict[str, store.Result], said: str) -> None:
     row = _row(page.predicted_section(results, LIMITS), "squeezenet fp32")
     assert row[5:] == [said, "<= 95", "<= 75"]
+
+
+def test_a_boards_cores_are_judged_beside_what_others_need() -> None:
+    _, _, _, traffic, _, shared, _, alone = page.boards_section({"squeezenet-rpi4-fp32": PREDICTED}, LIMITS["boards"])
+    name = "squeezenet fp32"
+    assert _row([traffic], name)[1:] == ["168", "82", "**77** (55 + 22)", "<= 80 met", "<= 20 **not met**"]
+    assert _row([shared], name)[1:] == ["46.3", "-", "**27.0**", "<= 18 **not met**", "<= 13 **not met**"]
+    assert _row([alone], name)[1:] == ["73.4", "-", "**54.0** (48 to 60)", "<= 60 met"]
+
+
+def test_a_board_that_was_not_measured_is_not_judged() -> None:
+    parts = page.boards_section({"squeezenet-rpi4-fp32": {"failed": "no LLVM"}}, LIMITS["boards"])
+    assert _row(parts[3:4], "squeezenet fp32")[3:] == ["failed: no LLVM", "<= 80", "<= 20"]
 
 
 def test_host_ratios_are_summed_up_without_the_failures() -> None:
@@ -114,8 +144,27 @@ def test_hot_loops_below_the_limit_and_with_spills_are_named() -> None:
     assert "No hot loop" in page.hot_loops([pool], 0.9)
 
 
-def test_a_page_with_nothing_measured() -> None:
-    assert "nothing yet" in page.render({}, {}, {}, LIMITS, "a machine")
+def test_every_part_has_a_section_and_every_section_a_part() -> None:
+    assert set(page.SECTIONS.values()) == set(kernels.PARTS)
+    for section, part in page.SECTIONS.items():
+        results = {"squeezenet-rpi4-fp32": PREDICTED} if part in ("predicted", "boards") else {}
+        assert page.render(section, results, LIMITS, "a machine").startswith("## ")
+
+
+def test_a_section_with_nothing_measured() -> None:
+    assert "nothing yet" in page.render("predicted", {}, LIMITS, "a machine")
+
+
+def test_sections_without_results_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "page.md"
+    start, end = page.markers_of("host")
+    path.write_text(f"# Page\n\n{start}\n\nearlier\n\n{end}\n")
+    monkeypatch.setattr(kernels, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(kernels, "PAGE", path)
+    store.save(kernels.RESULTS, "build", "squeezenet-rpi4", {"seconds": 2.0, "cpu_seconds": 2.0, "peak_mb": 100.0})
+    kernels.render()
+    assert "earlier" in path.read_text()
+    assert "| squeezenet-rpi4 | 2.0 |" in path.read_text()
 
 
 def test_results_are_kept_one_by_one(tmp_path: Path) -> None:

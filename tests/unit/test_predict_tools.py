@@ -135,7 +135,7 @@ def prediction(threads: int = 1) -> Prediction:
         KernelPrediction("softmax", 5_000_000, 4e6, 6e6, 0.075, None),
         KernelPrediction("(libm.so.6)", 1_000_000, 2e6, 2e6, 0.025, None),
     )
-    moved = {"read_bytes": 15_000_000, "written_bytes": 7_000_000, "band": (40.0, 70.0)}
+    moved = {"read_bytes": 15_000_000, "written_bytes": 7_000_000, "band": (40.0, 70.0), "source": "fitted to a board"}
     return Prediction(
         "rpi4", "Cortex-A72", "22.1.8", 86_000_000, 76e6, 80e6, 53.3, 10, 5, 0.999, kernels, threads, **moved
     )
@@ -150,6 +150,7 @@ def test_the_table_says_that_it_is_predicted_and_with_what() -> None:
         "LLVM 22.1.8",
         "80.00 Mcycles = 53.30 ms",
         "likely 40.0 to 70.0 ms",
+        "; costs: fitted to a board",
     ):
         assert words in table.title
     assert table.columns == COLUMNS

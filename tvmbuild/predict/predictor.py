@@ -56,6 +56,7 @@ class Prediction:
         written_bytes: written back to memory; None when the caches were not modelled.
         band: least and most milliseconds that a board is expected to take (see ``costs.error_band``); None where no
             board's times were compared, the clock is unknown or the caches were not modelled.
+        source: what the charged costs rest on.
     """
 
     target: str
@@ -73,6 +74,7 @@ class Prediction:
     read_bytes: int | None = None
     written_bytes: int | None = None
     band: tuple[float, float] | None = None
+    source: str = ""
 
 
 def predict(
@@ -219,6 +221,7 @@ def summarize(
         read_bytes=None if read is None else LINE_BYTES * read,
         written_bytes=None if written is None else LINE_BYTES * written,
         band=(band[0] / cycles_per_ms, band[1] / cycles_per_ms) if band and cycles_per_ms and has_caches else None,
+        source=core.costs.source,
     )
 
 

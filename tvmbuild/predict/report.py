@@ -58,6 +58,7 @@ def _title(prediction: Prediction) -> str:
         f"{prediction.instructions / _MILLION:.2f} Minstructions, "
         f"{prediction.compute_cycles / _MILLION:.2f} Mcycles of computing, "
         f"{prediction.estimated_cycles / _MILLION:.2f} Mcycles{time} ({_traffic(prediction)})"
+        + (f"; costs: {prediction.source}" if prediction.source else "")
     )
 
 

@@ -40,7 +40,7 @@ class Costs:
     """What a prediction charges on a core. Cycles are of the core; a line has 64 bytes. ``predict/costs.py`` adds up.
 
     Attributes:
-        source: where the figures are from and how they were fitted.
+        source: what the figures rest on, in a line; predictions repeat it, docs/predict.md says more.
         mhz: the clock that they are for: at another one memory, which keeps its pace, takes other numbers of cycles.
         compute_factor: cycles that computing takes on a board, for each that llvm-mca simulates.
         pairwise_add: cycles that an instruction that adds pairs of lanes to an accumulator takes beyond what is
@@ -135,19 +135,18 @@ class Core:
         return bool(self.scheduling_model)
 
 
-_UNCOMPARED = "judgement; no board's times were compared"
 _A53_COSTS = Costs(
-    _UNCOMPARED, 1400,
+    "do not trust: computing is several times too slow beside published times of a Raspberry Pi 3", 1400,
     l2_line=12, memory_line=40, bus_line=32, launch_us=13,
 )  # fmt: skip
 _A72_COSTS = Costs(
-    "fitted to the times that ncnn published for a Raspberry Pi 4 (1.8 GHz, one run): see docs/predict.md", 1800,
+    "fitted to the times that ncnn published for a Raspberry Pi 4", 1800,
     pairwise_add=0.9, pairwise_add_most=1.0, divide_excess=30,
     l2_line=7, memory_line=17, bus_line=23, launch_us=13,
     spread=0.061, shared_spread=0.119,
 )  # fmt: skip
 _A76_COSTS = Costs(
-    _UNCOMPARED, 2400,
+    "judgement, not fitted to a board's times", 2400,
     l3_line=2, memory_line=5, bus_line=5.3, launch_us=13,
 )  # fmt: skip
 
