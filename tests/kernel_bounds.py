@@ -10,8 +10,7 @@ import tvm
 import tvm_ffi
 from tvm import ir, s_tir, tirx
 
-from tvmbuild.schedules.tir.border import uses
-from tvmbuild.schedules.tir.vector_loops import substitute
+from tvmbuild.schedules.tir.rewrite import substitute, uses
 
 
 class Prover:

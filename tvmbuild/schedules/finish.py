@@ -8,9 +8,9 @@ from tvmbuild.schedules.gemm.partial_sums import sum_in_parts
 from tvmbuild.schedules.int8.multiply import multiply
 from tvmbuild.schedules.int8.requantize import narrow_codes
 from tvmbuild.schedules.int8.taps import add_taps
-from tvmbuild.schedules.tir.access import flatten_views
 from tvmbuild.schedules.tir.border import guard_updates, peel
 from tvmbuild.schedules.tir.fast_math import expand
+from tvmbuild.schedules.tir.flat_views import flatten_views
 from tvmbuild.schedules.tir.nan_order import keep_nan
 from tvmbuild.schedules.tir.vector_calls import name_intrinsics
 from tvmbuild.schedules.tir.vector_loops import cut_vectors

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tvmbuild.schedules.kernel import PREFIX
+from tvmbuild.schedules.tir.rewrite import with_new_variable, with_root_body
 
 #: Terms that one accumulator sums in float16, at most.
 MOST_TERMS = 256
@@ -57,7 +58,7 @@ def mark_parts(sch: Any, loops: Sequence[Any], terms: int) -> None:
 def sum_in_parts(func: Any) -> Any:
     """Rewrite the sums whose loops are marked in a scheduled PrimFunc (imports tvm)."""
     import tvm_ffi
-    from tvm import s_tir, tirx
+    from tvm import tirx
 
     totals: list[Any] = []
 
@@ -79,11 +80,7 @@ def sum_in_parts(func: Any) -> Any:
     body = tvm_ffi.structural_mutate(root.body, (tirx.SeqStmt, on_sequence))
     if not totals:
         return func
-    block = s_tir.SBlock(
-        *(root.iter_vars, root.reads, root.writes, root.name_hint, body),
-        *(root.init, [*root.alloc_buffers, *totals], root.match_buffers, root.annotations),
-    )
-    return s_tir.renew_defs(func.with_body(s_tir.SBlockRealize(func.body.iter_values, func.body.predicate, block)))
+    return with_root_body(func, body, buffers=[*root.alloc_buffers, *totals], renew=True)
 
 
 def _start(_tile: Any, total: Any, indices: Any) -> Any:
@@ -110,8 +107,6 @@ def _nest(clear: Any, tile: Any, total: Any, statement: Any) -> Any:
     """Return the loops that clear a tile, around another statement on its elements."""
     import tvm_ffi
     from tvm import s_tir, tirx
-
-    from tvmbuild.schedules.tir.border import with_new_variable
 
     def on_block(block: Any) -> Any:
         both = [block.writes[0], tirx.BufferRegion(total, block.writes[0].region)]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tvmbuild.schedules.cache import MEMORY_COST, usable_bytes
 from tvmbuild.schedules.gemm.partial_sums import mark_parts, part_count
 from tvmbuild.schedules.gemm.register_tile import element_bytes, vector_unit
 from tvmbuild.schedules.geometry import Conv2dGeometry
@@ -26,18 +27,12 @@ _PARALLEL_MACS = 100_000
 #: Producers of our own computes.
 _OWN_PRODUCERS = ("padded", "pack")
 
-#: Share of a cache that may be counted on.
-_CACHE_SHARE = 0.7
-
 #: Reduction indices in one trip of the innermost loop, at most: more would leave the instruction cache.
 _MOST_STEPS = 16
 
 #: Steps of a reduction from which it pays to take several in one trip; of a shorter one LLVM unrolls what trips remain,
 #: and spills accumulators.
 _DEEP_STEPS = 16
-
-#: Cost of a line from memory, in lines from the second level cache.
-_MEMORY_COST = 3
 
 
 @dataclass(frozen=True)
@@ -111,18 +106,17 @@ def repeat_knob(main: Stage, lane_step: int, by_vector: bool, target: Target) ->
 
 def _moved(traffic: Traffic, rows: int, weights_stay: int, target: Target) -> float:
     """Return what comes into the first level cache, in bytes from the second level, by a simple model of what stays."""
-    first = target.l1d_kib * 1024 * _CACHE_SHARE
-    second = target.l2_kib * 1024 * _CACHE_SHARE
+    first, second = usable_bytes(target)
     chunks, tiles = traffic.rows // rows, traffic.rows * traffic.strips
     inputs, weights = float(traffic.rows * traffic.row_bytes), float(traffic.weight_bytes * traffic.blocks)
     weights_fit = traffic.weight_bytes + traffic.tile_bytes <= first
     inputs_fit = rows * traffic.row_bytes + traffic.weight_bytes <= first
     if weights_stay:
-        inputs_cost = 1 if inputs <= second else _MEMORY_COST
+        inputs_cost = 1 if inputs <= second else MEMORY_COST
         return weights * (1 if weights_fit else tiles) + inputs * traffic.blocks * inputs_cost
-    weights_cost = 1 if weights + rows * traffic.row_bytes <= second else _MEMORY_COST
+    weights_cost = 1 if weights + rows * traffic.row_bytes <= second else MEMORY_COST
     passes = chunks if weights_fit else tiles
-    return inputs * (1 if inputs_fit else traffic.blocks) + weights * (_MEMORY_COST + (passes - 1) * weights_cost)
+    return inputs * (1 if inputs_fit else traffic.blocks) + weights * (MEMORY_COST + (passes - 1) * weights_cost)
 
 
 def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tvmbuild.schedules.cache import MEMORY_COST, usable_bytes
 from tvmbuild.schedules.gemm.register_tile import TILE_CYCLES, RegisterTile, choose_tile, tile_cost, vector_unit
 from tvmbuild.schedules.gemm.transformed import group_sizes
 from tvmbuild.target.target import Target
 
 #: Cycles to start the loop over the register tiles of one position and block, on a core of one multiply-add a cycle.
 _LOOP_CYCLES = 40.0
-
-#: Share of a cache that may be counted on.
-_CACHE_SHARE = 0.7
-
-#: Cost of a line from memory, in lines from the second level cache.
-_MEMORY_COST = 3
 
 #: Share of the lines from the second level cache or memory that arithmetic does not hide.
 _EXPOSED = 0.3
@@ -101,7 +96,7 @@ def _moving_cycles(products: Products, plan: TransformedPlan, target: Target) ->
     What arithmetic hides is taken off.
     """
     p, unit = products, vector_unit(target, products.dtype)
-    first, second = target.l1d_kib * 1024 * _CACHE_SHARE, target.l2_kib * 1024 * _CACHE_SHARE
+    first, second = usable_bytes(target)
     blocks = -(-p.channels // plan.tile.channels)
     chunks, groups = p.rows // plan.chunk, -(-blocks // plan.group)
     of_block = p.positions * plan.tile.channels * unit.element_bytes
@@ -109,9 +104,9 @@ def _moving_cycles(products: Products, plan: TransformedPlan, target: Target) ->
     inputs = p.positions * p.depth * plan.tiles * unit.element_bytes
     outputs = of_block * plan.tiles * plan.group
     kept = (inputs + outputs) / chunks
-    level = 1 if kept <= second else _MEMORY_COST
-    again = 1 if weights + kept <= target.l2_kib * 1024 else _MEMORY_COST
+    level = 1 if kept <= second else MEMORY_COST
+    again = 1 if weights + kept <= target.l2_kib * 1024 else MEMORY_COST
     moved = weights * (chunks - 1) * again + inputs * (1 + groups) * level
     if outputs / chunks > first / 2:
         moved += 2 * outputs * groups * level
-    return _EXPOSED * moved / 64 * unit.core.shared_memory_line / (_MEMORY_COST + 1)
+    return _EXPOSED * moved / 64 * unit.core.shared_memory_line / (MEMORY_COST + 1)

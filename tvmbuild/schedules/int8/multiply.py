@@ -11,13 +11,12 @@ Developer's Manual, PMADDWD.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from tvmbuild.schedules.kernel import PREFIX
-from tvmbuild.schedules.tir.access import address
-from tvmbuild.schedules.tir.vector_loops import substitute
+from tvmbuild.schedules.tir.flat_views import FlatViews, address
+from tvmbuild.schedules.tir.rewrite import substitute
 
 #: Runs of four bytes in a vector register.
 _WORDS = 4
@@ -44,9 +43,9 @@ def mark_lane_sums(sch: Any, loop: Any) -> None:
 def multiply(func: Any) -> Any:
     """Rewrite the loops marked by ``mark`` and ``mark_lane_sums`` in a scheduled PrimFunc (imports tvm)."""
     import tvm_ffi
-    from tvm import s_tir, tirx
+    from tvm import tirx
 
-    views: list[tuple[Any, Any]] = []
+    views = FlatViews()
 
     def on_loop(loop: Any, mutator: Any) -> Any:
         if _LANE_SUMS in loop.annotations:
@@ -56,22 +55,14 @@ def multiply(func: Any) -> Any:
             return mutator.default_mutate(loop)
         return _Step(loop, views).statements(_FORMS[str(form)])
 
-    root = func.body.block
-    body = tvm_ffi.structural_mutate(root.body, (tirx.For, on_loop))
-    if not views:
-        return func
-    declarations = [tirx.DeclBuffer(flat, data=tirx.buffer.buffer_data(buffer)) for buffer, flat in views]
-    block = s_tir.SBlock(
-        *(root.iter_vars, root.reads, root.writes, root.name_hint, tirx.SeqStmt([*declarations, body])),
-        *(root.init, root.alloc_buffers, root.match_buffers, root.annotations),
-    )
-    return func.with_body(s_tir.SBlockRealize(func.body.iter_values, func.body.predicate, block))
+    body = tvm_ffi.structural_mutate(func.body.block.body, (tirx.For, on_loop))
+    return views.declared(func, body) if views else func
 
 
 class _Step:
     """One step of the reduction over a tile, read off its loops."""
 
-    def __init__(self, loop: Any, views: list[tuple[Any, Any]]) -> None:
+    def __init__(self, loop: Any, views: FlatViews) -> None:
         from tvm import tirx
 
         loops = []
@@ -139,17 +130,7 @@ class _Step:
         for axis in self.block.iter_vars:
             analyzer.bind(axis.var, axis.dom)
         where = analyzer.simplify(address(load.source, load.indices))
-        return self._view(load.source), self._bound(where)
-
-    def _view(self, buffer: Any) -> Any:
-        from tvm import tirx
-
-        for seen, flat in self.views:
-            if seen.same_as(buffer):
-                return flat
-        size = math.prod(int(extent.value) for extent in buffer.shape)
-        self.views.append((buffer, tirx.decl_buffer((size,), buffer.dtype, f"{buffer.name}_flat")))
-        return self.views[-1][1]
+        return self.views.of(load.source), self._bound(where)
 
 
 def _add_lanes(loop: Any) -> Any:

@@ -13,8 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tvmbuild.schedules.tir.border import uses
-from tvmbuild.schedules.tir.vector_loops import substitute
+from tvmbuild.schedules.tir.rewrite import substitute, uses, with_root_body
 from tvmbuild.target.target import Target
 
 #: Lanes of a vector of float32.
@@ -25,7 +24,7 @@ _LOW, _HIGH = -128, 127
 def narrow_codes(func: Any, target: Target) -> Any:
     """Rewrite the vector loops of a scheduled PrimFunc that round to int8 (imports tvm); only for AArch64."""
     import tvm_ffi
-    from tvm import s_tir, tirx
+    from tvm import tirx
 
     if target.arch != "aarch64":
         return func
@@ -47,11 +46,7 @@ def narrow_codes(func: Any, target: Target) -> Any:
     body = tvm_ffi.structural_mutate(root.body, (tirx.For, on_loop))
     if not buffers:
         return func
-    block = s_tir.SBlock(
-        *(root.iter_vars, root.reads, root.writes, root.name_hint, body),
-        *(root.init, [*root.alloc_buffers, *buffers], root.match_buffers, root.annotations),
-    )
-    return s_tir.renew_defs(func.with_body(s_tir.SBlockRealize(func.body.iter_values, func.body.predicate, block)))
+    return with_root_body(func, body, buffers=[*root.alloc_buffers, *buffers], renew=True)
 
 
 @dataclass(frozen=True)

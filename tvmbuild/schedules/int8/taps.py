@@ -10,7 +10,7 @@ import itertools
 from typing import Any
 
 from tvmbuild.schedules.kernel import PREFIX
-from tvmbuild.schedules.tir.vector_loops import substitute
+from tvmbuild.schedules.tir.rewrite import substitute
 
 _TAPS = PREFIX + "taps"
 

@@ -20,7 +20,8 @@ from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.loops.injective import schedule_block
 from tvmbuild.schedules.threads import thread_count
-from tvmbuild.schedules.tir.access import FLAT, analyze_access
+from tvmbuild.schedules.tir.access import analyze_access
+from tvmbuild.schedules.tir.flat_views import FLAT
 from tvmbuild.schedules.tir.vector_loops import mark
 from tvmbuild.target.target import Target
 

@@ -5,14 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from tvmbuild.schedules.cache import MEMORY_COST, usable_bytes
 from tvmbuild.schedules.kernel import Kernel
 from tvmbuild.target.target import Target
-
-#: Share of a cache that may be counted on.
-_CACHE_SHARE = 0.7
-
-#: Cost of a byte from memory, in bytes from the second level cache.
-_MEMORY_COST = 3
 
 
 @dataclass(frozen=True)
@@ -40,18 +35,18 @@ class Int8Traffic:
             weights_stay: whether all chunks pass before the next blocks.
             target: the board.
         """
-        first, second = (size * 1024 * _CACHE_SHARE for size in (target.l1d_kib, target.l2_kib))
+        first, second = usable_bytes(target)
         chunks, passes = self.tiles // tiles, self.blocks // together
         moving, weights = self.tiles * self.tile_bytes, float(self.weight_bytes * self.blocks)
         held = self.weight_bytes * together
         weight_times = 1 if held + 2 * self.tile_bytes <= first else self.tiles
         if weights_stay:
-            again = 1 if moving <= second else _MEMORY_COST
-            return weights * max(1, weight_times) + moving * (_MEMORY_COST + (passes - 1) * again)
+            again = 1 if moving <= second else MEMORY_COST
+            return weights * max(1, weight_times) + moving * (MEMORY_COST + (passes - 1) * again)
         fits = tiles * self.tile_bytes + held <= first
-        again = 1 if weights + tiles * self.tile_bytes <= second else _MEMORY_COST
+        again = 1 if weights + tiles * self.tile_bytes <= second else MEMORY_COST
         inside = 1 if fits else passes
-        return moving * (_MEMORY_COST + inside - 1) + weights * (chunks if weight_times == 1 else self.tiles) * again
+        return moving * (MEMORY_COST + inside - 1) + weights * (chunks if weight_times == 1 else self.tiles) * again
 
 
 def traffic_of(kernel: Kernel) -> Int8Traffic:

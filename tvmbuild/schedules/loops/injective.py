@@ -12,8 +12,9 @@ from typing import Any
 
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.threads import thread_count
-from tvmbuild.schedules.tir.access import FLAT, Access, analyze_access
+from tvmbuild.schedules.tir.access import Access, analyze_access
 from tvmbuild.schedules.tir.expression_size import MAX_DEPTH
+from tvmbuild.schedules.tir.flat_views import FLAT
 from tvmbuild.schedules.tir.vector_loops import mark
 from tvmbuild.target.target import Target
 

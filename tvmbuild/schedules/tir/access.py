@@ -1,4 +1,4 @@
-"""How a block without reduction walks its buffers, and flat views of those that it walks in step.
+"""How a block without reduction walks its buffers.
 
 A run of trailing axes is *flat* when every buffer that the block touches moves by one constant step for each
 iteration over the whole run, as if the run were one axis. An element-wise operation is flat over all its axes; a
@@ -11,11 +11,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from tvmbuild.schedules.kernel import PREFIX
 from tvmbuild.schedules.tir.fast_math import FUNCTIONS
-
-#: Annotation of a block whose parameters are to be read through flat views.
-FLAT = PREFIX + "flat"
+from tvmbuild.schedules.tir.flat_views import address
+from tvmbuild.schedules.tir.rewrite import substitute
 
 
 @dataclass(frozen=True)
@@ -127,20 +125,8 @@ def analyze_access(block: Any) -> Access:
     return Access(extents, tuple(walks), conditional, borders, max(widths), functions)
 
 
-def address(buffer: Any, indices: Any) -> Any:
-    """Return the offset of an element in a compact buffer (imports tvm)."""
-    from tvm import tirx
-
-    offset = tirx.const(0, "int64")
-    for extent, index in zip(buffer.shape, indices, strict=True):
-        offset = offset * tirx.const(int(extent.value), "int64") + tirx.Cast("int64", index)
-    return offset
-
-
 def _step(here: Any, variable: Any, analyzer: Any) -> int | None:
     from tvm import tirx
-
-    from tvmbuild.schedules.tir.vector_loops import substitute
 
     one = tirx.const(1, variable.ty.dtype)
     difference = analyzer.simplify(substitute(here, variable, variable + one) - here)
@@ -181,57 +167,3 @@ def _borders(conditions: list[Any], variable: Any) -> tuple[int, ...]:
 def _bits(dtype: str) -> int:
     digits = "".join(character for character in dtype if character.isdigit())
     return int(digits) if digits else 8
-
-
-def flatten_views(func: Any) -> Any:
-    """Give the blocks annotated ``FLAT`` one-dimensional views of the parameters (imports tvm).
-
-    The address in a fused axis is simplified here, while the axis is still one variable: later it is a sum of loop
-    variables, whose division into the original axes the simplifier does not always undo, and a vector of divisions
-    is ruinous.
-    """
-    import tvm
-    import tvm_ffi
-    from tvm import ir, s_tir, tirx
-
-    # Names are not unique in a PrimFunc; only the printer makes them so.
-    views: list[tuple[Any, Any]] = []
-
-    def view(buffer: Any) -> Any:
-        for seen, flat in views:
-            if seen.same_as(buffer):
-                return flat
-        size = math.prod(int(extent.value) for extent in buffer.shape)
-        views.append((buffer, tirx.decl_buffer((size,), buffer.dtype, f"{buffer.name}_flat")))
-        return views[-1][1]
-
-    def on_block(block: Any, mutator: Any) -> Any:
-        if FLAT not in block.annotations:
-            return mutator.default_mutate(block)
-        analyzer = tvm.sym.Analyzer()
-        for axis in block.iter_vars:
-            analyzer.bind(axis.var, axis.dom)
-
-        def flat(buffer: Any, indices: Any) -> list[Any]:
-            return [analyzer.simplify(address(buffer, indices))]
-
-        body = tvm_ffi.structural_map(
-            block.body,
-            [
-                (ir.TensorLoad, lambda x: tirx.BufferLoad(view(x.source), flat(x.source, x.indices))),
-                (tirx.BufferStore, lambda x: tirx.BufferStore(view(x.buffer), x.value, flat(x.buffer, x.indices))),
-            ],
-        )
-        return s_tir.SBlock(block.iter_vars, [], [], block.name_hint, body)
-
-    realize = tvm_ffi.structural_mutate(func.body, (s_tir.SBlock, on_block))
-    if not views:
-        return func
-    root = realize.block
-    declarations = [tirx.DeclBuffer(flat, data=tirx.buffer.buffer_data(buffer)) for buffer, flat in views]
-    body = tirx.SeqStmt([*declarations, root.body])
-    block = s_tir.SBlock(
-        *(root.iter_vars, root.reads, root.writes, root.name_hint, body),
-        *(root.init, root.alloc_buffers, root.match_buffers, root.annotations),
-    )
-    return func.with_body(s_tir.SBlockRealize(realize.iter_values, realize.predicate, block))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from tvmbuild.schedules.kernel import PREFIX
-from tvmbuild.schedules.tir.vector_loops import substitute
+from tvmbuild.schedules.tir.rewrite import substitute, uses, with_loop_body, with_new_variable, with_root_body
 
 #: Annotation of a block whose products with padding are to be skipped.
 GUARD = PREFIX + "guard"
@@ -63,7 +63,7 @@ def guard_updates(func: Any) -> Any:
         condition = decided[0]
         for other in decided[1:]:
             condition = tirx.And(condition, other)
-        return _with_body(loop, tirx.IfThenElse(condition, loop.body, None))
+        return with_loop_body(loop, tirx.IfThenElse(condition, loop.body, None))
 
     return func.with_body(
         tvm_ffi.structural_mutate(func.body, [(tirx.For, on_loop), (s_tir.SBlockRealize, on_realize)])
@@ -95,16 +95,6 @@ def _split(condition: Any, parts: list[Any]) -> None:
         parts.append(condition)
 
 
-def uses(expression: Any, variable: Any) -> bool:
-    """Whether a variable stands in an expression or statement (imports tvm)."""
-    import tvm_ffi
-    from tvm import tirx
-
-    found: list[Any] = []
-    tvm_ffi.structural_walk(expression, (tirx.Var, lambda v: found.append(v) if v.same_as(variable) else None))
-    return bool(found)
-
-
 def _writes(stmt: Any, buffer: Any) -> bool:
     import tvm_ffi
     from tvm import tirx
@@ -122,7 +112,7 @@ def peel(func: Any) -> Any:
     Each copy gets intermediate buffers of its own, so that a tile of accumulators stays as small as one tile.
     """
     import tvm_ffi
-    from tvm import s_tir, tirx
+    from tvm import tirx
 
     root = func.body.block
     buffers = list(root.alloc_buffers)
@@ -163,27 +153,4 @@ def peel(func: Any) -> Any:
     body = tvm_ffi.structural_mutate(root.body, (tirx.For, on_loop))
     if not changed:
         return func
-    used = [buffer for buffer in buffers if uses(body, buffer)]
-    block = s_tir.SBlock(
-        *(root.iter_vars, root.reads, root.writes, root.name_hint, body),
-        *(root.init, used, root.match_buffers, root.annotations),
-    )
-    return s_tir.renew_defs(func.with_body(s_tir.SBlockRealize(func.body.iter_values, func.body.predicate, block)))
-
-
-def with_new_variable(loop: Any) -> Any:
-    """Return a loop with a variable of its own, as a copy needs it (imports tvm)."""
-    from tvm import tirx
-
-    variable = tirx.Var(str(loop.loop_var.name), loop.loop_var.ty.dtype)
-    return _with_body(loop, substitute(loop.body, loop.loop_var, variable), variable)
-
-
-def _with_body(loop: Any, body: Any, variable: Any = None) -> Any:
-    from tvm import tirx
-
-    return tirx.For(
-        *(loop.loop_var if variable is None else variable, loop.min, loop.extent, loop.kind, body),
-        thread_binding=loop.thread_binding,
-        annotations=dict(loop.annotations),
-    )
+    return with_root_body(func, body, buffers=[buffer for buffer in buffers if uses(body, buffer)], renew=True)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tvmbuild.schedules.kernel import PREFIX
+from tvmbuild.schedules.tir.rewrite import substitute
 
 _LANES = PREFIX + "lanes"
 _BORDERS = PREFIX + "borders"
@@ -88,11 +89,3 @@ def _piece(loop: Any, start: int, count: int, lanes: int) -> Any:
     if count > 1:
         body = tirx.For(vector, constant(0), constant(count), tirx.ForKind.SERIAL, body)
     return body
-
-
-def substitute(stmt: Any, variable: Any, value: Any) -> Any:
-    """Return a statement with a variable replaced by an expression (imports tvm)."""
-    import tvm_ffi
-    from tvm import tirx
-
-    return tvm_ffi.structural_map(stmt, (tirx.Var, lambda found: value if found.same_as(variable) else found))

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from tvmbuild.schedules.kernel import PREFIX
-from tvmbuild.schedules.tir.vector_loops import pieces, substitute
+from tvmbuild.schedules.tir.rewrite import substitute, with_root_body
+from tvmbuild.schedules.tir.vector_loops import pieces
 
 _LANES = PREFIX + "reduce_lanes"
 
@@ -23,7 +24,7 @@ def mark_reduction(sch: Any, loop: Any, lanes: int) -> None:
 def cut_reductions(func: Any) -> Any:
     """Rewrite the loops marked by ``mark_reduction`` (imports tvm)."""
     import tvm_ffi
-    from tvm import s_tir, tirx
+    from tvm import tirx
 
     accumulators: list[Any] = []
 
@@ -37,11 +38,7 @@ def cut_reductions(func: Any) -> Any:
     body = tvm_ffi.structural_mutate(root.body, (tirx.For, on_loop))
     if not accumulators:
         return func
-    block = s_tir.SBlock(
-        *(root.iter_vars, root.reads, root.writes, root.name_hint, body),
-        *(root.init, [*root.alloc_buffers, *accumulators], root.match_buffers, root.annotations),
-    )
-    return func.with_body(s_tir.SBlockRealize(func.body.iter_values, func.body.predicate, block))
+    return with_root_body(func, body, buffers=[*root.alloc_buffers, *accumulators])
 
 
 def _vectorised(loop: Any, lanes: int, accumulators: list[Any]) -> Any:
