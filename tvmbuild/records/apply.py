@@ -86,8 +86,8 @@ class TunedSchedules:
             trial, entry = winner
             word = "predicted" if entry.board.predicted else "measured"
             return Origin(trial.choice, f"{word} record of {entry.folder.name}")
-        numbers = kernel.main.note("geometry") if kernel.main is not None else None
-        return self._nearest(module.kind, tuple(int(n) for n in numbers), knobs) if numbers is not None else None
+        geometry = kernel.main.summary.geometry if kernel.main is not None else None
+        return self._nearest(module.kind, tuple(geometry.numbers()), knobs) if geometry is not None else None
 
     def _nearest(self, kind: str, operator: tuple[int, ...], knobs: tuple[Knob, ...]) -> Origin | None:
         near = [

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
-#: Block annotations with this prefix are written by our own computes; schedules may rely on them.
-PREFIX = "tvmbuild."
+from tvmbuild.schedules.contracts import Notes, Summary
+
+_N = TypeVar("_N", bound=Notes)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Stage:
         writes: what it writes (more than one for tuple reductions such as arg-max).
         elementwise: whether it has no reduction and reads each intermediate exactly where it writes
             (parameters may be read in any way, e.g. broadcast).
-        annotations: the block's annotations (own computes: keys start with ``tvmbuild.``).
+        annotations: the block's annotations; those of own computes are read through ``contract``.
     """
 
     name: str
@@ -68,9 +69,14 @@ class Stage:
         """Size of the iteration domain."""
         return math.prod(self.spatial) * math.prod(self.reduction)
 
-    def note(self, key: str, default: Any = None) -> Any:
-        """Return the annotation ``tvmbuild.<key>``."""
-        return self.annotations.get(PREFIX + key, default)
+    @cached_property
+    def summary(self) -> Summary:
+        """What our own compute says of the stage, whatever its kind."""
+        return Summary.from_notes(self.annotations)
+
+    def contract(self, kind: type[_N]) -> _N:
+        """Return what our own compute of a kind promises of the stage."""
+        return kind.from_notes(self.annotations)
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ class Kernel:
     @property
     def kind(self) -> str:
         """Kind that our own compute gave to the main stage ("conv2d"), or "" for a stock operator."""
-        return str(self.main.note("kind", "")) if self.main else ""
+        return self.main.summary.kind if self.main else ""
 
     @property
     def last(self) -> Stage:
@@ -118,16 +124,16 @@ class Kernel:
         total = 0
         for stage in self.stages:
             if stage.is_reduction:
-                total += int(stage.note("macs", stage.iterations))
+                noted = stage.summary.macs
+                total += stage.iterations if noted is None else noted
         return total
 
     @property
     def workload(self) -> str:
         """One line for people: the main stage's tensors, e.g. ``1x56x56x64,8x3x3x64x8->1x56x56x64 float32``."""
         stage = self.main or self.last
-        text = str(stage.note("workload", ""))
-        if text:
-            return text
+        if stage.summary.workload:
+            return stage.summary.workload
         reads = ",".join("x".join(map(str, ref.shape)) for ref in stage.reads)
         writes = ",".join("x".join(map(str, ref.shape)) for ref in stage.writes)
         return f"{reads}->{writes} {stage.writes[0].dtype}"

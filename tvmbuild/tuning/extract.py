@@ -18,6 +18,7 @@ from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.kernel import Kernel, analyze
 from tvmbuild.schedules.legalize.conv2d_choices import PlanKey, Plans, plan_choices
 from tvmbuild.schedules.legalize.relax_calls import constant_value
+from tvmbuild.schedules.loops import depthwise
 from tvmbuild.schedules.registry import NAIVE, KernelReport, find_schedule
 from tvmbuild.support.budget import parse_limits
 from tvmbuild.support.options import BuildOptions
@@ -155,6 +156,5 @@ def _calls(module: Any, distinct: bool = True) -> list[tuple[str, int, dict[int,
 
 def _operator(kernel: Kernel) -> tuple[int, ...]:
     """Return the numbers of a convolution, not of a depthwise one; empty for other operators."""
-    main = kernel.main
-    numbers = main.note("geometry") if main is not None and main.note("kind", "") != "depthwise" else None
-    return tuple(int(number) for number in numbers) if numbers is not None else ()
+    geometry = kernel.main.summary.geometry if kernel.main is not None and kernel.kind != depthwise.KIND else None
+    return tuple(geometry.numbers()) if geometry is not None else ()

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tvmbuild.schedules.contracts import GemmContract
 from tvmbuild.schedules.gemm.register_tile import RegisterTile
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.schedules.kernel import PREFIX
 
 #: Kinds noted on the tiled stage.
 CONV2D = "conv2d.direct"
@@ -73,7 +73,7 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: TilePlan) -> 
         (g.batch, g.out_height, plan.columns, g.groups * blocks, channels),
         tiled,
         name="tiled",
-        attrs=_notes(CONV2D, plan, g.macs, g.workload) | {PREFIX + "geometry": g.numbers()},
+        attrs=_contract(CONV2D, plan, g.macs, g.workload, g).to_notes(),
     )
 
     def unpack(n: Any, h: Any, w: Any, c: Any) -> Any:
@@ -122,7 +122,8 @@ def matmul(left: Any, packed: Any, columns: int, plan: TilePlan, workload: str) 
     for extent in leading:
         macs *= extent
     shape = (*leading, plan.columns, blocks, channels)
-    products = te.compute(shape, tiled, name="tiled", attrs=_notes(MATMUL, plan, macs, workload))
+    notes = _contract(MATMUL, plan, macs, workload).to_notes()
+    products = te.compute(shape, tiled, name="tiled", attrs=notes)
 
     def unpack(*index: Any) -> Any:
         *outer, column = index
@@ -182,15 +183,11 @@ def _padded_input(data: Any, g: Conv2dGeometry, plan: TilePlan) -> Any:
     return te.compute((g.batch, height, width, channels), padded, name="padded")
 
 
-def _notes(kind: str, plan: TilePlan, macs: int, workload: str) -> dict[str, Any]:
-    return {
-        PREFIX + "kind": kind,
-        PREFIX + "tile": [plan.tile.columns, plan.tile.channels],
-        PREFIX + "lane_step": plan.lane_step,
-        PREFIX + "by_vector": int(plan.by_vector),
-        PREFIX + "macs": macs,
-        PREFIX + "workload": workload,
-    }
+def _contract(
+    kind: str, plan: TilePlan, macs: int, workload: str, geometry: Conv2dGeometry | None = None
+) -> GemmContract:
+    tile = (plan.tile.columns, plan.tile.channels)
+    return GemmContract(kind, tile, plan.lane_step, plan.by_vector, macs, workload, geometry)
 
 
 def _zero(tensor: Any) -> Any:

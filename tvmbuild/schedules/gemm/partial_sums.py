@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tvmbuild.schedules.kernel import PREFIX
+from tvmbuild.schedules.contracts import PartsMark
 from tvmbuild.schedules.tir.rewrite import with_new_variable, with_root_body
 
 #: Terms that one accumulator sums in float16, at most.
@@ -23,8 +23,6 @@ MOST_TERMS = 256
 
 #: Terms of a part, at least, where the depth has a choice: shorter ones cost more than they save.
 _FEWEST_TERMS = 32
-
-_PARTS = PREFIX + "parts"
 
 
 def part_count(depth: int, step: int) -> int:
@@ -52,7 +50,7 @@ def mark_parts(sch: Any, loops: Sequence[Any], terms: int) -> None:
     extents = [int(sch.get(loop).extent.value) for loop in loops]
     inside = [terms // math.prod(extents[: index + 1]) for index in range(len(loops))]
     chosen = next((loop for loop, count in zip(loops, inside, strict=True) if count <= MOST_TERMS), loops[-1])
-    sch.annotate(chosen, _PARTS, 1)
+    PartsMark().put(sch, chosen)
 
 
 def sum_in_parts(func: Any) -> Any:
@@ -123,11 +121,10 @@ def _with_flush(loops: Any, flush: Any) -> Any:
     from tvm import tirx
 
     def on_loop(loop: Any) -> Any:
-        if _PARTS not in loop.annotations:
+        if PartsMark.find(loop) is None:
             return loop
-        others = {key: value for key, value in loop.annotations.items() if key != _PARTS}
         body = tirx.SeqStmt([loop.body, flush])
-        return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, annotations=others)
+        return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, annotations=PartsMark.others(loop))
 
     return tvm_ffi.structural_map(loops, (tirx.For, on_loop))
 
@@ -145,7 +142,7 @@ def _marked(stmt: Any) -> bool:
     from tvm import tirx
 
     while isinstance(stmt, tirx.For):
-        if _PARTS in stmt.annotations:
+        if PartsMark.find(stmt) is not None:
             return True
         stmt = stmt.body
     return False

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvmbuild.schedules.cache import MEMORY_COST, usable_bytes
+from tvmbuild.schedules.contracts import GemmContract
 from tvmbuild.schedules.gemm.partial_sums import mark_parts, part_count
 from tvmbuild.schedules.gemm.register_tile import element_bytes, vector_unit
-from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.tir import vector_loops
@@ -58,7 +58,7 @@ class Traffic:
 
 def traffic_of(main: Stage) -> Traffic:
     """Return what the loops around the tiles of a tiled stage read."""
-    columns, channels = (int(extent) for extent in main.note("tile"))
+    columns, channels = main.contract(GemmContract).tile
     *leading, width, blocks, _ = main.spatial
     reduced = math.prod(main.reduction)
     depth = main.reduction[-1]
@@ -87,9 +87,9 @@ def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     priced = [(_moved(traffic, rows, stay, target), rows, stay) for rows in candidates for stay in (0, 1)]
     _, rows, stay = min(priced)
     main = kernel.main
-    step = int(main.note("lane_step"))
-    is_deep = math.prod(main.reduction) // step >= _DEEP_STEPS
-    repeat = repeat_knob(main, step, bool(main.note("by_vector")) and is_deep, target)
+    contract = main.contract(GemmContract)
+    is_deep = math.prod(main.reduction) // contract.lane_step >= _DEEP_STEPS
+    repeat = repeat_knob(main, contract.lane_step, contract.by_vector and is_deep, target)
     return (Knob("rows", rows, candidates), Knob("weights_stay", stay, (0, 1)), repeat)
 
 
@@ -123,6 +123,7 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     """Schedule a kernel whose main stage is a tiled one."""
     main = kernel.main
     assert main is not None
+    contract = main.contract(GemmContract)
     unit = vector_unit(target, main.writes[0].dtype)
     block = sch.get_sblock(main.name)
     parallel = kernel.macs >= _PARALLEL_MACS
@@ -130,37 +131,35 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
         sch.compute_inline(sch.get_sblock(stage.name))
     last = sch.get_sblock(kernel.last.name)
     schedule_producers(sch, kernel.producers, unit.lanes)
-    loaded = sch.reindex(block, ("read", 0)) if main.note("by_vector") else None
+    loaded = sch.reindex(block, ("read", 0)) if contract.by_vector else None
     loops = _tile(sch, block, main, unit.lanes, choice, parallel)
-    joins = _epilogue_joins(main)
-    if joins:
+    is_fused = _epilogue_is_fused(contract)
+    if is_fused:
         sch.reverse_compute_at(last, loops.tile, preserve_unit_loops=True)
     if loaded is not None:
         load_by_vector(sch, loaded, loops.unrolled[0])
     for loop in loops.unrolled:
         sch.unroll(loop)
-    if not joins:
+    if not is_fused:
         store_tile(sch, block, loops.tile, unit.lanes)
-        _epilogue_apart(sch, last, main, unit.lanes, parallel)
+        _epilogue_apart(sch, last, contract, unit.lanes, parallel)
     start_tile(sch, block, loops.reduction)
-    if joins:
+    if is_fused:
         _vectorize_tile(sch, last, unit.lanes)
 
 
-def _epilogue_joins(main: Stage) -> bool:
+def _epilogue_is_fused(contract: GemmContract) -> bool:
     """Whether the epilogue can run tile by tile: unless a group's last block of channels is only partly used."""
-    if main.note("geometry") is None:
-        return True
-    geometry = Conv2dGeometry.from_numbers(main.note("geometry"))
-    return geometry.groups == 1 or geometry.group_out % int(main.note("tile")[1]) == 0
+    geometry = contract.geometry
+    return geometry is None or geometry.groups == 1 or geometry.group_out % contract.tile[1] == 0
 
 
-def _epilogue_apart(sch: Any, last: Any, main: Stage, lanes: int, parallel: bool) -> None:
+def _epilogue_apart(sch: Any, last: Any, contract: GemmContract, lanes: int, parallel: bool) -> None:
     """Run the epilogue after all tiles, group by group, in vectors that stay within a block of channels."""
-    geometry = Conv2dGeometry.from_numbers(main.note("geometry"))
+    geometry, block = contract.geometry, contract.tile[1]
+    assert geometry is not None
     *outer, channel = sch.get_loops(last)
     _, within = sch.split(channel, [geometry.groups, geometry.group_out])
-    block = int(main.note("tile")[1])
     vector_loops.mark(sch, within, lanes, range(block, geometry.group_out, block))
     if parallel:
         sch.parallel(sch.fuse(*outer[:2]))
@@ -201,8 +200,9 @@ def _tile(sch: Any, block: Any, main: Stage, lanes: int, choice: Choice, paralle
     if len(leading) < 2:
         leading = [*leading, sch.add_unit_loop(column)]
     *outermost, row = leading
-    strip, in_tile = sch.split(column, [None, int(main.note("tile")[0])])
-    step_count = int(main.note("lane_step"))
+    contract = main.contract(GemmContract)
+    strip, in_tile = sch.split(column, [None, contract.tile[0]])
+    step_count = contract.lane_step
     parts = part_count(main.reduction[-1], choice["repeat"] * step_count) if is_half(main) else 1
     part, depth_outer, repeat, step = sch.split(depth, [parts, None, choice["repeat"], step_count])
     vectors, lane = sch.split(channel, [None, lanes])

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tvmbuild.schedules.contracts import TransformedContract
 from tvmbuild.schedules.gemm.partial_sums import mark_parts, part_count
 from tvmbuild.schedules.gemm.register_tile import element_bytes, vector_unit
 from tvmbuild.schedules.gemm.tile_plan import lane_step
@@ -91,11 +92,12 @@ def transformed_knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     main = main_of(kernel)
     step = lane_step(main.reduction[-1], target, main.writes[0].dtype)
     repeat = repeat_knob(main, step, vector_unit(target).by_lane, target)
-    chunk, group = int(main.note("chunk")), int(main.note("group"))
-    rows, wide = (int(extent) for extent in main.note("rows"))
-    columns, channels = (int(extent) for extent in main.note("tile"))
+    contract = main.contract(TransformedContract)
+    chunk, group = contract.chunk, contract.group
+    rows, wide = contract.rows
+    columns, channels = contract.tile
     blocks = main.spatial[2]
-    groups = group_sizes(blocks, blocks * channels == int(main.note("channels")) and main.spatial[1] == rows * wide)
+    groups = group_sizes(blocks, blocks * channels == contract.channels and main.spatial[1] == rows * wide)
     if chunk == rows:
         return (Knob("chunk", chunk, (chunk,)), Knob("group", group, groups), repeat)
     fitting = (size for size in range(1, rows + 1) if rows % size == 0 and size * wide % columns == 0)
@@ -122,7 +124,7 @@ def schedule_products(sch: Any, main: Stage, target: Target, repeat_count: int, 
         sch.compute_at(block, around.group, preserve_unit_loops=True)
     unit = vector_unit(target, main.writes[0].dtype)
     *_, tile, channel_block, position, channel, depth = sch.get_loops(block)
-    tile_outer, in_tile = sch.split(tile, [None, int(main.note("tile")[0])])
+    tile_outer, in_tile = sch.split(tile, [None, main.contract(TransformedContract).tile[0]])
     step_count = lane_step(main.reduction[-1], target, main.writes[0].dtype)
     parts = part_count(main.reduction[-1], repeat_count * step_count) if is_half(main) else 1
     part, depth_outer, repeat, step = sch.split(depth, [parts, None, repeat_count, step_count])

@@ -10,13 +10,14 @@ few input channels is a matrix product over a copy of its windows.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tvmbuild.schedules.contracts import Int8GemmContract, SumContract
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.schedules.kernel import PREFIX
 
 #: Kinds noted on the tiled stage.
 CONV2D = "conv2d.int8"
@@ -84,12 +85,12 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: Int8Plan, pad
         return read(position, block // blocks if g.groups > 1 else 0, taps, k)
 
     positions = g.batch * g.out_height * g.out_width
-    notes = _notes(CONV2D, plan, g.macs, f"{g.workload} int8")
-    if plan.windows:
-        notes[PREFIX + "window"] = [g.kernel[0], g.kernel[1] * g.in_channels]
-    if g.groups > 1:
-        notes[PREFIX + "groups"] = [g.groups, g.group_out]
-    products = _tiled(value, packed, positions, plan, notes)
+    contract = dataclasses.replace(
+        _contract(CONV2D, plan, g.macs, f"{g.workload} int8"),
+        window=(g.kernel[0], g.kernel[1] * g.in_channels) if plan.windows else None,
+        groups=(g.groups, g.group_out) if g.groups > 1 else None,
+    )
+    products = _tiled(value, packed, positions, plan, contract)
 
     def place(n: Any, h: Any, w: Any, c: Any) -> tuple[Any, Any, Any]:
         within = c % g.group_out if g.groups > 1 else c
@@ -129,8 +130,8 @@ def matmul(left: Any, packed: Any, columns: int, plan: Int8Plan) -> Any:
         return source(*_unflatten(_within(position, positions, plan), leading), k)
 
     rows = "x".join(map(str, leading))
-    notes = _notes(MATMUL, plan, positions * depth * columns, f"matmul {rows}x{depth} by {depth}x{columns} int8")
-    products = _tiled(value, packed, positions, plan, notes)
+    contract = _contract(MATMUL, plan, positions * depth * columns, f"matmul {rows}x{depth} by {depth}x{columns} int8")
+    products = _tiled(value, packed, positions, plan, contract)
 
     def place(*index: Any) -> tuple[Any, Any, Any]:
         *outer, column = index
@@ -146,7 +147,7 @@ def matmul(left: Any, packed: Any, columns: int, plan: Int8Plan) -> Any:
 _Read = Callable[[Any, Any, tuple[Any, ...], Any], Any]
 
 
-def _tiled(value: _Read, packed: Any, positions: int, plan: Int8Plan, notes: dict[str, Any]) -> Any:
+def _tiled(value: _Read, packed: Any, positions: int, plan: Int8Plan, contract: Int8GemmContract) -> Any:
     from tvm import te
 
     blocks, *taps, runs, channels, run = (int(extent) for extent in packed.shape)
@@ -163,13 +164,12 @@ def _tiled(value: _Read, packed: Any, positions: int, plan: Int8Plan, notes: dic
 
     parts = (plan.partial,) if plan.partial > 1 else ()
     shape = (plan.whole(positions), blocks, channels, *parts)
-    products = te.compute(shape, product, name="tiled", attrs=notes)
+    products = te.compute(shape, product, name="tiled", attrs=contract.to_notes())
     if not parts:
         return products
     part = te.reduce_axis((0, plan.partial), "part")
-    return te.compute(
-        shape[:-1], lambda *i: te.sum(products(*i, part), axis=part), name=LANE_SUMS, attrs={PREFIX + "macs": 0}
-    )
+    notes = SumContract().to_notes()
+    return te.compute(shape[:-1], lambda *i: te.sum(products(*i, part), axis=part), name=LANE_SUMS, attrs=notes)
 
 
 def _unpack(products: Any, shape: tuple[int, ...], place: Callable[..., tuple[Any, Any, Any]]) -> Any:
@@ -264,13 +264,6 @@ def _unflatten(position: Any, extents: tuple[int, ...] | list[int]) -> tuple[Any
     return tuple(reversed(index))
 
 
-def _notes(kind: str, plan: Int8Plan, macs: int, workload: str) -> dict[str, Any]:
-    return {
-        PREFIX + "kind": kind,
-        PREFIX + "form": plan.form,
-        PREFIX + "tile": [plan.positions, plan.channels],
-        PREFIX + "vectors": plan.vectors,
-        PREFIX + "partial": plan.partial,
-        PREFIX + "macs": macs,
-        PREFIX + "workload": workload,
-    }
+def _contract(kind: str, plan: Int8Plan, macs: int, workload: str) -> Int8GemmContract:
+    tile = (plan.positions, plan.channels)
+    return Int8GemmContract(kind, plan.form, tile, plan.vectors, plan.partial, macs, workload)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tvmbuild.schedules.contracts import Int8DepthwiseContract
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.int8 import taps as int8_taps
-from tvmbuild.schedules.kernel import PREFIX, Kernel
+from tvmbuild.schedules.kernel import Kernel
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.loops.injective import schedule_block
 from tvmbuild.schedules.schedule import Schedule, legalized_as
@@ -62,13 +63,7 @@ def compute(data: Any, weight: Any, geometry: Conv2dGeometry, pad_value: int, pa
         value = source(n, row, column, vector * lanes + lane).astype("int32")
         return te.sum(value * weight[kh, kw, vector, lane].astype("int32"), axis=[kh, kw])
 
-    notes = {
-        PREFIX + "kind": KIND,
-        PREFIX + "geometry": g.numbers(),
-        PREFIX + "pairs": int(pairs),
-        PREFIX + "macs": g.macs,
-        PREFIX + "workload": f"depthwise {g.workload} int8",
-    }
+    notes = Int8DepthwiseContract(KIND, g, g.macs, f"depthwise {g.workload} int8", pairs).to_notes()
     sums = te.compute((g.batch, g.out_height, width, vectors, lanes), product, name="depthwise", attrs=notes)
     return te.compute(
         (g.batch, g.out_height, g.out_width, g.out_channels),
@@ -104,7 +99,7 @@ def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     """Return the columns of a tile, by default as many as registers hold."""
     assert kernel.main is not None
     width = kernel.main.spatial[2]
-    g = Conv2dGeometry.from_numbers(kernel.main.note("geometry"))
+    g = kernel.main.contract(Int8DepthwiseContract).geometry
     candidates = tuple(count for count in range(1, _MAX_COLUMNS + 1) if width % count == 0)
     return (Knob("columns", _columns(g), candidates),)
 
@@ -120,7 +115,8 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     """Tile the columns and channels of the output and accumulate a tile in registers."""
     main = kernel.main
     assert main is not None
-    g = Conv2dGeometry.from_numbers(main.note("geometry"))
+    contract = main.contract(Int8DepthwiseContract)
+    g = contract.geometry
     for stage in kernel.producers:
         schedule_block(sch, stage.name, target, 1)
     for stage in kernel.epilogue[:-1]:
@@ -139,7 +135,7 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     sch.vectorize(out_channel)
     all_taps = math.prod(g.kernel) <= _MAX_TAPS
     start = sch.decompose_reduction(block, kh)
-    int8_taps.mark(sch, kh if all_taps else kw, bool(main.note("pairs")))
+    int8_taps.mark(sch, kh if all_taps else kw, contract.pairs)
     *_, start_column, start_lane = sch.get_loops(start)
     sch.unroll(start_column)
     sch.vectorize(start_lane)

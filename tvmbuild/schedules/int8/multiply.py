@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from tvmbuild.schedules.kernel import PREFIX
+from tvmbuild.schedules.contracts import LaneSumsMark, MultiplyMark
 from tvmbuild.schedules.tir.flat_views import FlatViews, address
 from tvmbuild.schedules.tir.rewrite import substitute
 
@@ -26,18 +26,15 @@ _Place: TypeAlias = tuple[Any, Any]
 #: ``(run within the step, sums, inputs, weights, step) -> sums with the products added``.
 _Multiply: TypeAlias = "Callable[[int, Any, _Place, _Place, _Step], Any]"
 
-_FORM = PREFIX + "multiply"
-_LANE_SUMS = PREFIX + "lane_sums"
-
 
 def mark(sch: Any, loop: Any, form: str) -> None:
     """Mark the loop around the runs, positions, channels, lanes and products of one step."""
-    sch.annotate(loop, _FORM, form)
+    MultiplyMark(form).put(sch, loop)
 
 
 def mark_lane_sums(sch: Any, loop: Any) -> None:
     """Mark the loop around the positions, channels and lanes whose sums are to be added up."""
-    sch.annotate(loop, _LANE_SUMS, 1)
+    LaneSumsMark().put(sch, loop)
 
 
 def multiply(func: Any) -> Any:
@@ -48,12 +45,12 @@ def multiply(func: Any) -> Any:
     views = FlatViews()
 
     def on_loop(loop: Any, mutator: Any) -> Any:
-        if _LANE_SUMS in loop.annotations:
+        if LaneSumsMark.find(loop) is not None:
             return _add_lanes(loop)
-        form = loop.annotations.get(_FORM)
-        if form is None:
+        mark = MultiplyMark.find(loop)
+        if mark is None:
             return mutator.default_mutate(loop)
-        return _Step(loop, views).statements(_FORMS[str(form)])
+        return _Step(loop, views).statements(_FORMS[mark.multiply])
 
     body = tvm_ffi.structural_mutate(func.body.block.body, (tirx.For, on_loop))
     return views.declared(func, body) if views else func

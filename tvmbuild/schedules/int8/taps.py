@@ -9,15 +9,13 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from tvmbuild.schedules.kernel import PREFIX
+from tvmbuild.schedules.contracts import TapsMark
 from tvmbuild.schedules.tir.rewrite import substitute
-
-_TAPS = PREFIX + "taps"
 
 
 def mark(sch: Any, loop: Any, pairs: bool) -> None:
     """Mark the loop around the taps, columns and lanes that are to be written out; two products fit if ``pairs``."""
-    sch.annotate(loop, _TAPS, 2 if pairs else 1)
+    TapsMark(2 if pairs else 1).put(sch, loop)
 
 
 def add_taps(func: Any) -> Any:
@@ -29,11 +27,11 @@ def add_taps(func: Any) -> Any:
 
     def on_loop(loop: Any, mutator: Any) -> Any:
         nonlocal changed
-        together = loop.annotations.get(_TAPS)
-        if together is None:
+        mark = TapsMark.find(loop)
+        if mark is None:
             return mutator.default_mutate(loop)
         changed = True
-        return _written(loop, int(together))
+        return _written(loop, mark.taps)
 
     body = tvm_ffi.structural_mutate(func.body, (tirx.For, on_loop))
     return func.with_body(body) if changed else func

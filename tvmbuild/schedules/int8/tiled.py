@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from tvmbuild.schedules.contracts import FlatMark, Int8GemmContract
 from tvmbuild.schedules.int8 import multiply as int8_multiply
 from tvmbuild.schedules.int8.compute import LANE_SUMS, WINDOWS
 from tvmbuild.schedules.int8.form import int8_form
@@ -21,7 +22,6 @@ from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.loops.injective import schedule_block
 from tvmbuild.schedules.threads import thread_count
 from tvmbuild.schedules.tir.access import analyze_access
-from tvmbuild.schedules.tir.flat_views import FLAT
 from tvmbuild.schedules.tir.vector_loops import mark
 from tvmbuild.target.target import Target
 
@@ -38,15 +38,15 @@ def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     assert kernel.main is not None
     traffic = traffic_of(kernel)
     chunks = tuple(size for size in range(1, traffic.tiles + 1) if traffic.tiles % size == 0)
-    channels = int(kernel.main.note("tile")[1])
-    joins = _epilogue_joins(kernel.main)
+    contract = kernel.main.contract(Int8GemmContract)
+    is_fused = _epilogue_is_fused(contract)
     together = tuple(
         count
-        for count in range(1, max(1, _STORED // channels) + 1)
-        if traffic.blocks % count == 0 and (count == 1 or joins)
+        for count in range(1, max(1, _STORED // contract.tile[1]) + 1)
+        if traffic.blocks % count == 0 and (count == 1 or is_fused)
     )
     # Whole sums in lanes fill vectors by themselves; of two blocks LLVM keeps the weights in registers, and spills.
-    worth = together if int(kernel.main.note("partial")) > 1 else (1,)
+    worth = together if contract.partial > 1 else (1,)
     priced = [
         (traffic.moved(tiles, count, bool(stay), target) / math.sqrt(count), tiles, count, stay)
         for tiles in chunks
@@ -61,6 +61,7 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     """Schedule a kernel whose main stage is a tiled integer product."""
     main = kernel.main
     assert main is not None
+    contract = main.contract(Int8GemmContract)
     block = sch.get_sblock(main.name)
     sums = kernel.epilogue[0].name if kernel.epilogue[0].name == LANE_SUMS else None
     for stage in kernel.epilogue[1 if sums else 0 : -1]:
@@ -69,20 +70,20 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     for stage in kernel.producers:
         _schedule_producer(sch, stage, main, target)
     loops = _tile(sch, block, main, target, choice)
-    joins = _epilogue_joins(main)
-    if joins:
+    is_fused = _epilogue_is_fused(contract)
+    if is_fused:
         _flatten_positions(sch, last)
     stored = sch.get_sblock(sums) if sums else None
-    if stored is None and (choice["blocks"] > 1 or not joins):
+    if stored is None and (choice["blocks"] > 1 or not is_fused):
         stored = sch.cache_write(block, 0, "global")
     if stored is not None:
         sch.reverse_compute_at(stored, loops.block, preserve_unit_loops=True)
-    if joins:
+    if is_fused:
         sch.reverse_compute_at(last, loops.tile, preserve_unit_loops=True)
         _vectorize(sch, last)
     else:
         schedule_block(sch, kernel.last.name, target, 1)
-    int8_multiply.mark(sch, loops.step, str(main.note("form")))
+    int8_multiply.mark(sch, loops.step, contract.form)
     _start(sch, block, loops.reduction)
     if sums:
         *_, in_tile, _, _, _ = sch.get_loops(stored)
@@ -107,8 +108,9 @@ def _tile(sch: Any, block: Any, main: Stage, target: Target, choice: Choice) -> 
     loops = sch.get_loops(block)
     position, channel_block, channel, *parts = loops[:count]
     *taps, run, product = loops[count:]
-    tile, in_tile = sch.split(position, [None, int(main.note("tile")[0])])
-    outer, step = sch.split(run, [None, int(main.note("vectors"))])
+    contract = main.contract(Int8GemmContract)
+    tile, in_tile = sch.split(position, [None, contract.tile[0]])
+    outer, step = sch.split(run, [None, contract.vectors])
     if parts:
         vectors, lane = channel, parts[0]
     else:
@@ -123,10 +125,9 @@ def _tile(sch: Any, block: Any, main: Stage, target: Target, choice: Choice) -> 
     return _Loops(within, together, taps[0] if taps else outer, step)
 
 
-def _epilogue_joins(main: Stage) -> bool:
+def _epilogue_is_fused(contract: Int8GemmContract) -> bool:
     """Whether the epilogue can run tile by tile: unless a group's last block of channels is only partly used."""
-    _, group_out = (int(number) for number in main.note("groups", (1, 0)))
-    return group_out % int(main.note("tile")[1]) == 0
+    return contract.groups is None or contract.groups[1] % contract.tile[1] == 0
 
 
 def _start(sch: Any, block: Any, loop: Any) -> None:
@@ -167,17 +168,16 @@ def _schedule_producer(sch: Any, stage: Stage, main: Stage, target: Target) -> N
     """Copy inputs in vectors along a row of a window, or along a row of the image from border to border."""
     block = sch.get_sblock(stage.name)
     access = analyze_access(sch.get(block))
-    is_window = stage.name == WINDOWS
-    if not is_window and not access.contiguous:
+    window = main.contract(Int8GemmContract).window if stage.name == WINDOWS else None
+    if window is None and not access.contiguous:
         schedule_block(sch, stage.name, target, 1)
         return
-    sch.annotate(block, FLAT, 1)
+    FlatMark().put(sch, block)
     *outer, inner = sch.get_loops(block)
-    if is_window:
-        rows, row = (int(number) for number in main.note("window"))
-        position, kernel_row, inner = sch.split(inner, [None, rows, row])
+    if window is not None:
+        position, kernel_row, inner = sch.split(inner, [None, *window])
         sch.unroll(kernel_row)
         outer = [position]
     if outer and thread_count(stage.iterations / 4, target) > 1:
         sch.parallel(sch.fuse(*outer))
-    mark(sch, inner, _STORED, () if is_window else access.borders)
+    mark(sch, inner, _STORED, () if window is not None else access.borders)

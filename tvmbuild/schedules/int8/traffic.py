@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from tvmbuild.schedules.cache import MEMORY_COST, usable_bytes
+from tvmbuild.schedules.contracts import Int8GemmContract
 from tvmbuild.schedules.kernel import Kernel
 from tvmbuild.target.target import Target
 
@@ -53,7 +54,8 @@ def traffic_of(kernel: Kernel) -> Int8Traffic:
     """Return the sizes of a kernel whose main stage is a tiled integer product."""
     main = kernel.main
     assert main is not None
-    tile, channels = (int(number) for number in main.note("tile"))
+    contract = main.contract(Int8GemmContract)
+    tile, channels = contract.tile
     positions, blocks = main.spatial[0], main.spatial[1]
     source, weights = main.reads[0], main.reads[1]
     if weights.shape[0] != blocks or source.name == weights.name:
@@ -64,6 +66,6 @@ def traffic_of(kernel: Kernel) -> Int8Traffic:
     return Int8Traffic(
         tiles=positions // tile,
         blocks=blocks,
-        weight_bytes=math.prod(main.reduction) * channels * size * int(main.note("partial")),
+        weight_bytes=math.prod(main.reduction) * channels * size * contract.partial,
         tile_bytes=tile * (inputs * size + outputs) / positions,
     )

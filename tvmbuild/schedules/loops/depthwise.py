@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tvmbuild.schedules.contracts import DepthwiseContract, GuardMark
 from tvmbuild.schedules.gemm.register_tile import vector_unit
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.schedules.kernel import PREFIX, Kernel
+from tvmbuild.schedules.kernel import Kernel
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.schedule import Schedule, legalized_as
 from tvmbuild.schedules.threads import thread_count
-from tvmbuild.schedules.tir.border import GUARD, mark_peel
+from tvmbuild.schedules.tir.border import mark_peel
 from tvmbuild.target.target import Target
 
 KIND = "depthwise"
@@ -51,12 +52,7 @@ def compute(data: Any, weight: Any, geometry: Conv2dGeometry) -> Any:
             value = te.if_then_else(te.all(*inside), value, tirx.const(0, data.dtype))
         return te.sum(value * weight[kh, kw, c], axis=[kh, kw])
 
-    notes = {
-        PREFIX + "kind": KIND,
-        PREFIX + "geometry": g.numbers(),
-        PREFIX + "macs": g.macs,
-        PREFIX + "workload": "depthwise " + g.workload,
-    }
+    notes = DepthwiseContract(KIND, g, g.macs, f"depthwise {g.workload}").to_notes()
     return te.compute((g.batch, g.out_height, g.out_width, g.out_channels), product, name="depthwise", attrs=notes)
 
 
@@ -67,7 +63,7 @@ def _inside(index: Any, extent: int, before: int, after: int) -> list[Any]:
 def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     """Return the columns of a tile, by default those with the fewest predicted cycles."""
     assert kernel.main is not None
-    g = Conv2dGeometry.from_numbers(kernel.main.note("geometry"))
+    g = kernel.main.contract(DepthwiseContract).geometry
     candidates = tuple(range(1, min(MAX_COLUMNS, g.out_width) + 1))
     return (Knob("columns", min(candidates, key=lambda columns: (_row_cycles(g, columns), columns)), candidates),)
 
@@ -97,7 +93,7 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     """Tile the columns and channels of the output and accumulate a tile in registers."""
     main = kernel.main
     assert main is not None
-    g = Conv2dGeometry.from_numbers(main.note("geometry"))
+    g = main.contract(DepthwiseContract).geometry
     block = sch.get_sblock(main.name)
     for stage in kernel.epilogue[:-1]:
         sch.compute_inline(sch.get_sblock(stage.name))
@@ -123,7 +119,7 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     *_, start_column, start_lane = sch.get_loops(start)
     sch.unroll(start_column)
     sch.vectorize(start_lane)
-    sch.annotate(block, GUARD, 1)
+    GuardMark().put(sch, block)
     mark_peel(sch, tile, *edge_tiles(g, columns))
     mark_peel(sch, vector, 0, int(g.out_channels % lanes != 0))
 

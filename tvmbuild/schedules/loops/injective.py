@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tvmbuild.schedules.contracts import FlatMark
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.threads import thread_count
 from tvmbuild.schedules.tir.access import Access, analyze_access
 from tvmbuild.schedules.tir.expression_size import MAX_DEPTH
-from tvmbuild.schedules.tir.flat_views import FLAT
 from tvmbuild.schedules.tir.vector_loops import mark
 from tvmbuild.target.target import Target
 
@@ -125,7 +125,7 @@ def _fuse_trailing(sch: Any, block: Any, extents: tuple[int, ...], first: int) -
 
     dtype = str(sch.get(block).iter_vars[0].var.ty.dtype)
     sch.transform_block_layout(block, IndexMap.from_func(fused, ndim=len(extents), index_dtype=dtype))
-    sch.annotate(block, FLAT, 1)
+    FlatMark().put(sch, block)
 
 
 def _run_rows(sch: Any, block: Any, access: Access, target: Target, registers: int) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tvmbuild.schedules.contracts import GuardMark
 from tvmbuild.schedules.kernel import Kernel
 from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.loops.depthwise import channel_lanes
 from tvmbuild.schedules.schedule import Schedule
 from tvmbuild.schedules.threads import thread_count
-from tvmbuild.schedules.tir.border import GUARD, mark_peel
+from tvmbuild.schedules.tir.border import mark_peel
 from tvmbuild.target.target import Target
 
 KIND = "pool"
@@ -60,7 +61,7 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
         sch.parallel(rows)
     start = sch.decompose_reduction(block, kh)
     sch.vectorize(sch.get_loops(start)[-1])
-    sch.annotate(block, GUARD, 1)
+    GuardMark().put(sch, block)
     mark_peel(sch, vector, 0, int(channels % lanes != 0))
 
 

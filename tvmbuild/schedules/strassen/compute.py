@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from tvmbuild.schedules.contracts import StrassenContract
 from tvmbuild.schedules.gemm.packing import Array, pack_matrix
 from tvmbuild.schedules.gemm.transformed_plan import TransformedPlan
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.schedules.kernel import PREFIX
 from tvmbuild.schedules.tir.selection import pick
 
 #: Kind noted on the product stage.
@@ -73,7 +73,7 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: StrassenPlan)
         (g.batch, plan.tiles, blocks, PRODUCTS, channels),
         lambda n, p, block, x, channel: te.sum(inputs[n, p, x, ic] * packed[x, block, ic, channel], axis=[ic]),
         name="tiled",
-        attrs=_notes(g, plan),
+        attrs=_contract(g, plan).to_notes(),
     )
 
     def unpack(n: Any, h: Any, w: Any, c: Any) -> Any:
@@ -159,16 +159,16 @@ def _quarters(matrix: Array) -> list[list[Array]]:
     return [np.split(half, 2, axis=1) for half in np.split(matrix, 2)]
 
 
-def _notes(g: Conv2dGeometry, plan: StrassenPlan) -> dict[str, Any]:
-    return {
-        PREFIX + "kind": KIND,
-        PREFIX + "tile": [plan.tile.columns, plan.tile.channels],
-        PREFIX + "rows": list(pair_rows(g)),
-        PREFIX + "chunk": plan.chunk,
-        PREFIX + "group": plan.group,
-        PREFIX + "lanes": plan.lanes,
-        PREFIX + "channels": g.out_channels // 2,
-        PREFIX + "macs": g.macs,
-        PREFIX + "workload": g.workload,
-        PREFIX + "geometry": g.numbers(),
-    }
+def _contract(g: Conv2dGeometry, plan: StrassenPlan) -> StrassenContract:
+    return StrassenContract(
+        kind=KIND,
+        tile=(plan.tile.columns, plan.tile.channels),
+        rows=pair_rows(g),
+        chunk=plan.chunk,
+        group=plan.group,
+        lanes=plan.lanes,
+        channels=g.out_channels // 2,
+        macs=g.macs,
+        workload=g.workload,
+        geometry=g,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tvmbuild.schedules.contracts import StrassenContract
 from tvmbuild.schedules.gemm.register_tile import vector_unit
 from tvmbuild.schedules.gemm.tiled import schedule_producers
 from tvmbuild.schedules.gemm.transformed import (
@@ -53,12 +54,12 @@ def _outputs(sch: Any, kernel: Kernel, main: Stage, target: Target, choice: Choi
     for stage in kernel.epilogue[:-1]:
         sch.compute_inline(sch.get_sblock(stage.name))
     batch, height, width, channel = sch.get_loops(sch.get_sblock(kernel.last.name))
-    lanes = int(main.note("lanes"))
-    rows, _ = main.note("rows")
-    chunk, in_chunk = sch.split(height, [None, choice["chunk"] * (kernel.last.spatial[1] // int(rows))])
+    contract = main.contract(StrassenContract)
+    lanes, (rows, _) = contract.lanes, contract.rows
+    chunk, in_chunk = sch.split(height, [None, choice["chunk"] * (kernel.last.spatial[1] // rows)])
     in_chunk, half = sch.split(sch.fuse(in_chunk, width), [None, 2])
     grouped = choice["group"] < main.spatial[2]
-    in_group = choice["group"] * int(main.note("tile")[1]) if grouped else int(main.note("channels"))
+    in_group = choice["group"] * contract.tile[1] if grouped else contract.channels
     group, vectors, side, lane = sch.split(channel, [None, in_group // lanes, 2, lanes])
     sch.reorder(batch, chunk, group, in_chunk, vectors, half, side, lane)
     around = Around.of(sch, [batch, chunk], group, [in_chunk], target)

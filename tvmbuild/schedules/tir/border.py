@@ -10,24 +10,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvmbuild.schedules.kernel import PREFIX
+from tvmbuild.schedules.contracts import GuardMark, PeelMark
 from tvmbuild.schedules.tir.rewrite import substitute, uses, with_loop_body, with_new_variable, with_root_body
-
-#: Annotation of a block whose products with padding are to be skipped.
-GUARD = PREFIX + "guard"
-_PEEL = PREFIX + "peel"
 
 
 def mark_peel(sch: Any, loop: Any, first: int, last: int) -> None:
     """Mark a loop of which so many first and last iterations are to be written out by ``peel``."""
     if first or last:
-        sch.annotate(loop, _PEEL, f"{first},{last}")
+        PeelMark((first, last)).put(sch, loop)
 
 
 def guard_updates(func: Any) -> Any:
     """Turn ``sum += if_then_else(inside, x, 0) * w`` into ``if inside: sum += x * w`` (imports tvm).
 
-    Only in blocks annotated ``GUARD``, whose reduction must have been decomposed.
+    Only in blocks marked ``GuardMark``, whose reduction must have been decomposed.
     """
     import tvm_ffi
     from tvm import s_tir, tirx
@@ -36,7 +32,7 @@ def guard_updates(func: Any) -> Any:
 
     def on_realize(realize: Any, mutator: Any) -> Any:
         block = realize.block
-        if GUARD not in block.annotations:
+        if GuardMark.find(block) is None:
             return mutator.default_mutate(realize)
         conditions: list[Any] = []
         body = _unguarded(block.body, conditions)
@@ -44,13 +40,12 @@ def guard_updates(func: Any) -> Any:
             for axis, value in zip(block.iter_vars, realize.iter_values, strict=True):
                 condition = substitute(condition, axis.var, value)
             pending.append(condition)
-        annotations = {key: value for key, value in block.annotations.items() if key != GUARD}
         return s_tir.SBlockRealize(
             realize.iter_values,
             realize.predicate,
             s_tir.SBlock(
                 *(block.iter_vars, block.reads, block.writes, block.name_hint, body),
-                *(block.init, block.alloc_buffers, block.match_buffers, annotations),
+                *(block.init, block.alloc_buffers, block.match_buffers, GuardMark.others(block)),
             ),
         )
 
@@ -127,11 +122,11 @@ def peel(func: Any) -> Any:
 
     def on_loop(loop: Any, mutator: Any) -> Any:
         nonlocal changed
-        mark = loop.annotations.get(_PEEL)
+        mark = PeelMark.find(loop)
         if mark is None:
             return mutator.default_mutate(loop)
         changed = True
-        first, last = (int(count) for count in str(mark).split(","))
+        first, last = mark.peel
         extent = int(loop.extent.value)
         first = min(first, extent)
         last = min(last, extent - first)

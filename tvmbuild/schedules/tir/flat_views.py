@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tvmbuild.schedules.kernel import PREFIX
+from tvmbuild.schedules.contracts import FlatMark
 from tvmbuild.schedules.tir.rewrite import with_root_body
-
-#: Annotation of a block whose parameters are to be read through flat views.
-FLAT = PREFIX + "flat"
 
 
 class FlatViews:
@@ -52,7 +49,7 @@ def address(buffer: Any, indices: Any) -> Any:
 
 
 def flatten_views(func: Any) -> Any:
-    """Give the blocks annotated ``FLAT`` one-dimensional views of the parameters (imports tvm).
+    """Give the blocks marked ``FlatMark`` one-dimensional views of the parameters (imports tvm).
 
     The address in a fused axis is simplified here, while the axis is still one variable: later it is a sum of loop
     variables, whose division into the original axes the simplifier does not always undo, and a vector of divisions
@@ -65,7 +62,7 @@ def flatten_views(func: Any) -> Any:
     views = FlatViews()
 
     def on_block(block: Any, mutator: Any) -> Any:
-        if FLAT not in block.annotations:
+        if FlatMark.find(block) is None:
             return mutator.default_mutate(block)
         analyzer = tvm.sym.Analyzer()
         for axis in block.iter_vars:

@@ -13,11 +13,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tvmbuild.schedules.kernel import PREFIX
+from tvmbuild.schedules.contracts import VectorMark
 from tvmbuild.schedules.tir.rewrite import substitute
-
-_LANES = PREFIX + "lanes"
-_BORDERS = PREFIX + "borders"
 
 
 def mark(sch: Any, loop: Any, lanes: int, borders: Sequence[int] = ()) -> None:
@@ -29,9 +26,7 @@ def mark(sch: Any, loop: Any, lanes: int, borders: Sequence[int] = ()) -> None:
         lanes: elements of a vector, a power of two.
         borders: iterations at which no vector may cross, e.g. where a concatenation changes its source.
     """
-    sch.annotate(loop, _LANES, lanes)
-    if borders:
-        sch.annotate(loop, _BORDERS, ",".join(map(str, borders)))
+    VectorMark(lanes, tuple(borders)).put(sch, loop)
 
 
 def pieces(extent: int, lanes: int, borders: Sequence[int] = ()) -> Iterator[tuple[int, int, int]]:
@@ -57,12 +52,11 @@ def cut_vectors(func: Any) -> Any:
     def cut(loop: Any, mutator: Any) -> Any:
         nonlocal changed
         loop = mutator.default_mutate(loop)
-        lanes = loop.annotations.get(_LANES)
-        if lanes is None:
+        mark = VectorMark.find(loop)
+        if mark is None:
             return loop
         changed = True
-        borders = [int(border) for border in str(loop.annotations.get(_BORDERS, "")).split(",") if border]
-        parts = [_piece(loop, *piece) for piece in pieces(int(loop.extent.value), int(lanes), borders)]
+        parts = [_piece(loop, *piece) for piece in pieces(int(loop.extent.value), mark.lanes, mark.borders)]
         return parts[0] if len(parts) == 1 else tirx.SeqStmt(parts)
 
     body = tvm_ffi.structural_mutate(func.body, (tirx.For, cut))

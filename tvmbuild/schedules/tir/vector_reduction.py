@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvmbuild.schedules.kernel import PREFIX
+from tvmbuild.schedules.contracts import ReductionMark
 from tvmbuild.schedules.tir.rewrite import substitute, with_root_body
 from tvmbuild.schedules.tir.vector_loops import pieces
-
-_LANES = PREFIX + "reduce_lanes"
 
 
 def mark_reduction(sch: Any, loop: Any, lanes: int) -> None:
     """Mark the innermost loop of a decomposed float reduction over a contiguous axis."""
-    sch.annotate(loop, _LANES, lanes)
+    ReductionMark(lanes).put(sch, loop)
 
 
 def cut_reductions(func: Any) -> Any:
@@ -29,10 +27,10 @@ def cut_reductions(func: Any) -> Any:
     accumulators: list[Any] = []
 
     def on_loop(loop: Any, mutator: Any) -> Any:
-        lanes = loop.annotations.get(_LANES)
-        if lanes is None:
+        mark = ReductionMark.find(loop)
+        if mark is None:
             return mutator.default_mutate(loop)
-        return _vectorised(loop, int(lanes), accumulators)
+        return _vectorised(loop, mark.reduce_lanes, accumulators)
 
     root = func.body.block
     body = tvm_ffi.structural_mutate(root.body, (tirx.For, on_loop))

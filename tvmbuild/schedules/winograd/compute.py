@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tvmbuild.schedules.contracts import WinogradContract
 from tvmbuild.schedules.gemm.transformed_plan import TransformedPlan
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.schedules.kernel import PREFIX
 from tvmbuild.schedules.tir.selection import pick
 from tvmbuild.schedules.winograd.transform import Filtering
 
@@ -77,7 +77,10 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: WinogradPlan)
         return te.sum(inputs[n, p, i, j, ic] * packed[_weight(filtering, i, j), block, ic, channel], axis=[ic])
 
     products = te.compute(
-        (g.batch, plan.tiles, blocks, places * places, channels), product, name="tiled", attrs=_notes(g, plan)
+        (g.batch, plan.tiles, blocks, places * places, channels),
+        product,
+        name="tiled",
+        attrs=_contract(g, plan).to_notes(),
     )
 
     def rows_first(n: Any, p: Any, i: Any, j: Any, c: Any) -> Any:
@@ -157,16 +160,16 @@ class _View:
         return self.element(*indices)
 
 
-def _notes(g: Conv2dGeometry, plan: WinogradPlan) -> dict[str, Any]:
-    return {
-        PREFIX + "kind": KIND,
-        PREFIX + "tile": [plan.tile.columns, plan.tile.channels],
-        PREFIX + "rows": [-(-g.out_height // plan.m), -(-g.out_width // plan.m)],
-        PREFIX + "chunk": plan.chunk,
-        PREFIX + "group": plan.group,
-        PREFIX + "m": plan.m,
-        PREFIX + "channels": g.out_channels,
-        PREFIX + "macs": g.macs,
-        PREFIX + "workload": g.workload,
-        PREFIX + "geometry": g.numbers(),
-    }
+def _contract(g: Conv2dGeometry, plan: WinogradPlan) -> WinogradContract:
+    return WinogradContract(
+        kind=KIND,
+        tile=(plan.tile.columns, plan.tile.channels),
+        rows=(-(-g.out_height // plan.m), -(-g.out_width // plan.m)),
+        chunk=plan.chunk,
+        group=plan.group,
+        m=plan.m,
+        channels=g.out_channels,
+        macs=g.macs,
+        workload=g.workload,
+        geometry=g,
+    )

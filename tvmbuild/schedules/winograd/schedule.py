@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tvmbuild.schedules.contracts import WinogradContract
 from tvmbuild.schedules.gemm.register_tile import vector_unit
 from tvmbuild.schedules.gemm.tiled import schedule_producers
 from tvmbuild.schedules.gemm.transformed import (
@@ -47,7 +48,8 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
 
 def _outputs(sch: Any, kernel: Kernel, main: Stage, target: Target, choice: Choice) -> Around:
     """Schedule the output transform with the epilogue in it, and return the loops around all stages."""
-    m = int(main.note("m"))
+    contract = main.contract(WinogradContract)
+    m = contract.m
     first, *rest = kernel.epilogue
     for stage in rest[:-1]:
         sch.compute_inline(sch.get_sblock(stage.name))
@@ -57,7 +59,7 @@ def _outputs(sch: Any, kernel: Kernel, main: Stage, target: Target, choice: Choi
     across, column = sch.split(width, [None, m])
     lanes = widest_vector(rest[-1].spatial[-1], vector_unit(target, main.writes[0].dtype).lanes)
     grouped = choice["group"] < main.spatial[2]
-    in_group = choice["group"] * int(main.note("tile")[1]) if grouped else rest[-1].spatial[-1]
+    in_group = choice["group"] * contract.tile[1] if grouped else rest[-1].spatial[-1]
     group, vectors, lane = sch.split(channel, [None, in_group // lanes, lanes])
     sch.reorder(batch, chunk, group, in_chunk, across, vectors, row, column, lane)
     around = Around.of(sch, [batch, chunk], group, [in_chunk, across], target)
