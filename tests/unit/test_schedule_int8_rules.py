@@ -33,7 +33,7 @@ def test_every_weight_has_one_place_and_the_rest_are_zeros(
 
 def test_a_window_is_packed_row_by_row() -> None:
     weight = np.arange(1, 28).reshape(1, 3, 3, 3)
-    packed = int8_packing.pack_windows(weight, 4, 16, 2)
+    packed = int8_packing.pack_im2col(weight, 4, 16, 2)
     assert packed.shape == (1, 1, 1, 2, 4, 16)
     flat = packed[0, 0, 0, :, 0].reshape(-1)
     np.testing.assert_array_equal(flat[:27], weight[0].transpose(1, 2, 0).reshape(-1))
@@ -70,5 +70,5 @@ def test_first_layers_copy_their_windows_and_others_do_not(board: str) -> None:
     form = int8_form(load_target(board))
     first = Conv2dGeometry(1, 224, 224, 3, 64, (7, 7), (2, 2), padding=(3, 3, 3, 3))
     later = Conv2dGeometry(1, 56, 56, 64, 64, (3, 3), padding=(1, 1, 1, 1))
-    assert plan_conv2d(first, form).windows
-    assert not plan_conv2d(later, form).windows
+    assert plan_conv2d(first, form).im2col
+    assert not plan_conv2d(later, form).im2col

@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+#: Names of knobs in tuning records, where the field has another word: whether weights stay in cache while inputs pass
+#: (1) or the other way round (0), and by how many steps the innermost reduction loop is unrolled.
+WEIGHT_STATIONARY = "weights_stay"
+UNROLL = "repeat"
+
 #: A value for each knob of a kernel, by name.
 Choice: TypeAlias = Mapping[str, int]
 

@@ -17,7 +17,7 @@ from tvmbuild.schedules.contracts import GemmContract
 from tvmbuild.schedules.gemm.partial_sums import mark_parts, part_count
 from tvmbuild.schedules.gemm.register_tile import element_bytes, vector_unit
 from tvmbuild.schedules.kernel import Kernel, Stage
-from tvmbuild.schedules.knob import Choice, Knob
+from tvmbuild.schedules.knob import UNROLL, WEIGHT_STATIONARY, Choice, Knob
 from tvmbuild.schedules.tir import vector_loops
 from tvmbuild.target.target import Target
 
@@ -77,41 +77,41 @@ def traffic_of(main: Stage) -> Traffic:
 def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     """Return the open numbers: rows of a chunk, which of weights and inputs stays in cache, and unrolling.
 
-    ``rows`` is the length of a chunk in rows; ``weights_stay`` is 1 when blocks of weights are the outer loop;
-    ``repeat`` is how many steps of the reduction one trip of the innermost loop takes. More hide what
-    remains of the loads' latency at the loop's end on cores of two multiply-adds a cycle.
+    ``rows`` is the length of a chunk in rows; ``WEIGHT_STATIONARY`` is 1 when blocks of weights are the outer loop;
+    ``UNROLL`` is how many steps of the reduction one trip of the innermost loop takes. More hide what remains of the
+    loads' latency at the loop's end on cores of two multiply-adds a cycle.
     """
     assert kernel.main is not None
     traffic = traffic_of(kernel.main)
     candidates = tuple(size for size in range(1, traffic.rows + 1) if traffic.rows % size == 0)
-    priced = [(_moved(traffic, rows, stay, target), rows, stay) for rows in candidates for stay in (0, 1)]
-    _, rows, stay = min(priced)
+    priced = [(_moved(traffic, rows, held, target), rows, held) for rows in candidates for held in (0, 1)]
+    _, rows, held = min(priced)
     main = kernel.main
     contract = main.contract(GemmContract)
     is_deep = math.prod(main.reduction) // contract.lane_step >= _DEEP_STEPS
-    repeat = repeat_knob(main, contract.lane_step, contract.by_vector and is_deep, target)
-    return (Knob("rows", rows, candidates), Knob("weights_stay", stay, (0, 1)), repeat)
+    unroll = unroll_knob(main, contract.lane_step, contract.by_vector and is_deep, target)
+    return (Knob("rows", rows, candidates), Knob(WEIGHT_STATIONARY, held, (0, 1)), unroll)
 
 
-def repeat_knob(main: Stage, lane_step: int, by_vector: bool, target: Target) -> Knob:
-    """Return the knob ``repeat``: steps of the innermost reduction axis that one trip of its loop takes."""
+def unroll_knob(main: Stage, lane_step: int, by_vector: bool, target: Target) -> Knob:
+    """Return the knob ``UNROLL``: steps of the innermost reduction axis that one trip of its loop takes."""
     steps = main.reduction[-1] // lane_step
-    repeats = tuple(count for count in (1, 2, 4) if steps % count == 0 and count * lane_step <= _MOST_STEPS)
+    counts = tuple(count for count in (1, 2, 4) if steps % count == 0 and count * lane_step <= _MOST_STEPS)
     worth = by_vector and target.core.fma_per_cycle > 1
     # Of a reduction of a single trip LLVM hoists the weights out of the loop over tiles, and spills them.
     trips = math.prod(main.reduction[:-1]) * steps
-    looping = [count for count in repeats if trips // count > 1]
-    return Knob("repeat", max(looping, default=1) if worth else 1, repeats)
+    looping = [count for count in counts if trips // count > 1]
+    return Knob(UNROLL, max(looping, default=1) if worth else 1, counts)
 
 
-def _moved(traffic: Traffic, rows: int, weights_stay: int, target: Target) -> float:
+def _moved(traffic: Traffic, rows: int, weight_stationary: int, target: Target) -> float:
     """Return what comes into the first level cache, in bytes from the second level, by a simple model of what stays."""
     first, second = usable_bytes(target)
     chunks, tiles = traffic.rows // rows, traffic.rows * traffic.strips
     inputs, weights = float(traffic.rows * traffic.row_bytes), float(traffic.weight_bytes * traffic.blocks)
     weights_fit = traffic.weight_bytes + traffic.tile_bytes <= first
     inputs_fit = rows * traffic.row_bytes + traffic.weight_bytes <= first
-    if weights_stay:
+    if weight_stationary:
         inputs_cost = 1 if inputs <= second else MEMORY_COST
         return weights * (1 if weights_fit else tiles) + inputs * traffic.blocks * inputs_cost
     weights_cost = 1 if weights + rows * traffic.row_bytes <= second else MEMORY_COST
@@ -203,12 +203,12 @@ def _tile(sch: Any, block: Any, main: Stage, lanes: int, choice: Choice, paralle
     contract = main.contract(GemmContract)
     strip, in_tile = sch.split(column, [None, contract.tile[0]])
     step_count = contract.lane_step
-    parts = part_count(main.reduction[-1], choice["repeat"] * step_count) if is_half(main) else 1
-    part, depth_outer, repeat, step = sch.split(depth, [parts, None, choice["repeat"], step_count])
+    parts = part_count(main.reduction[-1], choice[UNROLL] * step_count) if is_half(main) else 1
+    part, depth_outer, unrolled, step = sch.split(depth, [parts, None, choice[UNROLL], step_count])
     vectors, lane = sch.split(channel, [None, lanes])
-    inner = [*taps, part, depth_outer, repeat, step, in_tile, vectors, lane]
+    inner = [*taps, part, depth_outer, unrolled, step, in_tile, vectors, lane]
     chunk, around_tile = sch.split(row, [None, choice["rows"]])
-    around = [channel_block, chunk] if choice["weights_stay"] else [chunk, channel_block]
+    around = [channel_block, chunk] if choice[WEIGHT_STATIONARY] else [chunk, channel_block]
     sch.reorder(*outermost, *around, strip, around_tile, *inner)
     shared = sch.fuse(*outermost, *around)
     if parallel:
@@ -216,7 +216,7 @@ def _tile(sch: Any, block: Any, main: Stage, lanes: int, choice: Choice, paralle
     sch.vectorize(lane)
     if is_half(main):
         mark_parts(sch, [*taps, part], math.prod(main.reduction))
-    return _Loops(around_tile, taps[0] if taps else part, [repeat, step, in_tile, vectors])
+    return _Loops(around_tile, taps[0] if taps else part, [unrolled, step, in_tile, vectors])
 
 
 def is_half(main: Stage) -> bool:

@@ -15,7 +15,7 @@ from tvmbuild.schedules.contracts import TransformedContract
 from tvmbuild.schedules.gemm.partial_sums import mark_parts, part_count
 from tvmbuild.schedules.gemm.register_tile import element_bytes, vector_unit
 from tvmbuild.schedules.gemm.tile_plan import lane_step
-from tvmbuild.schedules.gemm.tiled import is_half, load_by_vector, repeat_knob, start_tile, store_tile
+from tvmbuild.schedules.gemm.tiled import is_half, load_by_vector, start_tile, store_tile, unroll_knob
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import Knob
 from tvmbuild.target.target import Target
@@ -87,11 +87,11 @@ def transformed_knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     """Return the open numbers.
 
     ``chunk`` is how many rows of tiles pass all stages together, ``group`` how many blocks of output channels;
-    ``repeat`` as in ``tiled.knobs``.
+    ``UNROLL`` as in ``tiled.knobs``.
     """
     main = main_of(kernel)
     step = lane_step(main.reduction[-1], target, main.writes[0].dtype)
-    repeat = repeat_knob(main, step, vector_unit(target).by_lane, target)
+    unroll = unroll_knob(main, step, vector_unit(target).by_lane, target)
     contract = main.contract(TransformedContract)
     chunk, group = contract.chunk, contract.group
     rows, wide = contract.rows
@@ -99,9 +99,9 @@ def transformed_knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     blocks = main.spatial[2]
     groups = group_sizes(blocks, blocks * channels == contract.channels and main.spatial[1] == rows * wide)
     if chunk == rows:
-        return (Knob("chunk", chunk, (chunk,)), Knob("group", group, groups), repeat)
+        return (Knob("chunk", chunk, (chunk,)), Knob("group", group, groups), unroll)
     fitting = (size for size in range(1, rows + 1) if rows % size == 0 and size * wide % columns == 0)
-    return (Knob("chunk", chunk, tuple(fitting)), Knob("group", group, groups), repeat)
+    return (Knob("chunk", chunk, tuple(fitting)), Knob("group", group, groups), unroll)
 
 
 def group_sizes(blocks: int, is_whole: bool) -> tuple[int, ...]:
@@ -117,7 +117,7 @@ def spread_tiles(sch: Any, inputs: Any, main: Stage) -> None:
         sch.storage_align(inputs, 0, 1, _SPREAD // size, _LINE // size)
 
 
-def schedule_products(sch: Any, main: Stage, target: Target, repeat_count: int, around: Around) -> None:
+def schedule_products(sch: Any, main: Stage, target: Target, unroll: int, around: Around) -> None:
     """Schedule the products: one position after the other, so that its inputs and a block of weights stay in cache."""
     block = sch.get_sblock(main.name)
     if around.group is not None:
@@ -126,16 +126,16 @@ def schedule_products(sch: Any, main: Stage, target: Target, repeat_count: int, 
     *_, tile, channel_block, position, channel, depth = sch.get_loops(block)
     tile_outer, in_tile = sch.split(tile, [None, main.contract(TransformedContract).tile[0]])
     step_count = lane_step(main.reduction[-1], target, main.writes[0].dtype)
-    parts = part_count(main.reduction[-1], repeat_count * step_count) if is_half(main) else 1
-    part, depth_outer, repeat, step = sch.split(depth, [parts, None, repeat_count, step_count])
+    parts = part_count(main.reduction[-1], unroll * step_count) if is_half(main) else 1
+    part, depth_outer, unrolled, step = sch.split(depth, [parts, None, unroll, step_count])
     vectors, lane = sch.split(channel, [None, unit.lanes])
-    sch.reorder(position, channel_block, tile_outer, part, depth_outer, repeat, step, in_tile, vectors, lane)
+    sch.reorder(position, channel_block, tile_outer, part, depth_outer, unrolled, step, in_tile, vectors, lane)
     if around.products_parallel:
         sch.parallel(sch.fuse(position, channel_block))
     sch.vectorize(lane)
     if unit.by_lane:
-        load_by_vector(sch, sch.cache_read(block, 0, "global"), repeat)
-    for loop in (repeat, step, in_tile, vectors):
+        load_by_vector(sch, sch.cache_read(block, 0, "global"), unrolled)
+    for loop in (unrolled, step, in_tile, vectors):
         sch.unroll(loop)
     store_tile(sch, block, tile_outer, unit.lanes)
     if is_half(main):

@@ -5,7 +5,7 @@ a row. The *tiled* stage has the axes (position, block, channel), with one more 
 adds neighbouring products in neighbouring lanes (see ``int8_form``); its reduction axes are the taps and runs of
 neighbouring input channels. ``lane_sums`` adds those parts; ``unpack`` writes the outputs in the operator's layout and
 takes every fused operator with it. Padding is written into a copy, with the zero point of the inputs; a convolution of
-few input channels is a matrix product over a copy of its windows.
+few input channels is a matrix product over a copy of its windows (im2col).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONV2D = "conv2d.int8"
 MATMUL = "matmul.int8"
 
 #: Stages of these computes that move inputs.
-PADDED, WINDOWS = "padded", "windows"
+PADDED, IM2COL = "padded", "windows"
 
 #: Bytes of inputs that one load brings, at most.
 _VECTOR = 16
@@ -45,7 +45,7 @@ class Int8Plan:
         runs: runs of a tap, of zeros where the channels do not fill them.
         partial: parts of a sum, in lanes of their own.
         vectors: runs for which inputs are loaded as one vector.
-        windows: whether inputs are copied window by window.
+        im2col: whether inputs are copied window by window.
         element: type of inputs in the tiled stage.
     """
 
@@ -56,7 +56,7 @@ class Int8Plan:
     runs: int
     partial: int
     vectors: int
-    windows: bool
+    im2col: bool
     element: str
 
     def whole(self, positions: int) -> int:
@@ -79,7 +79,7 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: Int8Plan, pad
     """
     g = geometry
     blocks = -(-g.group_out // plan.channels)
-    read = _windows(data, packed, g, plan, pad_value) if plan.windows else _taps(data, packed, g, plan, pad_value)
+    read = _im2col(data, packed, g, plan, pad_value) if plan.im2col else _taps(data, packed, g, plan, pad_value)
 
     def value(position: Any, block: Any, taps: tuple[Any, ...], k: Any) -> Any:
         return read(position, block // blocks if g.groups > 1 else 0, taps, k)
@@ -87,7 +87,7 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: Int8Plan, pad
     positions = g.batch * g.out_height * g.out_width
     contract = dataclasses.replace(
         _contract(CONV2D, plan, g.macs, f"{g.workload} int8"),
-        window=(g.kernel[0], g.kernel[1] * g.in_channels) if plan.windows else None,
+        window=(g.kernel[0], g.kernel[1] * g.in_channels) if plan.im2col else None,
         groups=(g.groups, g.group_out) if g.groups > 1 else None,
     )
     products = _tiled(value, packed, positions, plan, contract)
@@ -193,7 +193,7 @@ def _taps(data: Any, packed: Any, g: Conv2dGeometry, plan: Int8Plan, pad_value: 
     return read
 
 
-def _windows(data: Any, packed: Any, g: Conv2dGeometry, plan: Int8Plan, pad_value: int) -> _Read:
+def _im2col(data: Any, packed: Any, g: Conv2dGeometry, plan: Int8Plan, pad_value: int) -> _Read:
     """Return how to read inputs from a copy of each position's window, row of the kernel after row.
 
     A window is not filled up to whole runs: what is read beyond its end belongs to the next one and meets weights of
@@ -214,7 +214,7 @@ def _windows(data: Any, packed: Any, g: Conv2dGeometry, plan: Int8Plan, pad_valu
         value = source(n, row, w * g.stride[1] + k // g.in_channels, k % g.in_channels)
         return value.astype(plan.element)
 
-    windows = te.compute((count * size,), copied, name=WINDOWS)
+    windows = te.compute((count * size,), copied, name=IM2COL)
     return lambda position, group, taps, k: windows(position * size + k)
 
 

@@ -25,6 +25,6 @@ def int8_cost(geometry: Conv2dGeometry, target: Target) -> float | None:
         return None
     plan = int8_plan.plan_conv2d(g, form)
     outputs = g.batch * g.out_height * g.out_width * g.out_channels
-    depth = plan.run * plan.runs * (1 if plan.windows else math.prod(g.kernel))
-    copied = g.batch * g.height * g.width * g.in_channels if g.is_padded or plan.windows else 0
+    depth = plan.run * plan.runs * (1 if plan.im2col else math.prod(g.kernel))
+    copied = g.batch * g.height * g.width * g.in_channels if g.is_padded or plan.im2col else 0
     return outputs * depth / rate * _OVERHEAD[form.name] + outputs * _OUTPUT_CYCLES + copied * _COPY_CYCLES

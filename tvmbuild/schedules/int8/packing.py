@@ -30,8 +30,8 @@ def pack_conv2d(weight: Array, block: int, run: int, runs: int, groups: int = 1)
     return np.ascontiguousarray(split.transpose(0, 4, 5, 2, 1, 3))
 
 
-def pack_windows(weight: Array, block: int, run: int, runs: int) -> Array:
-    """Pack convolution weights for inputs that were copied window by window.
+def pack_im2col(weight: Array, block: int, run: int, runs: int) -> Array:
+    """Pack convolution weights for inputs that were copied window by window (im2col).
 
     Args:
         weight: OIHW, shape (out_channels, in_channels, kernel_h, kernel_w).

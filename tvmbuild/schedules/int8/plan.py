@@ -12,7 +12,7 @@ from tvmbuild.schedules.int8.form import Int8Form
 _VECTOR = 16
 
 #: Windows are copied where that leaves less than this share of the multiply-adds.
-_WINDOWS_GAIN = 0.9
+_IM2COL_GAIN = 0.9
 
 #: Bytes of a window that is multiplied in one step; nothing but windows may be read beyond its end.
 _WHOLE_WINDOW = 2 * _VECTOR
@@ -28,13 +28,13 @@ def plan_conv2d(geometry: Conv2dGeometry, form: Int8Form) -> Int8Plan:
     window = math.prod(g.kernel) * g.group_in
     by_tap = math.prod(g.kernel) * rounded_depth(g.group_in, form)
     can_copy = g.groups == 1 and g.dilation == (1, 1) and math.prod(g.kernel) > 1
-    windows = can_copy and _copied_depth(window, form) < _WINDOWS_GAIN * by_tap
-    return _plan(positions, g.group_out, window if windows else g.group_in, form, windows)
+    im2col = can_copy and _copied_depth(window, form) < _IM2COL_GAIN * by_tap
+    return _plan(positions, g.group_out, window if im2col else g.group_in, form, im2col)
 
 
 def plan_matmul(rows: int, depth: int, columns: int, form: Int8Form) -> Int8Plan:
     """Choose the tiles of a matrix product (rows, depth) x (depth, columns)."""
-    return _plan(rows, columns, depth, form, windows=False)
+    return _plan(rows, columns, depth, form, im2col=False)
 
 
 def rounded_depth(depth: int, form: Int8Form) -> int:
@@ -49,18 +49,18 @@ def _copied_depth(window: int, form: Int8Form) -> int:
     return rounded_depth(-(-window // step) * step, form)
 
 
-def _plan(positions: int, channels: int, depth: int, form: Int8Form, windows: bool) -> Int8Plan:
-    depth = _copied_depth(depth, form) if windows else rounded_depth(depth, form)
+def _plan(positions: int, channels: int, depth: int, form: Int8Form, im2col: bool) -> Int8Plan:
+    depth = _copied_depth(depth, form) if im2col else rounded_depth(depth, form)
     if form.partial > 1:
         run = _VECTOR if depth % _VECTOR == 0 else _VECTOR // 2
         vectors = 1
     else:
         run = form.group
         vectors = math.gcd(depth // run, _VECTOR // run) if form.name == "sdot" else 1
-        if windows and depth <= _WHOLE_WINDOW and form.name == "sdot":
+        if im2col and depth <= _WHOLE_WINDOW and form.name == "sdot":
             vectors = depth // run
     columns, block = _tile(positions, channels, form)
-    return Int8Plan(form.name, columns, block, run, depth // run, form.partial, vectors, windows, form.element)
+    return Int8Plan(form.name, columns, block, run, depth // run, form.partial, vectors, im2col, form.element)
 
 
 def _tile(positions: int, channels: int, form: Int8Form) -> tuple[int, int]:

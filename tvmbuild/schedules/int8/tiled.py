@@ -14,11 +14,11 @@ from typing import Any
 
 from tvmbuild.schedules.contracts import FlatMark, Int8GemmContract
 from tvmbuild.schedules.int8 import multiply as int8_multiply
-from tvmbuild.schedules.int8.compute import LANE_SUMS, WINDOWS
+from tvmbuild.schedules.int8.compute import IM2COL, LANE_SUMS
 from tvmbuild.schedules.int8.form import int8_form
 from tvmbuild.schedules.int8.traffic import traffic_of
 from tvmbuild.schedules.kernel import Kernel, Stage
-from tvmbuild.schedules.knob import Choice, Knob
+from tvmbuild.schedules.knob import WEIGHT_STATIONARY, Choice, Knob
 from tvmbuild.schedules.loops.injective import schedule_block
 from tvmbuild.schedules.threads import thread_count
 from tvmbuild.schedules.tir.access import analyze_access
@@ -33,7 +33,7 @@ def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     """Return the open numbers: what is computed together and what stays in cache.
 
     ``tiles`` is the length of a chunk in tiles of positions; ``blocks`` is how many blocks of channels a tile passes
-    before its epilogue; ``weights_stay`` is 1 when blocks of weights are the outer loop.
+    before its epilogue; ``WEIGHT_STATIONARY`` is 1 when blocks of weights are the outer loop.
     """
     assert kernel.main is not None
     traffic = traffic_of(kernel)
@@ -48,13 +48,13 @@ def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     # Whole sums in lanes fill vectors by themselves; of two blocks LLVM keeps the weights in registers, and spills.
     worth = together if contract.partial > 1 else (1,)
     priced = [
-        (traffic.moved(tiles, count, bool(stay), target) / math.sqrt(count), tiles, count, stay)
+        (traffic.moved(tiles, count, bool(held), target) / math.sqrt(count), tiles, count, held)
         for tiles in chunks
         for count in worth
-        for stay in (0, 1)
+        for held in (0, 1)
     ]
-    _, tiles, blocks, stay = min(priced)
-    return (Knob("tiles", tiles, chunks), Knob("blocks", blocks, together), Knob("weights_stay", stay, (0, 1)))
+    _, tiles, blocks, held = min(priced)
+    return (Knob("tiles", tiles, chunks), Knob("blocks", blocks, together), Knob(WEIGHT_STATIONARY, held, (0, 1)))
 
 
 def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
@@ -117,7 +117,7 @@ def _tile(sch: Any, block: Any, main: Stage, target: Target, choice: Choice) -> 
         vectors, lane = sch.split(channel, [None, int8_form(target).lanes])
     chunk, within = sch.split(tile, [None, choice["tiles"]])
     blocks, together = sch.split(channel_block, [None, choice["blocks"]])
-    order = [blocks, chunk] if choice["weights_stay"] else [chunk, blocks]
+    order = [blocks, chunk] if choice[WEIGHT_STATIONARY] else [chunk, blocks]
     sch.reorder(*order, within, together, *taps, outer, step, in_tile, vectors, lane, product)
     shared = sch.fuse(*order)
     if thread_count(math.prod(main.spatial) * math.prod(main.reduction) / 8, target) > 1:
@@ -168,7 +168,7 @@ def _schedule_producer(sch: Any, stage: Stage, main: Stage, target: Target) -> N
     """Copy inputs in vectors along a row of a window, or along a row of the image from border to border."""
     block = sch.get_sblock(stage.name)
     access = analyze_access(sch.get(block))
-    window = main.contract(Int8GemmContract).window if stage.name == WINDOWS else None
+    window = main.contract(Int8GemmContract).window if stage.name == IM2COL else None
     if window is None and not access.contiguous:
         schedule_block(sch, stage.name, target, 1)
         return

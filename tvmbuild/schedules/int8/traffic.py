@@ -27,13 +27,13 @@ class Int8Traffic:
     weight_bytes: int
     tile_bytes: float
 
-    def moved(self, tiles: int, together: int, weights_stay: bool, target: Target) -> float:
+    def moved(self, tiles: int, together: int, weight_stationary: bool, target: Target) -> float:
         """Return what comes into the first level cache, in bytes from the second level, by what stays in them.
 
         Args:
             tiles: tiles of a chunk.
             together: blocks of channels that are computed for a tile before the next one.
-            weights_stay: whether all chunks pass before the next blocks.
+            weight_stationary: whether all chunks pass before the next blocks.
             target: the board.
         """
         first, second = usable_bytes(target)
@@ -41,7 +41,7 @@ class Int8Traffic:
         moving, weights = self.tiles * self.tile_bytes, float(self.weight_bytes * self.blocks)
         held = self.weight_bytes * together
         weight_times = 1 if held + 2 * self.tile_bytes <= first else self.tiles
-        if weights_stay:
+        if weight_stationary:
             again = 1 if moving <= second else MEMORY_COST
             return weights * max(1, weight_times) + moving * (MEMORY_COST + (passes - 1) * again)
         fits = tiles * self.tile_bytes + held <= first

@@ -62,8 +62,8 @@ def emit_conv2d(
     if geometry.is_depthwise:
         return _depthwise(builder, data, kernel, geometry, pad_value)
     plan = plan_conv2d(geometry, form)
-    if plan.windows:
-        packed = int8_packing.pack_windows(kernel, plan.channels, plan.run, plan.runs)
+    if plan.im2col:
+        packed = int8_packing.pack_im2col(kernel, plan.channels, plan.run, plan.runs)
     else:
         packed = int8_packing.pack_conv2d(kernel, plan.channels, plan.run, plan.runs, geometry.groups)
 
