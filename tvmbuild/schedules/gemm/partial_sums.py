@@ -1,5 +1,13 @@
 """Deep sums in float16, in two levels.
 
+    sums[column, channel], totals[column, channel] = 0    # registers, stack
+    for part of the reduction:                            # the marked loop: at most MOST_TERMS terms
+        for term of the part:
+            sums += inputs * weights
+        totals += sums
+        sums = 0
+    sums = totals
+
 Each addition rounds the sum so far to 11 bits. With terms of one size and any sign the error of n of them grows as n,
 relative to their result as sqrt(n) * 2**-12: a convolution of depth 4608 is off by 1.2e-2 of its largest output. So a
 deep sum is cut into parts of at most ``MOST_TERMS``; a tile of accumulators, in registers, sums one part, and is then

@@ -1,4 +1,13 @@
-"""The register-tiled schedule of convolutions and matrix products (see ``tiled_compute``).
+"""The register-tiled schedule of convolutions and matrix products (see ``gemm.compute``).
+
+    for image, block of channels, chunk of rows:          # parallel; chunks outside blocks where inputs are stationary
+        for tile of columns, row of the chunk:
+            sums[column, channel] = 0                     # in registers
+            for kernel row, kernel column, depth by UNROLL * lane_step:
+                for UNROLL steps:                         # written out, like all below
+                    x[column, lane_step] = inputs         # a vector a column, where multiply-adds take lanes
+                    for k in lane_step: sums += x[:, k] * weights[k, :]
+            outputs = epilogue(sums)                      # or apart, after all, where groups end within a block
 
 A tile of accumulators stays in registers over the whole reduction, and the fused epilogue is applied to it before it
 is stored. Around the tiles, rows are cut into chunks: either a block of weights stays in cache while all chunks pass,

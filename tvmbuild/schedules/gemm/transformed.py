@@ -1,5 +1,15 @@
 """The products of a transformed convolution, and the loops around its stages.
 
+    for image, chunk of rows of tiles:                    # parallel, if there are enough for the cores
+        inputs[tile, place] = transform(image)            # of the chunk; else for all, parallel over tiles
+        for group of blocks of channels:                  # parallel, where chunks are too few
+            for place, block of the group:                # parallel, where groups are too few as well
+                for register tile of tiles:
+                    sums[tile, channel] = 0               # in registers
+                    for depth by UNROLL * lane_step: sums += inputs[tile, place, depth] * weights[place, depth, channel]
+                    products[tile, block, place, channel] = sums
+            outputs = epilogue(transform back(products))  # of the chunk and group
+
 Winograd's and Strassen's algorithms have one form: transform the inputs, multiply place by place with transformed
 weights, transform the products back. The loops around the stages cut the rows of tiles into chunks and the blocks of
 output channels into groups: a chunk's inputs are transformed, then for one group after the other its products are made

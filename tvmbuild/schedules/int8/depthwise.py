@@ -1,5 +1,12 @@
 """Depthwise convolution of int8, NHWC: channels in vectors, a row of output columns in registers.
 
+    for image, row:                                       # parallel
+        for tile of columns, vector of channels:          # the last vector apart, where it is not full
+            sums[column] = 0                              # int32, in registers
+            for pair of taps, column:                     # written out; of large kernels row by row
+                sums[column] += widen(x * weight + next x * next weight)
+            for column: outputs = requantize(sums[column])
+
 The inputs are read from a copy with the padding, which for bytes is cheap, with the channels rounded up to whole
 vectors and repeated where each has several outputs. Two products of bytes fit 16 bits, so the taps are added up in
 pairs before they are widened: a pair of 8 channels takes four instructions (SMULL, SMLAL, SADDW, SADDW2).

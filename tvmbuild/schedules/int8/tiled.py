@@ -1,4 +1,13 @@
-"""The register-tiled schedule of integer convolutions and matrix products (see ``int8_compute``).
+"""The register-tiled schedule of integer convolutions and matrix products (see ``int8.compute``).
+
+    for blocks of channels, chunk of tiles:               # parallel; chunks first where inputs are stationary
+        for tile of positions:
+            for block of those that share an epilogue:
+                sums[position, channel, lane] = 0         # in registers
+                for kernel row, kernel column, run by vectors:
+                    sums += inputs * weights              # one step, written out in the core's instructions
+                block sums[position, channel] = sums      # on the stack, lanes added; left out for a single whole sum
+            outputs = requantize(block sums)              # vectors of up to 16 channels; or apart, after all
 
 A tile of int32 sums stays in registers over the whole reduction. The sums of neighbouring blocks of channels are put
 side by side on the stack, so that the epilogue requantizes and stores vectors of up to 16 channels. Around the tiles,

@@ -1,4 +1,13 @@
-"""Concatenation, padding, transposes, slices, resizing and whatever else only moves elements, with what is fused."""
+"""Concatenation, padding, transposes, slices, resizing and whatever else only moves elements, with what is fused.
+
+    for outer axes:                                       # parallel
+        for section of the last axis between borders:     # reads in a row: see injective
+            for vector of the section: y[vector] = chain(x[vector])
+        for tile of a cache line of inputs, vector of outputs:                       # other reads: see transposition
+            y[vector] = chain(x[gathered])
+
+The first is for blocks whose reads lie along the last axis or stand still, the second for all others.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,13 @@
 """Depthwise convolution, NHWC: channels in vectors, a row of output columns in registers.
 
+    for image, row:                                       # parallel
+        for tile of columns, vector of channels:          # tiles at the borders and the last vector written out apart
+            sums[column] = 0                              # in registers
+            for kernel row inside the image:
+                for kernel column, column:                # written out; taps in the padding are left out
+                    sums[column] += x * weight
+            for column: outputs = epilogue(sums[column])
+
 One vector of channels of ``columns`` neighbouring outputs is accumulated in registers, so that an input loaded once
 serves every output whose window holds it, and a weight serves all columns. Padding is not copied: see ``border``.
 """

@@ -1,4 +1,11 @@
-"""Element-wise and broadcast chains of any length, fused into one pass over memory."""
+"""Element-wise and broadcast chains of any length, fused into one pass over memory.
+
+    for outer axes:                                       # parallel; see injective
+        for registers * lanes elements of the fused trailing axes:
+            y[vector] = chain(x[vector], broadcasts)
+
+Where a chain computes a stage too often or nests too many functions, that stage is a nest of its own before it.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,11 @@
 """Loops of blocks without reduction: shared by the element-wise, data movement and fallback schedules.
 
+    for outer axes:                                       # parallel, or parts of the fused axes where these are too few
+        for section of the fused trailing axes:           # from border to border of concatenations and pads
+            for registers * lanes elements of the section:
+                y[vector] = f(x[vector], ...)             # one vector operation for LLVM to cut into registers
+            y[rest] = f(x[rest], ...)                     # by vectors of half, a quarter, ... of the lanes
+
 Everything is inlined into the block that writes the output; its trailing axes are fused as far as all buffers move
 in step, cut into vectors of several registers (so that independent chains of a polynomial overlap), and the outer
 axes share the threads.

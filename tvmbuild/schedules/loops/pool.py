@@ -1,4 +1,14 @@
-"""Max and average pooling, NHWC: a vector of channels of one output in registers, padding skipped (see ``border``)."""
+"""Max and average pooling, NHWC: a vector of channels of one output in registers, padding skipped (see ``border``).
+
+    for image, row:                                       # parallel
+        for column, vectors of channels:                  # the last ones apart, where they are not full
+            result = identity                             # in registers
+            for kernel row inside the image, kernel column inside the image:
+                result = combine(result, x)
+            output = epilogue(result)
+
+Operators fused before the pool are computed in it, for each tap.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,14 @@
 """Reductions and what surrounds them: softmax, normalisation, sums and means over any axes.
 
+    for row:                                              # parallel; all stages of a row, where they share rows
+        partial[lane] = identity                          # a reduction along the contiguous axis
+        for vector of the row: partial = combine(partial, x[vector])
+        result = fold(partial)                            # in halves
+        for vector of the row: y = f(x[vector], result)   # a stage without reduction
+
+    for row, vector of neighbouring results:              # parallel; a reduction over other axes
+        for reduced index: result = combine(result, x)
+
 Where every stage shares leading axes (the rows of a softmax or a LayerNorm), all stages of a row run while it is in
 the first level cache, and rows share the threads. Reductions over the contiguous axis use vectors of partial
 results; reductions over other axes keep a vector of neighbouring results in registers.

@@ -1,4 +1,12 @@
-"""Loops of blocks that do not read along the axis that they write along: transposes and gathers."""
+"""Loops of blocks that do not read along the axis that they write along: transposes and gathers.
+
+    for other axes, tile of the axis that the inputs lie along:                      # parallel
+        for element of the tile:                          # at most TILE, so that lines of input stay in cache
+            for vector of the axis that the outputs lie along:
+                y[element, vector] = x[vector, element]
+
+Up to four outputs in a row are written out instead, and inputs that lie along no axis are gathered one by one.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,14 @@
-"""Schedule of 1x1 convolutions by Strassen's algorithm (see ``strassen_compute``)."""
+"""Schedule of 1x1 convolutions by Strassen's algorithm (see ``strassen.compute``).
+
+    for pair of positions of the chunk, vector of channels:
+        for product of seven: inputs[pair, product] = sums of the four quarters      # written out
+    products                                              # see gemm.transformed, as for the loops around all three
+    for pair of positions of the chunk, pair of vectors of channels of the group:
+        for position of the pair, vector of the pair:     # written out
+            outputs = epilogue(sums of the seven products)
+
+Quarters are halves of the pair of positions by halves of the channels, as the algorithm numbers them.
+"""
 
 from __future__ import annotations
 

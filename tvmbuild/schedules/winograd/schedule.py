@@ -1,4 +1,16 @@
-"""Schedule of Winograd convolutions (see ``winograd_compute``)."""
+"""Schedule of Winograd convolutions (see ``winograd.compute``).
+
+    for tile of the chunk, vector of channels:            # the input transform
+        columns[i, j] = transform down(padded)            # written out
+        inputs[i, j] = transform across(columns)          # written out
+    products                                              # see gemm.transformed, as for the loops around all three
+    for tile of the chunk, vector of channels of the group:
+        rows[i, j] = transform down(products)             # written out
+        for row, column of the tile of outputs:           # written out
+            outputs = epilogue(transform across(rows))
+
+Each transform is two passes, down and across, of which the first keeps its results for one tile and vector.
+"""
 
 from __future__ import annotations
 
