@@ -4,7 +4,15 @@ import tvm_ffi
 from tvm import te, tirx
 
 from tvmbuild.schedules.tir.flat_views import FlatViews
-from tvmbuild.schedules.tir.rewrite import uses, with_new_variable, with_root_body
+from tvmbuild.schedules.tir.rewrite import (
+    in_sequence,
+    nest_of,
+    uses,
+    vector_loop,
+    with_axes_bound,
+    with_new_variable,
+    with_root_body,
+)
 
 
 def two_stages():
@@ -52,3 +60,21 @@ def test_each_buffer_has_one_flat_view_whatever_its_name():
     func = two_stages()
     declared = views.declared(func, func.body.block.body).body.block.body.seq
     assert [isinstance(part, tirx.DeclBuffer) for part in declared[:2]] == [True, True]
+
+
+def test_a_nest_is_its_loops_and_what_stands_in_them():
+    loop = two_stages().body.block.body.seq[0]
+    loops, realize = nest_of(loop)
+    assert [int(each.extent) for each in loops] == [4, 8]
+    store = with_axes_bound(realize.block.body, realize)
+    assert all(uses(store, each.loop_var) for each in loops)
+    assert not any(uses(store, axis.var) for axis in realize.block.iter_vars)
+    assert nest_of(realize) == ([], realize)
+
+
+def test_one_statement_is_its_own_sequence():
+    lane = tirx.Var("lane", "int64")
+    one = vector_loop(lane, 4, tirx.Evaluate(lane))
+    assert (one.kind, int(one.extent)) == (tirx.ForKind.VECTORIZED, 4)
+    assert in_sequence([one]).same_as(one)
+    assert len(in_sequence([one, one]).seq) == 2

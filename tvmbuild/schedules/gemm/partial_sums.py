@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tvmbuild.schedules.contracts import PartsMark
-from tvmbuild.schedules.tir.rewrite import with_new_variable, with_root_body
+from tvmbuild.schedules.tir.rewrite import nest_of, with_new_variable, with_root_body
 
 #: Terms that one accumulator sums in float16, at most.
 MOST_TERMS = 256
@@ -74,7 +74,7 @@ def sum_in_parts(func: Any) -> Any:
         if index is None:
             return mutator.default_mutate(sequence)
         clear = statements[index - 1]
-        tile = _innermost(clear).block.writes[0].source
+        tile = nest_of(clear)[1].block.writes[0].source
         total = tirx.decl_buffer(tile.shape, tile.dtype, "total")
         totals.append(total)
         statements[index] = _with_flush(statements[index], _nest(clear, tile, total, _flush))
@@ -137,20 +137,6 @@ def _with_flush(loops: Any, flush: Any) -> Any:
     return tvm_ffi.structural_map(loops, (tirx.For, on_loop))
 
 
-def _innermost(stmt: Any) -> Any:
-    from tvm import tirx
-
-    while isinstance(stmt, tirx.For):
-        stmt = stmt.body
-    return stmt
-
-
 def _marked(stmt: Any) -> bool:
     """Whether a marked loop stands in a statement with nothing beside it on the way."""
-    from tvm import tirx
-
-    while isinstance(stmt, tirx.For):
-        if PartsMark.find(stmt) is not None:
-            return True
-        stmt = stmt.body
-    return False
+    return any(PartsMark.find(loop) is not None for loop in nest_of(stmt)[0])

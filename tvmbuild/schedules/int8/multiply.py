@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from tvmbuild.schedules.contracts import LaneSumsMark, MultiplyMark
 from tvmbuild.schedules.tir.flat_views import FlatViews, address
-from tvmbuild.schedules.tir.rewrite import substitute
+from tvmbuild.schedules.tir.rewrite import in_sequence, nest_of, substitute, with_axes_bound
 
 #: Runs of four bytes in a vector register.
 _WORDS = 4
@@ -60,17 +60,9 @@ class _Step:
     """One step of the reduction over a tile, read off its loops."""
 
     def __init__(self, loop: Any, views: FlatViews) -> None:
-        from tvm import tirx
-
-        loops = []
-        while isinstance(loop, tirx.For):
-            loops.append(loop)
-            loop = loop.body
         self.views = views
-        self.loops = loops
-        self.block = loop.block
-        self.binding = list(zip(loop.block.iter_vars, loop.iter_values, strict=True))
-        store = loop.block.body
+        self.loops, self.realize = nest_of(loop)
+        store = self.realize.block.body
         product = store.value.b
         self.sums, self.indices = store.buffer, store.indices
         self.inputs, self.weights = _loaded(product.a), _loaded(product.b)
@@ -107,14 +99,13 @@ class _Step:
             first = at(inputs[1], run=0)
             value = form(run, total, (inputs[0], first), (weights[0], at(weights[1])), self)
             written.append(tirx.BufferStore(self.sums, value, index))
-        return _in_sequence(written)
+        return in_sequence(written)
 
     def _bound(self, expression: Any) -> Any:
         """Put the loops' values for the block's axes; lanes and products start at 0."""
         from tvm import tirx
 
-        for axis, value in self.binding:
-            expression = substitute(expression, axis.var, value)
+        expression = with_axes_bound(expression, self.realize)
         for loop in self.loops[-2:]:
             expression = substitute(expression, loop.loop_var, tirx.const(0, loop.loop_var.ty.dtype))
         return expression
@@ -124,7 +115,7 @@ class _Step:
         import tvm
 
         analyzer = tvm.sym.Analyzer()
-        for axis in self.block.iter_vars:
+        for axis in self.realize.block.iter_vars:
             analyzer.bind(axis.var, axis.dom)
         where = analyzer.simplify(address(load.source, load.indices))
         return self.views.of(load.source), self._bound(where)
@@ -134,18 +125,14 @@ def _add_lanes(loop: Any) -> Any:
     """Add up four lanes of each of four neighbouring channels at a time."""
     from tvm import tirx
 
-    loops = []
-    while isinstance(loop, tirx.For):
-        loops.append(loop)
-        loop = loop.body
-    store = loop.block.body
+    loops, realize = nest_of(loop)
+    store = realize.block.body
     positions, _, channels, _ = loops
 
     def at(index: Any, values: Sequence[int]) -> list[Any]:
         bound = []
         for expression in index:
-            for axis, value in zip(loop.block.iter_vars, loop.iter_values, strict=True):
-                expression = substitute(expression, axis.var, value)
+            expression = with_axes_bound(expression, realize)
             for around, value in zip(loops, values, strict=True):
                 variable = around.loop_var
                 expression = substitute(expression, variable, tirx.const(value, variable.ty.dtype))
@@ -167,13 +154,7 @@ def _add_lanes(loop: Any) -> Any:
             ]
             total = pairs(pairs(sums[0], sums[1]), pairs(sums[2], sums[3]))
             written.append(tirx.BufferStore(store.buffer, total, vector(at(store.indices, (position, 0, first, 0)))))
-    return _in_sequence(written)
-
-
-def _in_sequence(statements: list[Any]) -> Any:
-    from tvm import tirx
-
-    return statements[0] if len(statements) == 1 else tirx.SeqStmt(statements)
+    return in_sequence(written)
 
 
 def _loaded(expression: Any) -> Any:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tvmbuild.schedules.tir.rewrite import substitute, uses, with_root_body
+from tvmbuild.schedules.tir.rewrite import substitute, uses, vector_loop, with_axes_bound, with_root_body
 from tvmbuild.target.target import Target
 
 #: Lanes of a vector of float32.
@@ -67,10 +67,7 @@ def _store(loop: Any) -> tuple[Any | None, Any | None]:
     if isinstance(body, s_tir.SBlockRealize):
         if not isinstance(body.predicate, tirx.IntImm):
             condition = body.predicate
-        block, values = body.block, body.iter_values
-        body = block.body
-        for axis, value in zip(block.iter_vars, values, strict=True):
-            body = substitute(body, axis.var, value)
+        body = with_axes_bound(body.block.body, body)
     if not isinstance(body, tirx.BufferStore) or str(body.buffer.dtype) != "int8":
         return None, None
     if condition is not None and uses(condition, loop.loop_var):
@@ -127,7 +124,7 @@ def _written(loop: Any, store: Any, codes: _Codes, whole: Any) -> Any:
         place = tirx.const(first, dtype) + lane
         real = substitute(codes.real, variable, place)
         value = tirx.call_llvm_pure_intrin("int32", "llvm.aarch64.neon.fcvtns", real)
-        statements.append(_vector(lane, _LANES, tirx.BufferStore(whole, value, [place])))
+        statements.append(vector_loop(lane, _LANES, tirx.BufferStore(whole, value, [place])))
     half = _saturated(tirx.BufferLoad(whole, [variable]), "int16", -(2**15), 2**15 - 1)
     if codes.zero:
         half = tirx.call_llvm_pure_intrin("int16", "llvm.sadd.sat", half, tirx.const(codes.zero, "int16"))
@@ -137,7 +134,7 @@ def _written(loop: Any, store: Any, codes: _Codes, whole: Any) -> Any:
     if codes.high < _HIGH:
         value = tirx.Min(value, tirx.const(codes.high, "int8"))
     narrow = tirx.BufferStore(store.buffer, value, store.indices)
-    return tirx.SeqStmt([*statements, _vector(variable, int(loop.extent.value), narrow)])
+    return tirx.SeqStmt([*statements, vector_loop(variable, int(loop.extent.value), narrow)])
 
 
 def _saturated(value: Any, dtype: str, low: int, high: int) -> Any:
@@ -145,10 +142,3 @@ def _saturated(value: Any, dtype: str, low: int, high: int) -> Any:
 
     wide = value.ty.dtype
     return tirx.Cast(dtype, tirx.Max(tirx.Min(value, tirx.const(high, wide)), tirx.const(low, wide)))
-
-
-def _vector(variable: Any, lanes: int, body: Any) -> Any:
-    from tvm import tirx
-
-    dtype = variable.ty.dtype
-    return tirx.For(variable, tirx.const(0, dtype), tirx.const(lanes, dtype), tirx.ForKind.VECTORIZED, body)

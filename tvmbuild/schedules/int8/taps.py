@@ -10,7 +10,7 @@ import itertools
 from typing import Any
 
 from tvmbuild.schedules.contracts import TapsMark
-from tvmbuild.schedules.tir.rewrite import substitute
+from tvmbuild.schedules.tir.rewrite import in_sequence, nest_of, substitute, with_axes_bound
 
 
 def mark(sch: Any, loop: Any, pairs: bool) -> None:
@@ -40,14 +40,8 @@ def add_taps(func: Any) -> Any:
 def _written(loop: Any, together: int) -> Any:
     from tvm import tirx
 
-    loops = []
-    while isinstance(loop, tirx.For):
-        loops.append(loop)
-        loop = loop.body
-    store = loop.block.body
-    for axis, value in zip(loop.block.iter_vars, loop.iter_values, strict=True):
-        store = substitute(store, axis.var, value)
-    *taps, column, lane = loops
+    (*taps, column, lane), realize = nest_of(loop)
+    store = with_axes_bound(realize.block.body, realize)
     lanes = int(lane.extent.value)
     store = substitute(store, lane.loop_var, tirx.const(0, lane.loop_var.ty.dtype))
 
@@ -75,4 +69,4 @@ def _written(loop: Any, together: int) -> Any:
             index = vector(store.value.a, (*positions[0], place))
             value = tirx.BufferLoad(store.buffer, index) + tirx.Cast(f"int32x{lanes}", total)
             statements.append(tirx.BufferStore(store.buffer, value, index))
-    return tirx.SeqStmt(statements) if len(statements) > 1 else statements[0]
+    return in_sequence(statements)

@@ -11,7 +11,15 @@ from __future__ import annotations
 from typing import Any
 
 from tvmbuild.schedules.contracts import GuardMark, PeelMark
-from tvmbuild.schedules.tir.rewrite import substitute, uses, with_loop_body, with_new_variable, with_root_body
+from tvmbuild.schedules.tir.rewrite import (
+    in_sequence,
+    substitute,
+    uses,
+    with_axes_bound,
+    with_loop_body,
+    with_new_variable,
+    with_root_body,
+)
 
 
 def mark_peel(sch: Any, loop: Any, first: int, last: int) -> None:
@@ -36,10 +44,7 @@ def guard_updates(func: Any) -> Any:
             return mutator.default_mutate(realize)
         conditions: list[Any] = []
         body = _unguarded(block.body, conditions)
-        for condition in conditions:
-            for axis, value in zip(block.iter_vars, realize.iter_values, strict=True):
-                condition = substitute(condition, axis.var, value)
-            pending.append(condition)
+        pending.extend(with_axes_bound(condition, realize) for condition in conditions)
         return s_tir.SBlockRealize(
             realize.iter_values,
             realize.predicate,
@@ -143,7 +148,7 @@ def peel(func: Any) -> Any:
         elif middle == 1:
             parts.insert(first, substitute(loop.body, loop.loop_var, tirx.const(first, dtype)))
         parts = [mutator.mutate(copy(part)) for part in parts]
-        return parts[0] if len(parts) == 1 else tirx.SeqStmt(parts)
+        return in_sequence(parts)
 
     body = tvm_ffi.structural_mutate(root.body, (tirx.For, on_loop))
     if not changed:

@@ -24,6 +24,39 @@ def uses(expression: Any, variable: Any) -> bool:
     return bool(found)
 
 
+def with_axes_bound(expression: Any, realize: Any) -> Any:
+    """Return what stands in a block with the values that its ``SBlockRealize`` gives the axes (imports tvm)."""
+    for axis, value in zip(realize.block.iter_vars, realize.iter_values, strict=True):
+        expression = substitute(expression, axis.var, value)
+    return expression
+
+
+def nest_of(loop: Any) -> tuple[list[Any], Any]:
+    """Return the loops that stand in each other, outermost first, and what is in the innermost (imports tvm)."""
+    from tvm import tirx
+
+    loops = []
+    while isinstance(loop, tirx.For):
+        loops.append(loop)
+        loop = loop.body
+    return loops, loop
+
+
+def in_sequence(statements: Sequence[Any]) -> Any:
+    """Return statements as one (imports tvm)."""
+    from tvm import tirx
+
+    return statements[0] if len(statements) == 1 else tirx.SeqStmt(statements)
+
+
+def vector_loop(lane: Any, lanes: int, body: Any) -> Any:
+    """Return a statement for every lane of a vector (imports tvm)."""
+    from tvm import tirx
+
+    dtype = lane.ty.dtype
+    return tirx.For(lane, tirx.const(0, dtype), tirx.const(lanes, dtype), tirx.ForKind.VECTORIZED, body)
+
+
 def with_loop_body(loop: Any, body: Any, variable: Any = None) -> Any:
     """Return a loop around another body, with another variable if one is given (imports tvm)."""
     from tvm import tirx

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tvmbuild.schedules.contracts import VectorMark
-from tvmbuild.schedules.tir.rewrite import substitute
+from tvmbuild.schedules.tir.rewrite import in_sequence, substitute, vector_loop
 
 
 def mark(sch: Any, loop: Any, lanes: int, borders: Sequence[int] = ()) -> None:
@@ -57,7 +57,7 @@ def cut_vectors(func: Any) -> Any:
             return loop
         changed = True
         parts = [_piece(loop, *piece) for piece in pieces(int(loop.extent.value), mark.lanes, mark.borders)]
-        return parts[0] if len(parts) == 1 else tirx.SeqStmt(parts)
+        return in_sequence(parts)
 
     body = tvm_ffi.structural_mutate(func.body, (tirx.For, cut))
     return s_tir.renew_defs(func.with_body(body)) if changed else func
@@ -79,7 +79,7 @@ def _piece(loop: Any, start: int, count: int, lanes: int) -> Any:
         index = index + lane
     body = substitute(loop.body, loop.loop_var, index)
     if lanes > 1:
-        body = tirx.For(lane, constant(0), constant(lanes), tirx.ForKind.VECTORIZED, body)
+        body = vector_loop(lane, lanes, body)
     if count > 1:
         body = tirx.For(vector, constant(0), constant(count), tirx.ForKind.SERIAL, body)
     return body

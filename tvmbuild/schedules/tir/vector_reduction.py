@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from tvmbuild.schedules.contracts import ReductionMark
-from tvmbuild.schedules.tir.rewrite import substitute, with_root_body
+from tvmbuild.schedules.tir.rewrite import substitute, vector_loop, with_axes_bound, with_root_body
 from tvmbuild.schedules.tir.vector_loops import pieces
 
 
@@ -44,9 +44,7 @@ def _vectorised(loop: Any, lanes: int, accumulators: list[Any]) -> Any:
 
     realize = loop.body
     assert isinstance(realize, tirx.Stmt)
-    store = realize.block.body
-    for axis, value in zip(realize.block.iter_vars, realize.iter_values, strict=True):
-        store = substitute(store, axis.var, value)
+    store = with_axes_bound(realize.block.body, realize)
     combine, term = type(store.value), _term(store)
     statements: list[Any] = []
     for start, count, width in pieces(int(loop.extent.value), lanes):
@@ -54,18 +52,18 @@ def _vectorised(loop: Any, lanes: int, accumulators: list[Any]) -> Any:
         accumulators.append(partial)
         identity = _identity(combine, str(store.buffer.dtype))
         lane = _index("lane")
-        statements.append(_for(lane, width, tirx.BufferStore(partial, identity, [lane]), vector=True))
+        statements.append(vector_loop(lane, width, tirx.BufferStore(partial, identity, [lane])))
         vector, lane = _index("vector"), _index("lane")
         place = tirx.const(start, "int64") + vector * tirx.const(width, "int64") + lane
         value = substitute(term, loop.loop_var, tirx.Cast(loop.loop_var.ty.dtype, place))
         update = tirx.BufferStore(partial, combine(tirx.BufferLoad(partial, [lane]), value), [lane])
-        statements.append(_for(vector, count, _for(lane, width, update, vector=True), vector=False))
+        statements.append(_repeated(vector, count, vector_loop(lane, width, update)))
         while width > 1:
             width //= 2
             lane = _index("lane")
             other = tirx.BufferLoad(partial, [lane + tirx.const(width, "int64")])
             folded = combine(tirx.BufferLoad(partial, [lane]), other)
-            statements.append(_for(lane, width, tirx.BufferStore(partial, folded, [lane]), vector=True))
+            statements.append(vector_loop(lane, width, tirx.BufferStore(partial, folded, [lane])))
         first = tirx.BufferLoad(partial, [tirx.const(0, "int64")])
         sofar = tirx.BufferLoad(store.buffer, store.indices)
         statements.append(tirx.BufferStore(store.buffer, combine(sofar, first), store.indices))
@@ -103,8 +101,7 @@ def _index(name: str) -> Any:
     return tirx.Var(name, "int64")
 
 
-def _for(variable: Any, extent: int, body: Any, *, vector: bool) -> Any:
+def _repeated(variable: Any, extent: int, body: Any) -> Any:
     from tvm import tirx
 
-    kind = tirx.ForKind.VECTORIZED if vector else tirx.ForKind.SERIAL
-    return tirx.For(variable, tirx.const(0, "int64"), tirx.const(extent, "int64"), kind, body)
+    return tirx.For(variable, tirx.const(0, "int64"), tirx.const(extent, "int64"), tirx.ForKind.SERIAL, body)
