@@ -28,6 +28,7 @@ from tvmbuild.checking.verify import frozen_values
 from tvmbuild.commands.console import Console
 from tvmbuild.commands.tune_view import watching
 from tvmbuild.device.local import LocalDevice
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.pipeline import build
 from tvmbuild.records.database import scheduled
 from tvmbuild.records.workload import workload_module
@@ -101,7 +102,7 @@ def _timed(subject: BenchModel, target: Target, artifacts: dict[str, Artifact]) 
     for _ in range(ROUNDS):
         for name, artifact in artifacts.items():
             result = device.run(
-                artifact.library, inputs, repeat=RUNS // ROUNDS, warmup=3, threads=target.cores, timeout=600
+                RunRequest(artifact.library, inputs, repeat=RUNS // ROUNDS, warmup=3, threads=target.cores, timeout=600)
             )
             seconds[name] += result.seconds
         other = time_onnxruntime(subject.path, feeds, runs=RUNS // ROUNDS, warmup=3, threads=target.cores, timeout=600)

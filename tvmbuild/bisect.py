@@ -20,7 +20,7 @@ from tvmbuild.artifact.open import Artifact, open_artifact
 from tvmbuild.checking.difference import OutputDifference, difference
 from tvmbuild.checking.samples import load_samples
 from tvmbuild.checking.verify import frozen_values, own_tolerance, precision_of, target_of
-from tvmbuild.device.protocol import Device
+from tvmbuild.device.protocol import Device, RunRequest
 from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.support import progress
 from tvmbuild.support.options import BuildOptions, VerifyOptions
@@ -140,7 +140,7 @@ def _compare_layers(
         wanted = {spec.name: sample[spec.name] for spec in result.manifest.inputs}
         reference = run_reference(path, {**wanted, **frozen_values(opened)})
         run = device.run(
-            opened.library, list(wanted.values()), threads=options.threads or None, timeout=options.timeout
+            RunRequest(opened.library, list(wanted.values()), threads=options.threads or None, timeout=options.timeout)
         )
     outputs = dict(zip((spec.name for spec in result.manifest.outputs), run.outputs, strict=True))
     return [

@@ -18,6 +18,7 @@ from tvmbuild.codegen.elf import read_elf, version_key
 from tvmbuild.codegen.link import export_objects, link_library, write_library_tar
 from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.device import Device, open_device
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.device.runner_build import runner_folder
 from tvmbuild.support.errors import DeviceError, IncompatibleLibraryError, InputDataError
 from tvmbuild.target.target import Target, load_target
@@ -104,7 +105,7 @@ def board() -> Device:
 
 
 def test_the_emulated_board_computes_what_numpy_computes(library: Path, board: Device) -> None:
-    result = board.run(library, inputs(), repeat=2, warmup=1, threads=1)
+    result = board.run(RunRequest(library, inputs(), repeat=2, warmup=1, threads=1))
     check(result.outputs)
     assert len(result.seconds) == 2
     assert result.peak_bytes > 1e6
@@ -112,14 +113,14 @@ def test_the_emulated_board_computes_what_numpy_computes(library: Path, board: D
 
 def test_this_machine_computes_what_numpy_computes(host_objects: list[Path], folder: Path) -> None:
     library = link(host_objects, folder / "host.so", HOST)
-    check(open_device("auto", HOST).run(library, inputs()).outputs)
+    check(open_device("auto", HOST).run(RunRequest(library, inputs())).outputs)
 
 
 def test_a_tensor_without_elements_passes_through(folder: Path, board: Device) -> None:
     library = link(
         build(module(lambda x: [x + x], ((0, 4), "float32")), RPI4, folder / "empty"), folder / "empty.so", RPI4
     )
-    (output,) = board.run(library, [np.zeros((0, 4), "float32")]).outputs
+    (output,) = board.run(RunRequest(library, [np.zeros((0, 4), "float32")])).outputs
     assert output.shape == (0, 4)
 
 
@@ -153,7 +154,7 @@ def test_the_tars_members_linked_as_load_module_does_run_on_the_board(
     # The command of tvm.support.cc.create_shared, with the compiler that a board's own g++ corresponds to.
     command = [*find_toolchain(RPI4, "gnu").cxx, "-shared", "-fPIC", "-o", str(folder / "several.tar.so"), *members]
     subprocess.run(command, check=True, timeout=120)
-    check(board.run(folder / "several.tar.so", inputs()).outputs)
+    check(board.run(RunRequest(folder / "several.tar.so", inputs())).outputs)
 
 
 def test_tvm_itself_loads_the_tar(host_objects: list[Path], folder: Path) -> None:
@@ -171,7 +172,7 @@ def test_zig_links_what_the_board_runs(objects: list[Path], folder: Path, board:
         facts = link_library(objects, folder / name / "several.so", RPI4, zig)
         assert version_key(facts.glibc) <= version_key(RPI4.glibc)
     assert (folder / "zig-1/several.so").read_bytes() == (folder / "zig-2/several.so").read_bytes()
-    check(board.run(folder / "zig-1/several.so", inputs()).outputs)
+    check(board.run(RunRequest(folder / "zig-1/several.so", inputs())).outputs)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def test_inputs_that_do_not_fit_are_told(
     library: Path, board: Device, change: Callable[..., tuple[np.ndarray[Any, Any], ...]], words: str
 ) -> None:
     with pytest.raises(InputDataError) as caught:
-        board.run(library, change(*inputs()))
+        board.run(RunRequest(library, change(*inputs())))
     assert "do not fit the model" in caught.value.message
     assert words in caught.value.message
     assert "tvmbuild inspect" in caught.value.hint
@@ -228,7 +229,7 @@ def test_a_cut_off_array_is_refused_with_both_sizes(library: Path, folder: Path,
 
 def test_a_missing_library_is_named(folder: Path, board: Device) -> None:
     with pytest.raises(IncompatibleLibraryError, match=r"none\.so cannot be read: No such file"):
-        board.run(folder / "none.so", inputs())
+        board.run(RunRequest(folder / "none.so", inputs()))
 
 
 def test_a_library_of_this_machine_does_not_run_on_the_board(
@@ -238,7 +239,7 @@ def test_a_library_of_this_machine_does_not_run_on_the_board(
         pytest.skip("this machine is of the board's architecture")
     library = link(host_objects, folder / "host.so", HOST)
     with pytest.raises(IncompatibleLibraryError, match=f"is for {HOST.arch}, but rpi4 is aarch64"):
-        board.run(library, inputs())
+        board.run(RunRequest(library, inputs()))
 
 
 def test_a_library_that_holds_no_model_is_told_apart(folder: Path, board: Device) -> None:
@@ -248,14 +249,14 @@ def test_a_library_that_holds_no_model_is_told_apart(folder: Path, board: Device
     command = [*find_toolchain(RPI4).cxx, "-xc", "-shared", "-fPIC", "-o", str(library), str(source)]
     subprocess.run(command, check=True, timeout=120)
     with pytest.raises(IncompatibleLibraryError) as caught:
-        board.run(library, inputs())
+        board.run(RunRequest(library, inputs()))
     assert "plain.so" in caught.value.message
     assert "\n" not in caught.value.message
 
 
 def test_a_run_that_takes_too_long_is_ended(library: Path, board: Device) -> None:
     with pytest.raises(DeviceError, match="did not finish within 1 seconds"):
-        board.run(library, inputs(), repeat=99_999_999, timeout=1)
+        board.run(RunRequest(library, inputs(), repeat=99_999_999, timeout=1))
 
 
 def test_code_for_a_newer_board_is_an_illegal_instruction_on_this_one(folder: Path, board: Device) -> None:
@@ -264,13 +265,13 @@ def test_code_for_a_newer_board_is_an_illegal_instruction_on_this_one(folder: Pa
     halves = module(lambda x: [(x + x) * x], ((64,), "float16"))
     newer = link(build(halves, RPI5, folder / "rpi5"), folder / "rpi5.so", RPI4)
     with pytest.raises(DeviceError) as caught:
-        board.run(newer, [x])
+        board.run(RunRequest(newer, [x]))
     assert caught.value.message == "The library uses an instruction that cortex-a72 does not have."
     assert caught.value.hint == "Build it for this board: -t rpi4."
     # The same code is fine on its own board, and the same model built for this one.
     own = link(build(halves, RPI4, folder / "halves"), folder / "halves.so", RPI4)
     for device, library in ((open_device("emulated", RPI5), newer), (board, own)):
-        (output,) = device.run(library, [x]).outputs
+        (output,) = device.run(RunRequest(library, [x])).outputs
         np.testing.assert_allclose(output, 2 * x * x, rtol=2e-3)
 
 
@@ -287,5 +288,5 @@ def test_dot_products_in_int8_are_an_illegal_instruction_on_an_older_core(
     subprocess.run(command, check=True, timeout=120)
     library = link([*objects, folder / "dot.o"], folder / "dot.so", RPI4)
     with pytest.raises(DeviceError, match="an instruction that cortex-a72 does not have"):
-        board.run(library, inputs())
-    check(open_device("emulated", RPI5).run(library, inputs()).outputs)
+        board.run(RunRequest(library, inputs()))
+    check(open_device("emulated", RPI5).run(RunRequest(library, inputs())).outputs)

@@ -22,6 +22,7 @@ from tvmbuild.artifact.open import open_artifact
 from tvmbuild.checking.verify import Verification, require_passed, verify
 from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.device import open_device
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.pipeline import BuildResult, build
 from tvmbuild.support.options import BuildOptions, VerifyOptions
@@ -184,7 +185,7 @@ def test_norms_of_a_half_model_feed_each_other(tmp_path: Path) -> None:
     host = load_target("host")
     result = build(path, host, BuildOptions(output=tmp_path, name="norms"))
     x = rng().standard_normal(shape).astype(np.float16)
-    given = open_device("local", host).run(tmp_path / "norms.so", [x]).outputs
+    given = open_device("local", host).run(RunRequest(tmp_path / "norms.so", [x])).outputs
     wanted = run_reference(path, {"x": x})
     for spec, output in zip(result.manifest.outputs, given, strict=True):
         assert output.dtype == np.float16, spec.name

@@ -14,6 +14,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx_models import model, saved
 
 from tvmbuild.device.emulated import EmulatedDevice
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.onnx_model.prepare import prepare
 from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.onnx_model.to_relax import to_relax
@@ -204,7 +205,7 @@ def test_a_board_says_which_node_was_given_an_index_outside(tmp_path: Path, boar
     build(path, target, BuildOptions(output=tmp_path, name="a", precision=precision))
     device = EmulatedDevice(target)
     good = {"i": np.array([9, -10, 0]), "j": np.array([[0, -1], [-4, 3], [1, 2]]), "k": np.array([[5], [-6], [1]])}
-    result = device.run(tmp_path / "a.so", list(good.values()))
+    result = device.run(RunRequest(tmp_path / "a.so", list(good.values())))
     tolerance = 2e-3 if precision is Precision.FP16 else TOLERANCE
     np.testing.assert_allclose(result.outputs[0], run_reference(proto, good)["y"], tolerance, tolerance)
     for name, words in (
@@ -214,4 +215,4 @@ def test_a_board_says_which_node_was_given_an_index_outside(tmp_path: Path, boar
     ):
         bad = {**good, name: np.where(good[name] == good[name].max(), 1 << 40, good[name])}
         with pytest.raises(InputDataError, match=words):
-            device.run(tmp_path / "a.so", list(bad.values()))
+            device.run(RunRequest(tmp_path / "a.so", list(bad.values())))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from int8_layers import Layer, layers, make_model
 
 from tvmbuild.device import open_device
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.pipeline import build
 from tvmbuild.support.options import BuildOptions
 from tvmbuild.target.target import load_target
@@ -46,6 +47,6 @@ def test_layers_give_the_bits_of_the_integer_reference(
     assert result.graph.macs.share == 1.0
     device = open_device("local" if target == "host" else "emulated", board)
     inputs = [arrays[spec.name] for spec in result.manifest.inputs]
-    outputs = device.run(folder / "layers.so", inputs, threads=2).outputs
+    outputs = device.run(RunRequest(folder / "layers.so", inputs, threads=2)).outputs
     for spec, output in zip(result.manifest.outputs, outputs, strict=True):
         np.testing.assert_array_equal(output, wanted[spec.name], err_msg=str(cases[int(spec.name[5:])]))

@@ -14,6 +14,7 @@ from seeded import rng
 from tvmbuild.artifact.open import open_artifact
 from tvmbuild.checking.verify import verify
 from tvmbuild.device import open_device
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.pipeline import build
 from tvmbuild.support.options import BuildOptions, VerifyOptions
@@ -104,7 +105,7 @@ def test_what_onnx_runtime_quantizes_runs_in_int8(
     assert result.graph.unscheduled() == []
     device = open_device("local" if target == "host" else "emulated", board)
     inputs = {"x": rng().standard_normal(SHAPE).astype(np.float32)}
-    (given,) = device.run(tmp_path / "net.so", [inputs["x"]], threads=2).outputs
+    (given,) = device.run(RunRequest(tmp_path / "net.so", [inputs["x"]], threads=2)).outputs
     (wanted,) = run_reference(path, inputs).values()
     # Both are whole steps of the output's scale. ONNX Runtime rounds after adding in float, so that each of a dozen
     # tensors may hold a few codes that differ by one; averaged over 36 positions, and weighed by 32 inputs of the last
@@ -199,7 +200,7 @@ def test_functions_stand_between_codes(target: str, tmp_path: Path) -> None:
     result = build(tmp_path / "functions.onnx", board, BuildOptions(output=tmp_path, name="net"))
     device = open_device("local" if target == "host" else "emulated", board)
     x = rng().standard_normal((1, 5, 7, 9)).astype(np.float32)
-    given = device.run(tmp_path / "net.so", [x], threads=2).outputs
+    given = device.run(RunRequest(tmp_path / "net.so", [x], threads=2)).outputs
     wanted = run_reference(tmp_path / "functions.onnx", {"x": x})
     for spec, output in zip(result.manifest.outputs, given, strict=True):
         steps = np.abs(output - wanted[spec.name]) * 64 * 64

@@ -11,6 +11,7 @@ import pytest
 from kernel_cases import CASES, Array, make_model
 
 from tvmbuild.device import open_device
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.graph.report import GraphReport
 from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.pipeline import build
@@ -36,7 +37,7 @@ def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     # The comparison of the prepared model would only repeat what the test itself compares.
     result = build(folder / "kernels.onnx", target, BuildOptions(output=folder, name="kernels", compare=False))
     inputs = [arrays[spec.name] for spec in result.manifest.inputs]
-    run = open_device("emulated", target).run(folder / "kernels.so", inputs, threads=2)
+    run = open_device("emulated", target).run(RunRequest(folder / "kernels.so", inputs, threads=2))
     names = [spec.name for spec in result.manifest.outputs]
     return Board(dict(zip(names, run.outputs, strict=True)), run_reference(proto, arrays), result.graph)
 

@@ -13,6 +13,7 @@ from tvmbuild.codegen.elf import version_key
 from tvmbuild.codegen.link import export_objects, link_library
 from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.device import open_device
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.target.target import load_target
 
 
@@ -33,6 +34,6 @@ def test_double_precision_exp_links_for_glibc_2_28(tmp_path: Path) -> None:
     assert "exp" in {symbol.name for symbol in facts.symbols}
     assert version_key(facts.glibc) <= version_key(target.glibc)
     values = np.linspace(-3, 3, 7)
-    outputs = open_device("emulated", target).run(tmp_path / "exp.so", [values]).outputs
+    outputs = open_device("emulated", target).run(RunRequest(tmp_path / "exp.so", [values])).outputs
     # Two libraries' exp, each within a unit in the last place; the remainder keeps the absolute error of exp(3) ~ 20.
     np.testing.assert_allclose(outputs[0], np.exp(values) % 3.0, rtol=1e-12, atol=1e-13)

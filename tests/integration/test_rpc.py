@@ -39,6 +39,7 @@ from tvmbuild.device.fleet.processes import (
 )
 from tvmbuild.device.fleet.session import BoardSession
 from tvmbuild.device.fleet.tracker import Offer, TrackerClient
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.support.errors import (
     BoardBusyError,
     BoardKeyError,
@@ -163,12 +164,12 @@ def test_several_boards_work_at_the_same_time(emulated: EmulatedBoards, emulated
 
 def test_a_model_runs_on_a_board_behind_a_tracker(here: EmulatedBoards, library: Path) -> None:
     device = open_device("rpc", HOST, tracker=here.tracker, key=here.key)
-    result = device.run(library, inputs(), repeat=3, warmup=1, threads=1, timeout=60)
+    result = device.run(RunRequest(library, inputs(), repeat=3, warmup=1, threads=1, timeout=60))
     np.testing.assert_allclose(result.outputs[0], expected(), rtol=TOLERANCE, atol=TOLERANCE)
     assert len(result.seconds) == 3
     assert result.peak_bytes > 1e6
     with pytest.raises(InputDataError, match="do not fit the model"):
-        device.run(library, (inputs()[0][:5], inputs()[1]), timeout=60)
+        device.run(RunRequest(library, (inputs()[0][:5], inputs()[1]), timeout=60))
 
 
 @pytest.mark.parametrize(("constructor", "cause"), [(CRASH, "crash"), (HANG, "time-out")])

@@ -13,6 +13,7 @@ from tvm import relax
 from tvmbuild.codegen.link import export_objects, link_library
 from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.device import open_device
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.schedules import legalize_map, schedule_module
 from tvmbuild.target.target import load_target
 
@@ -60,7 +61,8 @@ def run_on_board(network: Network, board: str, folder: Path) -> list[np.ndarray]
     target = load_target(board)
     objects = export_objects(tvm.compile(network.module, target.to_tvm()), folder)
     link_library(objects, folder / "kernels.so", target, find_toolchain(target))
-    return list(open_device("emulated", target).run(folder / "kernels.so", network.inputs, threads=2).outputs)
+    request = RunRequest(folder / "kernels.so", network.inputs, threads=2)
+    return list(open_device("emulated", target).run(request).outputs)
 
 
 def run_here(network: Network) -> list[np.ndarray]:

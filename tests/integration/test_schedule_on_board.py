@@ -8,6 +8,7 @@ from tvm import relax
 from tvmbuild.codegen.link import export_objects, link_library
 from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.device import open_device
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.schedules import legalize_map, schedule_module
 from tvmbuild.target.target import load_target
 
@@ -85,7 +86,7 @@ def test_convolutions_and_a_product_on_the_board(board, tmp_path):
     objects = export_objects(tvm.compile(mod, target.to_tvm()), tmp_path)
     library = tmp_path / "kernels.so"
     link_library(objects, library, target, find_toolchain(target))
-    outputs = open_device("emulated", target).run(library, inputs, threads=2).outputs
+    outputs = open_device("emulated", target).run(RunRequest(library, inputs, threads=2)).outputs
     for layer, output, exact in zip([*CONVOLUTIONS, None], outputs, expected, strict=True):
         tolerance = WINOGRAD if layer and layer[2] == 3 and layer[3] == 1 else DIRECT
         assert np.abs(output - exact).max() <= tolerance * np.abs(exact).max(), layer

@@ -26,6 +26,7 @@ from tvmbuild.codegen.weight_object import OBJECT_NAME, SECTION, StoredWeight, s
 from tvmbuild.commands.app import run as main
 from tvmbuild.device import open_device
 from tvmbuild.device.fleet.emulated_boards import EmulatedBoards
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.pipeline import build
 from tvmbuild.releases import golden, shared_weights
 from tvmbuild.releases.bundle import BundleOptions, write_bundle
@@ -167,7 +168,7 @@ def test_python_and_boards_behind_a_tracker_find_the_weights(here: Path) -> None
     target = load_target("host")
     with EmulatedBoards(target, native=True, log=here.parent / "boards.log") as found:
         device = open_device("rpc", target, tracker=found.tracker, key=found.key)
-        np.testing.assert_array_equal(device.run(here / "two.so", [given]).outputs[0], expected)
+        np.testing.assert_array_equal(device.run(RunRequest(here / "two.so", [given])).outputs[0], expected)
 
 
 def test_little_is_not_worth_a_file(net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from kernel_cases import LARGE_CASES, Array, make_model
 
 from tvmbuild import schedules
 from tvmbuild.device import open_device
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.graph.pipeline import optimize
 from tvmbuild.onnx_model.prepare import prepare
 from tvmbuild.onnx_model.reference import run_reference
@@ -42,7 +43,7 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     result = build(folder / "large.onnx", target, BuildOptions(output=folder, name="large", compare=False))
     inputs = [arrays[spec.name] for spec in result.manifest.inputs]
     device = open_device(PLACES[request.param], target)
-    outputs = {count: device.run(folder / "large.so", inputs, threads=count).outputs for count in (1, 2, 4)}
+    outputs = {count: device.run(RunRequest(folder / "large.so", inputs, threads=count)).outputs for count in (1, 2, 4)}
     return Runs(outputs, [spec.name for spec in result.manifest.outputs], run_reference(proto, arrays))
 
 

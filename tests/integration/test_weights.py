@@ -16,6 +16,7 @@ from tvmbuild.codegen.compile import compile_module
 from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.codegen.weight_object import SECTION, compile_weights, stored_weights
 from tvmbuild.device import open_device
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.graph.pipeline import lower, optimize
 from tvmbuild.graph.weights import take_out_weights
 from tvmbuild.target.target import load_target
@@ -52,7 +53,7 @@ def test_kernels_find_the_weights(name: str, far: bool, tmp_path: Path, monkeypa
     with library.open("rb") as stream:
         sections = {section.name: section for section in ELFFile(stream).iter_sections()}
     assert (sections[SECTION]["sh_addr"] > sections[".bss"]["sh_addr"]) == far
-    result = open_device("auto", target).run(library, [np.ones((3, 700), np.float32)])
+    result = open_device("auto", target).run(RunRequest(library, [np.ones((3, 700), np.float32)]))
     np.testing.assert_array_equal(result.outputs[0], EXPECTED)
 
 

@@ -13,7 +13,7 @@ from tvmbuild.artifact.open import Artifact
 from tvmbuild.checking import bench as module
 from tvmbuild.checking.bench import ROUNDS, bench
 from tvmbuild.checking.onnxruntime_timing import Round
-from tvmbuild.device.protocol import DeviceInfo, RunResult
+from tvmbuild.device.protocol import DeviceInfo, RunRequest, RunResult
 from tvmbuild.support.errors import OptionError
 from tvmbuild.support.options import BenchOptions
 from tvmbuild.support.tensor import TensorSpec
@@ -32,9 +32,9 @@ class Pretended:
     def describe(self) -> DeviceInfo:
         return DeviceInfo(self.kind, "pretended", "none", timed=True)
 
-    def run(self, _library: Path, _inputs: Any, *, repeat: int = 1, **_options: Any) -> RunResult:
+    def run(self, request: RunRequest) -> RunResult:
         self.order.append("tvmbuild")
-        return RunResult((), (0.002,) * repeat, 100)
+        return RunResult((), (0.002,) * request.repeat, 100)
 
 
 def _artifact() -> Artifact:

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from tvmbuild.device import runner
-from tvmbuild.device.runner import _EXIT_CODES, RunRequest, explain_exit, run_with
+from tvmbuild.device.protocol import RunRequest
+from tvmbuild.device.runner import _EXIT_CODES, explain_exit, run_with
 from tvmbuild.support.errors import DeviceError, IncompatibleLibraryError, InputDataError, OutputError, TvmbuildError
 from tvmbuild.support.place import NATIVE
 from tvmbuild.target.target import load_target

@@ -12,7 +12,7 @@ from tvmbuild.artifact.open import Artifact
 from tvmbuild.checking.onnxruntime_timing import time_onnxruntime
 from tvmbuild.checking.samples import load_samples
 from tvmbuild.checking.verify import frozen_values
-from tvmbuild.device.protocol import Device
+from tvmbuild.device.protocol import Device, RunRequest
 from tvmbuild.support import progress
 from tvmbuild.support.errors import OptionError
 from tvmbuild.support.options import BenchOptions
@@ -94,12 +94,14 @@ def bench(artifact: Artifact, device: Device, options: BenchOptions, model: Path
     with progress.stage(f"time {ROUNDS} rounds of {runs} runs on {device.name}", total=ROUNDS) as step:
         for _ in range(ROUNDS):
             result = device.run(
-                artifact.library,
-                inputs,
-                repeat=runs,
-                warmup=options.warmup,
-                threads=options.threads or None,
-                timeout=options.timeout,
+                RunRequest(
+                    artifact.library,
+                    inputs,
+                    repeat=runs,
+                    warmup=options.warmup,
+                    threads=options.threads or None,
+                    timeout=options.timeout,
+                )
             )
             own += result.seconds
             peak = max(peak, result.peak_bytes)

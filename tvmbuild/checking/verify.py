@@ -15,7 +15,7 @@ from tvmbuild.artifact.open import Artifact
 from tvmbuild.checking import int8_rounding
 from tvmbuild.checking.difference import DEFAULT_TOLERANCE, EXACT, NEARLY_ZERO, OutputDifference, difference, rms_ratio
 from tvmbuild.checking.samples import load_samples
-from tvmbuild.device.protocol import Device
+from tvmbuild.device.protocol import Device, RunRequest
 from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.onnx_model.rounding import Rounding
 from tvmbuild.support import progress
@@ -125,10 +125,12 @@ def verify(artifact: Artifact, model: Path, device: Device, options: VerifyOptio
         for sample in samples:
             reference = run_reference(model, {**sample, **frozen})
             result = device.run(
-                artifact.library,
-                [sample[spec.name] for spec in manifest.inputs],
-                threads=options.threads or None,
-                timeout=options.timeout,
+                RunRequest(
+                    artifact.library,
+                    [sample[spec.name] for spec in manifest.inputs],
+                    threads=options.threads or None,
+                    timeout=options.timeout,
+                )
             )
             seconds += result.seconds
             peak = max(peak, result.peak_bytes)

@@ -6,15 +6,9 @@ nothing about the board.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-
 from tvmbuild.device.emulator import find_emulator
-from tvmbuild.device.protocol import DEFAULT_TIMEOUT, DeviceInfo, RunResult
-from tvmbuild.device.runner import RunRequest, run_with
+from tvmbuild.device.protocol import DeviceInfo, RunRequest, RunResult
+from tvmbuild.device.runner import run_with
 from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
 from tvmbuild.support.errors import DeviceError
 from tvmbuild.target.target import Target
@@ -62,16 +56,6 @@ class EmulatedDevice:
             str(self._runner),
         ]
 
-    def run(
-        self,
-        library: Path,
-        inputs: Sequence[np.ndarray[Any, Any]],
-        *,
-        repeat: int = 1,
-        warmup: int = 0,
-        threads: int | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
-    ) -> RunResult:
+    def run(self, request: RunRequest) -> RunResult:
         """Run a model; see ``Device.run``."""
-        request = RunRequest(library, tuple(inputs), repeat, warmup, threads, timeout)
         return run_with(self.launcher(), request, self._target)

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-
-from tvmbuild.device.protocol import DEFAULT_TIMEOUT, DeviceInfo, RunResult
-from tvmbuild.device.runner import RunRequest, run_with
+from tvmbuild.device.protocol import DeviceInfo, RunRequest, RunResult
+from tvmbuild.device.runner import run_with
 from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
 from tvmbuild.support.errors import DeviceError
 from tvmbuild.target.target import Target, host_core
@@ -40,16 +34,6 @@ class LocalDevice:
         other = "" if self._target.is_this_core else f", with a library for {self._target.cpu}"
         return DeviceInfo("local", f"this machine ({core}{other})", core, timed=True)
 
-    def run(
-        self,
-        library: Path,
-        inputs: Sequence[np.ndarray[Any, Any]],
-        *,
-        repeat: int = 1,
-        warmup: int = 0,
-        threads: int | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
-    ) -> RunResult:
+    def run(self, request: RunRequest) -> RunResult:
         """Run a model; see ``Device.run``."""
-        request = RunRequest(library, tuple(inputs), repeat, warmup, threads, timeout)
         return run_with([str(self._runner)], request, self._target, core="this machine")

@@ -32,6 +32,32 @@ class DeviceInfo:
 
 
 @dataclass(frozen=True)
+class RunRequest:
+    """What to run and how.
+
+    Attributes:
+        library: the linked ``.so``.
+        inputs: in the model's order.
+        repeat: number of timed runs, at least 1.
+        warmup: number of runs before them.
+        threads: threads that a kernel may use; None leaves it to the runtime.
+        timeout: limit for everything, in seconds.
+        markers: mark the timed runs for an emulator's plugin; a board has nothing that reads the marks. Tasks of
+            parallel loops then run one after the other.
+        cold: empty the modelled caches before the timed runs.
+    """
+
+    library: Path
+    inputs: Sequence[np.ndarray[Any, Any]]
+    repeat: int = 1
+    warmup: int = 0
+    threads: int | None = None
+    timeout: float = DEFAULT_TIMEOUT
+    markers: bool = False
+    cold: bool = False
+
+
+@dataclass(frozen=True)
 class RunResult:
     """What a model returned, and what running it took.
 
@@ -56,25 +82,8 @@ class Device(Protocol):
     def describe(self) -> DeviceInfo:
         """Return what the device is."""
 
-    def run(
-        self,
-        library: Path,
-        inputs: Sequence[np.ndarray[Any, Any]],
-        *,
-        repeat: int = 1,
-        warmup: int = 0,
-        threads: int | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
-    ) -> RunResult:
+    def run(self, request: RunRequest) -> RunResult:
         """Run a model.
-
-        Args:
-            library: the linked ``.so``.
-            inputs: in the model's order.
-            repeat: number of timed runs, at least 1.
-            warmup: number of runs before them.
-            threads: threads that a kernel may use; None leaves it to the runtime.
-            timeout: limit for everything, in seconds.
 
         Raises:
             InputDataError: the inputs do not fit the model.

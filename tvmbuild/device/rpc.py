@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-
 from tvmbuild.codegen.elf import check_compatible, neighbours
 from tvmbuild.device.fleet.address import parse_address
 from tvmbuild.device.fleet.boards import Board, BoardQueue
-from tvmbuild.device.protocol import DEFAULT_TIMEOUT, Device, DeviceInfo, RunResult
+from tvmbuild.device.protocol import Device, DeviceInfo, RunRequest, RunResult
 from tvmbuild.support.errors import InputDataError, MeasureError, OptionError
 from tvmbuild.target.target import Target
 
@@ -34,31 +28,22 @@ class RpcDevice:
         """Return what the device is."""
         return Board(self._queue).describe()
 
-    def run(
-        self,
-        library: Path,
-        inputs: Sequence[np.ndarray[Any, Any]],
-        *,
-        repeat: int = 1,
-        warmup: int = 0,
-        threads: int | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
-    ) -> RunResult:
+    def run(self, request: RunRequest) -> RunResult:
         """Run a model; see ``Device.run``. Its peak memory is 0 when the board's server does not tell it."""
-        check_compatible(library, self._queue.target)
-        with self._queue.lease(timeout) as session:
-            for neighbour in neighbours(library):
+        check_compatible(request.library, self._queue.target)
+        with self._queue.lease(request.timeout) as session:
+            for neighbour in neighbours(request.library):
                 session.send(neighbour, neighbour.name)
-            model = session.load(library, threads)
+            model = session.load(request.library, request.threads)
             try:
-                outputs = model.fetch(model.run(inputs, 1 + warmup))
+                outputs = model.fetch(model.run(request.inputs, 1 + request.warmup))
             except MeasureError as error:
                 if error.cause != "wrong":
                     raise
                 raise InputDataError(
                     f"The inputs do not fit the model: {error.message}", "Compare them with: tvmbuild inspect."
                 ) from error
-            return RunResult(outputs, model.time_model(repeat), session.peak_bytes())
+            return RunResult(outputs, model.time_model(request.repeat), session.peak_bytes())
 
 
 def open_rpc_device(target: Target, tracker: str, key: str) -> Device:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tvmbuild.codegen.elf import check_compatible
-from tvmbuild.device.protocol import RunResult
+from tvmbuild.device.protocol import RunRequest, RunResult
 from tvmbuild.support.arrays import read_npy
 from tvmbuild.support.border import Border, Bytes, NotNegative
 from tvmbuild.support.errors import DeviceError, IncompatibleLibraryError, InputDataError, OutputError, TvmbuildError
@@ -46,25 +46,6 @@ _MEANINGS: dict[int, str] = {
     signal.SIGFPE: "an integer was divided by zero",
 }
 _MESSAGE_LIMIT = 600
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """What to run and how; the fields are those of ``Device.run``, and two for the instruction counter.
-
-    Attributes:
-        markers: mark the timed runs; tasks of parallel loops then run one after the other.
-        cold: empty the modelled caches before the timed runs.
-    """
-
-    library: Path
-    inputs: tuple[np.ndarray[Any, Any], ...]
-    repeat: int
-    warmup: int
-    threads: int | None
-    timeout: float
-    markers: bool = False
-    cold: bool = False
 
 
 def run_with(

@@ -16,8 +16,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tvmbuild.device.emulated import EmulatedDevice
-from tvmbuild.device.protocol import RunResult
-from tvmbuild.device.runner import RunRequest, run_with
+from tvmbuild.device.protocol import RunRequest, RunResult
+from tvmbuild.device.runner import run_with
 from tvmbuild.predict.costs import error_band, total
 from tvmbuild.predict.kernels import Board, KernelPrediction, Sharing, predict_kernels
 from tvmbuild.predict.llvm import find_llvm

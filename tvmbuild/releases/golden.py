@@ -20,6 +20,7 @@ from tvmbuild.checking.difference import difference
 from tvmbuild.checking.samples import load_samples
 from tvmbuild.checking.verify import own_tolerance, target_of
 from tvmbuild.device import open_device
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.releases.templates import GOLDEN, golden_folder
 from tvmbuild.support.errors import DeviceError, VerificationError
 
@@ -82,7 +83,8 @@ def _save(arrays: Sequence[NDArray[Any]], folder: Path, word: str) -> None:
 
 def _run(artifact: Artifact, inputs: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
     manifest = artifact.manifest
-    outputs = open_device("auto", target_of(artifact)).run(artifact.library, inputs, threads=1).outputs
+    request = RunRequest(artifact.library, inputs, threads=1)
+    outputs = open_device("auto", target_of(artifact)).run(request).outputs
     if len(outputs) != len(manifest.outputs):
         raise DeviceError(
             f"{manifest.name} gave {len(outputs)} outputs; its manifest lists {len(manifest.outputs)}.",

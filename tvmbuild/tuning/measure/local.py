@@ -10,6 +10,7 @@ from typing import Any
 
 from tvmbuild.device.fleet.health import is_slowed, local_health, readings_of
 from tvmbuild.device.local import LocalDevice
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.records.fingerprint import local_board
 from tvmbuild.records.trial import Failure, Measured
 from tvmbuild.support.errors import DeviceError, TvmbuildError
@@ -98,18 +99,27 @@ class LocalMeasurer:
         try:
             if not state.repeat:
                 first = self._device.run(
-                    state.run.library, state.run.inputs, repeat=3, warmup=2, threads=self._threads, timeout=RUN_SECONDS
+                    RunRequest(
+                        state.run.library,
+                        state.run.inputs,
+                        repeat=3,
+                        warmup=2,
+                        threads=self._threads,
+                        timeout=RUN_SECONDS,
+                    )
                 )
                 state.output = first.outputs[0]
                 least = max(min(first.seconds), 1e-7)
                 state.repeat = max(3, min(_MOST_RUNS, round(_ROUND_SECONDS / least)))
             result = self._device.run(
-                state.run.library,
-                state.run.inputs,
-                repeat=state.repeat,
-                warmup=2,
-                threads=self._threads,
-                timeout=RUN_SECONDS,
+                RunRequest(
+                    state.run.library,
+                    state.run.inputs,
+                    repeat=state.repeat,
+                    warmup=2,
+                    threads=self._threads,
+                    timeout=RUN_SECONDS,
+                )
             )
             state.medians.append(statistics.median(result.seconds))
         except DeviceError as error:
