@@ -11,7 +11,6 @@ from typing import Any
 
 from tvmbuild.artifact.embedded import write_manifest_object
 from tvmbuild.artifact.manifest import Manifest, file_entry
-from tvmbuild.artifact.staging import check_writable, staged
 from tvmbuild.codegen.compile import compile_module
 from tvmbuild.codegen.link import export_objects, link_library, write_library_tar
 from tvmbuild.codegen.toolchain import Toolchain, find_toolchain
@@ -25,6 +24,7 @@ from tvmbuild.onnx_model.to_relax import to_relax
 from tvmbuild.quantization.quantizer import Quantized, quantize
 from tvmbuild.records.apply import TunedSchedules, tuned_schedules
 from tvmbuild.support import progress
+from tvmbuild.support.atomic.staging import check_writable, staged
 from tvmbuild.support.budget import parse_limits
 from tvmbuild.support.errors import OptionError, SlowKernelError
 from tvmbuild.support.escape import has_control, one_line

@@ -16,8 +16,8 @@ from tvmbuild.artifact import open as artifact_open
 from tvmbuild.artifact.checksums import SUMS_NAME, sums_text
 from tvmbuild.artifact.manifest import Manifest, file_entry, read_manifest
 from tvmbuild.artifact.open import open_artifact
-from tvmbuild.artifact.staging import staged, write_whole
 from tvmbuild.commands.app import run
+from tvmbuild.support.atomic.staging import staged, write_whole
 from tvmbuild.support.errors import ArtifactError, OutputError
 from tvmbuild.support.tensor import TensorSpec
 from tvmbuild.target.target import load_target

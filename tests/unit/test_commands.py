@@ -133,7 +133,7 @@ STUCK = """
 import hashlib, sys
 from pathlib import Path
 from tvmbuild.target import target
-from tvmbuild.artifact.staging import staged
+from tvmbuild.support.atomic.staging import staged
 from tvmbuild.commands.app import run
 
 def stuck(_name):

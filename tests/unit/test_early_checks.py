@@ -12,7 +12,6 @@ from test_artifact import MANIFEST
 from tests.onnx_models import model, saved
 from tvmbuild import pipeline
 from tvmbuild.artifact.open import Artifact
-from tvmbuild.artifact.staging import check_writable
 from tvmbuild.artifact.store import Store
 from tvmbuild.codegen.toolchain import Toolchain
 from tvmbuild.commands.app import run
@@ -20,6 +19,7 @@ from tvmbuild.quantization import quantize
 from tvmbuild.releases import bundle, cell
 from tvmbuild.releases.plan import read_plan
 from tvmbuild.support import errors
+from tvmbuild.support.atomic.staging import check_writable
 from tvmbuild.target.target import load_target
 
 SHAPE = (1, 3, 8, 8)

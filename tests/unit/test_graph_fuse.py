@@ -163,8 +163,9 @@ def test_each_phase_can_be_dumped(tmp_path: Path) -> None:
 def test_a_dump_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.raises(OutputError, match="cannot be dumped"):
+    with pytest.raises(OutputError, match="cannot be written") as caught:
         optimize(from_onnx(Net().model()), TARGET, dump_ir=blocked / "dump")
+    assert "--dump-ir" in caught.value.hint
 
 
 class CountingLibrary:

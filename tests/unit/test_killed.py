@@ -15,13 +15,12 @@ from pathlib import Path
 import pytest
 from test_artifact import write_artifact
 
-from tvmbuild.artifact import moves, staging
 from tvmbuild.artifact.checksums import SUMS_NAME, check_sums, sums_text
 from tvmbuild.artifact.open import open_artifact
-from tvmbuild.artifact.staging import clean, staged, staged_folder
 from tvmbuild.artifact.store import Store
 from tvmbuild.commands.app import run
-from tvmbuild.support import aside
+from tvmbuild.support.atomic import aside, moves, staging
+from tvmbuild.support.atomic.staging import clean, staged, staged_folder
 from tvmbuild.support.cache import cache_root
 from tvmbuild.support.errors import OutputError
 

@@ -65,7 +65,7 @@ COMMANDS: Mapping[str, Command] = {
     "quantize": Command(
         ("net.onnx",),
         (
-            "tvmbuild.artifact.staging:check_writable",
+            "tvmbuild.support.atomic.staging:check_writable",
             "tvmbuild.quantization.report:check_plot",
             "tvmbuild.quantization.quantizer:quantize",
         ),
@@ -74,13 +74,13 @@ COMMANDS: Mapping[str, Command] = {
         ("there", "--model", "net.onnx"),
         (
             "tvmbuild.releases.trust:check_signed",
-            "tvmbuild.artifact.staging:check_writable",
+            "tvmbuild.support.atomic.staging:check_writable",
             *_OPENED,
             "tvmbuild.checking.verify:check_same_model",
             "tvmbuild.device:open_device",
             "tvmbuild.checking.verify:verify",
             "tvmbuild.bisect:first_difference",
-            "tvmbuild.artifact.staging:write_whole",
+            "tvmbuild.support.atomic.staging:write_whole",
             "tvmbuild.checking.verify:require_passed",
         ),
         results={"verify": _DIFFERS},

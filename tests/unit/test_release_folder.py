@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tvmbuild.artifact import staging
-from tvmbuild.artifact.staging import staged_folder
 from tvmbuild.releases.run import require_release
+from tvmbuild.support.atomic import staging
+from tvmbuild.support.atomic.staging import staged_folder
 from tvmbuild.support.errors import OptionError, OutputError
 
 

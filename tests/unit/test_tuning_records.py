@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tuning_fakes import BOARD
 
-from tvmbuild.artifact.moves import READY
 from tvmbuild.records.apply import borrowed, distance
 from tvmbuild.records.fingerprint import Board
 from tvmbuild.records.journal import JOURNAL, append_line, drop_torn_line, locked, parse_trial, read_journal, trial_line
@@ -23,6 +22,7 @@ from tvmbuild.records.store import board_folder, read_board, read_target, usable
 from tvmbuild.records.trial import Trial
 from tvmbuild.schedules.knob import Knob
 from tvmbuild.schedules.library import SCHEDULES
+from tvmbuild.support.atomic.moves import READY
 from tvmbuild.support.errors import OutputError, RecordsError
 from tvmbuild.target.target import load_target
 from tvmbuild.tuning.runs import RunState, TaskEntry, read_run, run_path, write_run

@@ -13,7 +13,7 @@ from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.embedded import LARGEST, OBJECT_NAME, read_embedded
 from tvmbuild.artifact.manifest import Manifest, parse_manifest, read_manifest
 from tvmbuild.artifact.members import Archive, members
-from tvmbuild.artifact.moves import finish_moves
+from tvmbuild.support.atomic.moves import finish_moves
 from tvmbuild.support.cache import cached_folder
 from tvmbuild.support.errors import ArtifactError
 from tvmbuild.support.paths import is_file

@@ -18,8 +18,8 @@ from types import TracebackType
 
 from tvmbuild.artifact.entry import INDEX, is_whole, write_index
 from tvmbuild.artifact.remote import Remote
-from tvmbuild.artifact.staging import write_whole
-from tvmbuild.support.aside import discard, keep, release_lock, remove_abandoned, try_lock
+from tvmbuild.support.atomic.aside import discard, keep, release_lock, remove_abandoned, try_lock
+from tvmbuild.support.atomic.staging import write_whole
 from tvmbuild.support.cache import cache_root, cached_folder, remove_lock
 from tvmbuild.support.errors import OptionError, OutputError
 

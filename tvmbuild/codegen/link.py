@@ -91,12 +91,11 @@ def link_library(
 ) -> ElfFacts:
     """Link object files to a shared library and check that the target can load it.
 
-    The same objects give the same bytes, wherever and whenever they are linked. ``output`` is written whole or not at
-    all.
+    The same objects give the same bytes, wherever and whenever they are linked.
 
     Args:
         objects: what it is made of.
-        output: the library.
+        output: the library, in a folder that nobody else reads yet: only a full disk leaves a part of it there.
         target: what has to load it.
         toolchain: of the target.
         neighbours: libraries that it refers to; they have to lie in its folder.
@@ -138,9 +137,9 @@ def link_data(data: Path, output: Path, target: Target, toolchain: Toolchain) ->
 
 
 def _place(linked: Path, output: Path) -> None:
-    with _written_aside(output) as aside:
-        shutil.copyfile(linked, aside)
-        aside.chmod(0o755)
+    with _explained(output):
+        shutil.copyfile(linked, output)
+        output.chmod(0o755)
 
 
 def _far_options(objects: Sequence[Path], folder: Path) -> list[str]:
@@ -157,10 +156,14 @@ def write_library_tar(objects: Sequence[Path], output: Path) -> None:
     Unlike TVM's own, its bytes depend on the objects alone: fixed times, owners, modes and order, no compression
     (whose bytes differ from one zlib to the next).
 
+    Args:
+        objects: what it is made of.
+        output: the archive, in a folder that nobody else reads yet.
+
     Raises:
         OutputError: ``output`` cannot be written.
     """
-    with _written_aside(output) as aside, tarfile.open(aside, "w", format=tarfile.USTAR_FORMAT) as archive:
+    with _explained(output), tarfile.open(output, "w", format=tarfile.USTAR_FORMAT) as archive:
         for path in sorted(objects, key=lambda path: path.name):
             content = path.read_bytes()
             member = tarfile.TarInfo(path.name)
@@ -170,16 +173,11 @@ def write_library_tar(objects: Sequence[Path], output: Path) -> None:
 
 
 @contextmanager
-def _written_aside(output: Path) -> Iterator[Path]:
-    """Give a path beside ``output`` that takes its name when the block succeeds and vanishes otherwise."""
-    aside = output.with_name(f".{output.name}.{os.getpid()}")
+def _explained(output: Path) -> Iterator[None]:
     try:
-        yield aside
-        aside.replace(output)
+        yield
     except OSError as error:
         raise OutputError(
             f"{output} cannot be written: {error.strerror or error}.",
             "Choose another folder with -o, or free some space.",
         ) from error
-    finally:
-        aside.unlink(missing_ok=True)

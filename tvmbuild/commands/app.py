@@ -30,7 +30,7 @@ from tvmbuild.commands.boards import device, tracker
 from tvmbuild.commands.console import Console, begin, emit, emit_error
 from tvmbuild.commands.interrupt import Stop
 from tvmbuild.commands.outside import explained
-from tvmbuild.support.aside import scratch
+from tvmbuild.support.atomic.aside import scratch
 from tvmbuild.support.errors import OptionError, TvmbuildError
 from tvmbuild.support.versions import __version__
 

@@ -154,7 +154,7 @@ def _write_depfile(
 ) -> None:
     from tvmbuild.artifact.dependencies import build_dependencies
     from tvmbuild.artifact.depfile import depfile_text
-    from tvmbuild.artifact.staging import write_whole
+    from tvmbuild.support.atomic.staging import write_whole
 
     stem = result.folder / result.manifest.name
     outputs = [Path(f"{stem}{ending}") for ending in (".so", ".tar", ".json")]

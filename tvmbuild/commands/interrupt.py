@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from tvmbuild.commands.console import Console, emit_error
-from tvmbuild.support import aside
+from tvmbuild.support.atomic import aside
 from tvmbuild.support.errors import INTERRUPTED
 
 #: Seconds that the main thread has to notice a signal.

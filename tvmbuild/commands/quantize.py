@@ -112,10 +112,10 @@ def quantize(
     for line in resolved.lines():
         console.text(f"  {line}")
     with console.stages():
-        from tvmbuild.artifact.staging import check_writable, write_whole
         from tvmbuild.quantization.quantizer import quantize as run_quantize
         from tvmbuild.quantization.report import check_plot
         from tvmbuild.quantization.report import plot as draw
+        from tvmbuild.support.atomic.staging import check_writable, write_whole
 
         for written in filter(None, (target, report)):
             check_writable(written.parent, written.name)

@@ -82,10 +82,10 @@ def verify(
     with console.stages():
         from tvmbuild.artifact.open import is_bundle, open_artifact
         from tvmbuild.artifact.relink import with_library
-        from tvmbuild.artifact.staging import check_writable, write_whole
         from tvmbuild.checking.verify import check_same_model, require_passed, target_of
         from tvmbuild.checking.verify import verify as run_verify
         from tvmbuild.device import open_device
+        from tvmbuild.support.atomic.staging import check_writable, write_whole
 
         if junit is not None:
             check_writable(junit.parent, junit.name)

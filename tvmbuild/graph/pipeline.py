@@ -30,7 +30,7 @@ from tvmbuild.graph.rewriter import IRModule
 from tvmbuild.graph.simplify import simplify
 from tvmbuild.graph.to_float16 import to_float16
 from tvmbuild.support import progress
-from tvmbuild.support.errors import OutputError
+from tvmbuild.support.atomic.staging import write_whole
 from tvmbuild.support.precision import Precision
 from tvmbuild.support.tvm_log import without_warnings
 from tvmbuild.target.target import Target
@@ -290,13 +290,4 @@ def _dump(state: _State, name: str) -> None:
     state.phase += 1
     if state.dump_ir is None:
         return
-    path = state.dump_ir / f"{state.phase:02}-{name}.py"
-    aside = path.with_suffix(".partial")
-    try:
-        state.dump_ir.mkdir(parents=True, exist_ok=True)
-        aside.write_text(state.mod.script(), encoding="utf-8")
-        aside.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"The module cannot be dumped to {path}: {error}.", "Give --dump-ir a folder that can be written."
-        ) from error
+    write_whole(state.dump_ir / f"{state.phase:02}-{name}.py", state.mod.script(), option="--dump-ir")

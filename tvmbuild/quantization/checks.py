@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tvmbuild.artifact.staging import check_writable
 from tvmbuild.quantization.budget import parse_budget
 from tvmbuild.quantization.calibration.sources import require_source
 from tvmbuild.quantization.calibration.table import read_table
 from tvmbuild.quantization.calibration.thresholds import RangeRule
 from tvmbuild.quantization.metric import load_metric
 from tvmbuild.quantization.scales import check_weight_scale
+from tvmbuild.support.atomic.staging import check_writable
 from tvmbuild.support.errors import CalibrationError, OptionError
 from tvmbuild.support.options import QuantizeOptions
 

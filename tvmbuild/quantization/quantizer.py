@@ -12,7 +12,6 @@ from typing import Any
 
 import onnx
 
-from tvmbuild.artifact.staging import staged, write_whole
 from tvmbuild.quantization.bias_correction import correct_biases
 from tvmbuild.quantization.calibration.calibrate import calibrate_table
 from tvmbuild.quantization.calibration.image import load_recipe
@@ -28,6 +27,7 @@ from tvmbuild.quantization.qdq import WeightRule, write_qdq
 from tvmbuild.quantization.report import QuantizationReport
 from tvmbuild.quantization.speed import ModelSpeed, predict_speed
 from tvmbuild.support import progress
+from tvmbuild.support.atomic.staging import staged, write_whole
 from tvmbuild.support.errors import OptionError
 from tvmbuild.support.options import QuantizeOptions
 from tvmbuild.support.paths import is_file

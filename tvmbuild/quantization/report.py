@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tvmbuild.artifact.staging import check_writable
 from tvmbuild.quantization.budget import Found
 from tvmbuild.quantization.judge import Accuracy
+from tvmbuild.support.atomic.staging import check_writable
 from tvmbuild.support.errors import OptionError
 from tvmbuild.support.escape import plot_text
 

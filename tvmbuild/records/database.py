@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tvmbuild.artifact.staging import write_whole
 from tvmbuild.records.journal import append_line, drop_torn_line
 from tvmbuild.records.trial import Trial
 from tvmbuild.records.values import read_small
 from tvmbuild.records.workload import private_copy, workload_key, workload_module
 from tvmbuild.schedules.knob import Choice
 from tvmbuild.schedules.space import schedule_fn
+from tvmbuild.support.atomic.staging import write_whole
 from tvmbuild.support.errors import RecordsError
 from tvmbuild.target.target import Target
 

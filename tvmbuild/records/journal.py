@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from tvmbuild.artifact.moves import finish_moves
 from tvmbuild.records.trial import Trial
 from tvmbuild.records.values import (
     as_duration,
@@ -30,6 +29,7 @@ from tvmbuild.records.values import (
     parse_object,
     read_small,
 )
+from tvmbuild.support.atomic.moves import finish_moves
 from tvmbuild.support.errors import OutputError, RecordsError
 
 JOURNAL = "trials.jsonl"

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvmbuild.artifact.staging import write_whole
 from tvmbuild.records.fingerprint import Board
 from tvmbuild.records.journal import JOURNAL, read_journal
 from tvmbuild.records.selection import best_trial, by_task
@@ -16,6 +15,7 @@ from tvmbuild.records.trial import Trial
 from tvmbuild.records.values import parse_object, read_small
 from tvmbuild.schedules.legalize.conv2d_choices import PlanKey
 from tvmbuild.schedules.library import revision
+from tvmbuild.support.atomic.staging import write_whole
 from tvmbuild.support.errors import RecordsError
 from tvmbuild.target.target import Target
 

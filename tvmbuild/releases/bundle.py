@@ -14,7 +14,6 @@ from tvmbuild.artifact.archive import write_archive
 from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, sums_text
 from tvmbuild.artifact.manifest import file_entry
 from tvmbuild.artifact.open import Artifact
-from tvmbuild.artifact.staging import check_writable, staged
 from tvmbuild.checking.verify import rounding_in, target_of
 from tvmbuild.codegen.elf import neighbours, read_elf, version_key
 from tvmbuild.codegen.runtime_libs import pinned_versions, runtime_libraries
@@ -26,6 +25,7 @@ from tvmbuild.releases.shared_weights import link_together
 from tvmbuild.releases.signing import Signer
 from tvmbuild.releases.templates import check_name, fill
 from tvmbuild.support import progress
+from tvmbuild.support.atomic.staging import check_writable, staged
 from tvmbuild.support.errors import OptionError
 from tvmbuild.support.place import BESIDE, PACKAGE
 from tvmbuild.target.target import Target

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tvmbuild.artifact.staging import write_whole
 from tvmbuild.onnx_model.prepare import open_fixed
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.releases.placeholders import ENDING, Value, fill_template
 from tvmbuild.releases.templates import check_name
+from tvmbuild.support.atomic.staging import write_whole
 from tvmbuild.support.errors import OptionError
 from tvmbuild.target.target import load_target
 

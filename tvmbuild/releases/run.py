@@ -13,7 +13,6 @@ from typing import Any
 from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, check_sums
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.remote import Remote
-from tvmbuild.artifact.staging import check_writable, clean, staged_folder
 from tvmbuild.artifact.store import Store
 from tvmbuild.releases.cell import Made, check_cell, make_cell
 from tvmbuild.releases.junit import JUNIT_NAME, junit_text
@@ -23,6 +22,7 @@ from tvmbuild.releases.plan import Plan
 from tvmbuild.releases.sbom import SBOM_NAME, sbom_text
 from tvmbuild.releases.signing import Signer
 from tvmbuild.support import progress
+from tvmbuild.support.atomic.staging import check_writable, clean, staged_folder
 from tvmbuild.support.errors import ArtifactError, OptionError
 from tvmbuild.support.paths import is_dir, is_file, missing
 

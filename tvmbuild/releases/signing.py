@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvmbuild.artifact.checksums import read_plain_file
-from tvmbuild.artifact.staging import staged
-from tvmbuild.support.aside import folder_locked
+from tvmbuild.support.atomic.aside import folder_locked
+from tvmbuild.support.atomic.staging import staged
 from tvmbuild.support.errors import ArtifactError, OptionError, OutputError
 
 if TYPE_CHECKING:

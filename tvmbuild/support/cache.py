@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from tvmbuild.support.aside import aside_in, discard
+from tvmbuild.support.atomic.aside import aside_in, discard
 from tvmbuild.support.errors import OutputError
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tvmbuild.records.store import BoardRecords
 from tvmbuild.records.trial import Trial
+from tvmbuild.support.atomic.staging import staged
 from tvmbuild.support.errors import OutputError, RecordsError, ToolchainError
 from tvmbuild.support.escape import plot_text
 from tvmbuild.tuning.runs import RunState, read_run, run_path
@@ -150,10 +151,5 @@ def draw_curve(curve: Curve, output: Path) -> None:
     axes.set_ylabel(f"{'predicted ' if curve.predicted else ''}time of the model, ms")
     axes.set_title(plot_text(f"{curve.model}, {curve.board}"), fontsize="medium")
     axes.legend()
-    aside = output.with_name(f".{output.stem}.partial{output.suffix}")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(aside)
-        aside.replace(output)
-    except OSError as error:
-        raise OutputError(f"{output} cannot be written: {error.strerror or error}.", "Choose another path.") from error
+    with staged(output.parent) as aside:
+        figure.savefig(aside / output.name)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tvmbuild.artifact.staging import write_whole
 from tvmbuild.records.values import as_list, as_number, as_object, as_text, as_whole, needed, parse_object, read_small
+from tvmbuild.support.atomic.staging import write_whole
 from tvmbuild.support.errors import RecordsError
 from tvmbuild.tuning.task import Task
 

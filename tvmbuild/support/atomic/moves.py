@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tvmbuild.support.aside import folder_locked, is_trusted
+from tvmbuild.support.atomic.aside import folder_locked, is_trusted
 
 #: One folder has one, so two sets never mix.
 READY = ".tvmbuild-ready"

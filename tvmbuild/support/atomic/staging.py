@@ -10,23 +10,23 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tvmbuild.artifact.moves import READY, HalfMovedError, finish_moves, flush, flush_folder, move_all
-from tvmbuild.support.aside import aside_in, folder_locked, remove_abandoned
+from tvmbuild.support.atomic.aside import aside_in, folder_locked, remove_abandoned
+from tvmbuild.support.atomic.moves import READY, HalfMovedError, finish_moves, flush, flush_folder, move_all
 from tvmbuild.support.errors import OutputError
 
 
 @contextmanager
-def staged(folder: Path, last: str = "") -> Iterator[Path]:
+def staged(folder: Path, last: str = "", *, option: str = "-o") -> Iterator[Path]:
     """Give a folder to write into; on success its files replace those of the same names in ``folder``.
 
     All are on the disk before the first moves, by rename within one file system. ``last`` (the manifest, which has the
     checksums of the others) moves after all others, so a reader that trusts it never sees a mixed set. After a kill
-    between two moves the next use of the folder ends them (``finish_moves``).
+    between two moves the next use of the folder ends them (``finish_moves``). ``option`` chooses another folder.
 
     Raises:
         OutputError: the folder cannot be made or written, or the disk is full. What was there stays as it was.
     """
-    with _explained(folder), _aside(folder) as aside:
+    with _explained(folder, option), _aside(folder, option) as aside:
         finish_moves(folder)
         yield aside
         move_all(aside, folder, last)
@@ -90,28 +90,28 @@ def check_writable(folder: Path, *names: str) -> None:
 
 
 @contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
+def _aside(folder: Path, option: str = "-o") -> Iterator[Path]:
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             aside = stack.enter_context(aside_in(folder))
         except OSError as error:
-            raise _output_error(folder, error) from error
+            raise _output_error(folder, error, option) from error
         yield aside
 
 
 @contextmanager
-def _explained(folder: Path) -> Iterator[None]:
+def _explained(folder: Path, option: str = "-o") -> Iterator[None]:
     try:
         yield
     except HalfMovedError as error:
         raise _output_error(
-            folder, error, "Some files in it are new; the next command that uses it ends that"
+            folder, error, option, "Some files in it are new; the next command that uses it ends that"
         ) from error
     except OSError as error:
         # Raised by the caller's own block too: only trouble with writing is ours to explain.
         if error.errno in _EXPLAINED:
-            raise _output_error(folder, error) from error
+            raise _output_error(folder, error, option) from error
         raise
 
 
@@ -156,13 +156,13 @@ def _umask() -> int:
     return mask
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write one file aside and rename it into place; a text as UTF-8.
+def write_whole(path: Path, content: str | bytes, *, option: str = "-o") -> None:
+    """Write one file aside and rename it into place; a text as UTF-8. ``option`` chooses another folder.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    with staged(path.parent) as aside:
+    with staged(path.parent, option=option) as aside:
         (aside / path.name).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
@@ -181,9 +181,11 @@ _EXPLAINED = {
 }
 
 
-def _output_error(folder: Path, error: OSError, state: str = "Nothing in it was changed") -> OutputError:
+def _output_error(
+    folder: Path, error: OSError, option: str = "-o", state: str = "Nothing in it was changed"
+) -> OutputError:
     reason = _EXPLAINED.get(error.errno or 0, error.strerror or str(error))
     return OutputError(
         f"The output folder {folder} cannot be written: {reason}. {state}.",
-        "Choose another folder with -o DIR, or free some space or change its permissions.",
+        f"Choose another folder with {option} DIR, or free some space or change its permissions.",
     )

@@ -1,0 +1,1 @@
+"""Files are written whole or not at all: locked folders aside, and moves of a set of files as one step."""
