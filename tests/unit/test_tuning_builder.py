@@ -14,9 +14,9 @@ import pytest
 
 from tvmbuild.records.trial import Failure
 from tvmbuild.tuning.builder import Builder
-from tvmbuild.tuning.lanes import Lanes
 from tvmbuild.tuning.task import Variant
 from tvmbuild.tuning.worker import leave_group
+from tvmbuild.tuning.worker_pool import WorkerPool
 
 HERE = Path(__file__).parent
 VARIANT = Variant("a", ())
@@ -100,10 +100,10 @@ def test_a_candidate_that_takes_too_long_is_said_to(monkeypatch: pytest.MonkeyPa
 def test_what_the_end_of_a_run_broke_off_is_not_kept() -> None:
     kept: list[object] = []
     builder = SourcelessBuilder(None, None, 1, entry=never)  # type: ignore[arg-type]
-    lanes = Lanes(workers=1, boards=1)
-    answer = lanes.send(lambda: builder.build(VARIANT, {}), lambda library: pytest.fail("measured"), kept.append)
+    pool = WorkerPool(workers=1, boards=1)
+    answer = pool.send(lambda: builder.build(VARIANT, {}), lambda library: pytest.fail("measured"), kept.append)
     time.sleep(0.1)
-    lanes.close()
+    pool.close()
     builder.close()
     assert answer.result(30.0) is None
     assert kept == []

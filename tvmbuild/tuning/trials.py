@@ -17,10 +17,10 @@ from tvmbuild.records.values import is_duration
 from tvmbuild.schedules.knob import Choice
 from tvmbuild.schedules.library import revision
 from tvmbuild.tuning.baseline import Baselines, is_far
-from tvmbuild.tuning.lanes import Lanes
 from tvmbuild.tuning.measure.protocol import Measurer, Run, arguments_of, no_measure
 from tvmbuild.tuning.task import Candidate, Task, Variant
 from tvmbuild.tuning.waits import Waits
+from tvmbuild.tuning.worker_pool import WorkerPool
 
 #: Attempts when the default's time has drifted far, and seconds of cooling before all but the first two.
 _ATTEMPTS, _COOLING_SECONDS = 3, 5.0
@@ -51,7 +51,7 @@ class Trier:
         self._builder = builder
         self._measurer = measurer
         self._seed = seed
-        self._lanes = Lanes(builder.workers, measurer.slots)
+        self._pool = WorkerPool(builder.workers, measurer.slots)
         self._compilers = ThreadPoolExecutor(builder.workers, "compile")
         self._baselines = Baselines()
         self._inputs: dict[str, dict[str, tuple[NDArray[Any], ...]]] = {}
@@ -69,11 +69,11 @@ class Trier:
     @property
     def waits(self) -> Waits | None:
         """Who waited for whom; None where compiling and measuring take turns."""
-        return None if self._measurer.batched else self._lanes.meter.waits()
+        return None if self._measurer.batched else self._pool.meter.waits()
 
     def searching(self) -> Any:
         """Return a context in which the next candidates are being chosen, for ``waits``."""
-        return self._lanes.meter.searching()
+        return self._pool.meter.searching()
 
     def recall_default(self, task: Task, seconds: float) -> None:
         """Take the time of a default from an earlier run: new times are put on its scale."""
@@ -81,11 +81,11 @@ class Trier:
 
     def drop(self) -> None:
         """Let go of what is not being measured yet."""
-        self._lanes.drop()
+        self._pool.drop()
 
     def close(self) -> None:
         """End the threads."""
-        self._lanes.close()
+        self._pool.close()
         self._compilers.shutdown(wait=False, cancel_futures=True)
 
     def try_defaults(self, tasks: Sequence[Task], keep: Keep) -> Iterator[tuple[Task, Trial]]:
@@ -137,7 +137,7 @@ class Trier:
         return self._send_default(task, lambda outcome: outcome).result() or Failure("lost", "the run ended")
 
     def _send_default(self, task: Task, keep: Callable[[Outcome], T]) -> Future[T | None]:
-        return self._lanes.send(
+        return self._pool.send(
             lambda: self._build_default(task), lambda library: self._run_default(task, library), keep
         )
 
@@ -154,7 +154,7 @@ class Trier:
             finally:
                 library.unlink(missing_ok=True)
 
-        return self._lanes.send(
+        return self._pool.send(
             lambda: self._builder.build(variant, task.choice(candidate)),
             measure,
             partial(self._kept, task, candidate, keep),

@@ -15,7 +15,7 @@ Outcome = Measured | Failure
 T = TypeVar("T")
 
 
-class Lanes:
+class WorkerPool:
     """A thread for each compiling process and one for each board.
 
     A library that is ready waits for the first board that becomes free, and whoever has compiled goes on with the next

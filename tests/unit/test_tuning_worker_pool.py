@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks import tune_rate
 from tvmbuild.records.trial import Failure, Measured
-from tvmbuild.tuning.lanes import Lanes
 from tvmbuild.tuning.waits import Meter, Waits, limit_of, limit_text
+from tvmbuild.tuning.worker_pool import WorkerPool
 
 LIBRARY = Path("candidate.so")
 #: Seconds after which a thread that should have come has not.
@@ -23,8 +23,8 @@ PATIENCE = 30.0
 Send = Callable[[Callable[[], Any], Callable[[Path], Any]], Future[Any]]
 
 
-def sender(lanes: Lanes) -> Send:
-    return lambda build, measure: lanes.send(build, measure, lambda outcome: outcome)
+def sender(pool: WorkerPool) -> Send:
+    return lambda build, measure: pool.send(build, measure, lambda outcome: outcome)
 
 
 class Clock:
@@ -36,7 +36,7 @@ class Clock:
 
 
 def test_all_boards_measure_at_once_while_the_builder_goes_on() -> None:
-    lanes = Lanes(workers=2, boards=3)
+    pool = WorkerPool(workers=2, boards=3)
     # Three measurements and two compilations meet here, or none of them ends.
     together = threading.Barrier(5)
 
@@ -48,32 +48,32 @@ def test_all_boards_measure_at_once_while_the_builder_goes_on() -> None:
         together.wait(PATIENCE)
         return LIBRARY
 
-    first = [sender(lanes)(lambda: LIBRARY, measure) for _ in range(3)]
-    later = [sender(lanes)(build, lambda library: Measured((2.0,))) for _ in range(2)]
+    first = [sender(pool)(lambda: LIBRARY, measure) for _ in range(3)]
+    later = [sender(pool)(build, lambda library: Measured((2.0,))) for _ in range(2)]
     assert [answer.result(PATIENCE) for answer in first] == [Measured((1.0,))] * 3
     assert [answer.result(PATIENCE) for answer in later] == [Measured((2.0,))] * 2
-    lanes.close()
+    pool.close()
 
 
 def test_a_slow_board_holds_up_its_own_candidate_alone() -> None:
-    lanes = Lanes(workers=1, boards=2)
+    pool = WorkerPool(workers=1, boards=2)
     slow = threading.Event()
 
     def waiting(library: Path) -> Measured:
         slow.wait(PATIENCE)
         return Measured((9.0,))
 
-    held = sender(lanes)(lambda: LIBRARY, waiting)
-    others = [sender(lanes)(lambda: LIBRARY, lambda library: Measured((1.0,))) for _ in range(5)]
+    held = sender(pool)(lambda: LIBRARY, waiting)
+    others = [sender(pool)(lambda: LIBRARY, lambda library: Measured((1.0,))) for _ in range(5)]
     assert all(answer.result(PATIENCE) == Measured((1.0,)) for answer in others)
     assert not held.done()
     slow.set()
     assert held.result(PATIENCE) == Measured((9.0,))
-    lanes.close()
+    pool.close()
 
 
 def test_what_is_dropped_is_neither_compiled_nor_measured() -> None:
-    lanes = Lanes(workers=1, boards=1)
+    pool = WorkerPool(workers=1, boards=1)
     started, go = threading.Event(), threading.Event()
 
     def measure(library: Path) -> Measured:
@@ -81,23 +81,23 @@ def test_what_is_dropped_is_neither_compiled_nor_measured() -> None:
         go.wait(PATIENCE)
         return Measured((1.0,))
 
-    running = sender(lanes)(lambda: LIBRARY, measure)
-    waiting = sender(lanes)(lambda: LIBRARY, lambda library: pytest.fail("measured"))
+    running = sender(pool)(lambda: LIBRARY, measure)
+    waiting = sender(pool)(lambda: LIBRARY, lambda library: pytest.fail("measured"))
     assert started.wait(PATIENCE)
-    lanes.drop()
-    later = sender(lanes)(lambda: pytest.fail("compiled"), lambda library: pytest.fail("measured"))
+    pool.drop()
+    later = sender(pool)(lambda: pytest.fail("compiled"), lambda library: pytest.fail("measured"))
     go.set()
     assert running.result(PATIENCE) == Measured((1.0,))
     assert waiting.result(PATIENCE) is None
     assert later.result(PATIENCE) is None
-    lanes.close()
+    pool.close()
 
 
 def test_what_fails_while_a_run_ends_is_not_kept() -> None:
     """A signal to the group, or a folder that is gone, may have made it fail."""
     kept: list[object] = []
     for step in ("build", "measure"):
-        lanes = Lanes(workers=1, boards=1)
+        pool = WorkerPool(workers=1, boards=1)
         started, go = threading.Event(), threading.Event()
 
         def fail(go: threading.Event = go, started: threading.Event = started) -> Failure:
@@ -106,17 +106,17 @@ def test_what_fails_while_a_run_ends_is_not_kept() -> None:
             return Failure("crash", "SIGINT")
 
         build = fail if step == "build" else lambda: LIBRARY
-        answer = lanes.send(build, lambda library, fail=fail: fail(), kept.append)
+        answer = pool.send(build, lambda library, fail=fail: fail(), kept.append)
         assert started.wait(PATIENCE)
-        lanes.drop()
+        pool.drop()
         go.set()
         assert answer.result(PATIENCE) is None
-        lanes.close()
+        pool.close()
     assert kept == []
 
 
 def test_nothing_is_kept_once_the_run_is_over() -> None:
-    lanes = Lanes(workers=1, boards=1)
+    pool = WorkerPool(workers=1, boards=1)
     started, go = threading.Event(), threading.Event()
     kept: list[object] = []
 
@@ -125,18 +125,18 @@ def test_nothing_is_kept_once_the_run_is_over() -> None:
         go.wait(PATIENCE)
         return Measured((1.0,))
 
-    answer = lanes.send(lambda: LIBRARY, measure, kept.append)
+    answer = pool.send(lambda: LIBRARY, measure, kept.append)
     assert started.wait(PATIENCE)
-    lanes.close()
+    pool.close()
     go.set()
     assert answer.result(PATIENCE) is None
     assert kept == []
 
 
 def test_an_outcome_is_kept_at_once_and_not_when_it_is_asked_for() -> None:
-    lanes = Lanes(workers=1, boards=1)
+    pool = WorkerPool(workers=1, boards=1)
     kept = threading.Event()
-    answer = lanes.send(lambda: LIBRARY, lambda library: Measured((1.0,)), lambda outcome: kept.set())
+    answer = pool.send(lambda: LIBRARY, lambda library: Measured((1.0,)), lambda outcome: kept.set())
     assert kept.wait(PATIENCE)
     assert answer.result(PATIENCE) is None
 
@@ -144,22 +144,22 @@ def test_an_outcome_is_kept_at_once_and_not_when_it_is_asked_for() -> None:
         raise OSError("the disk is full")
 
     with pytest.raises(OSError, match="disk is full"):
-        lanes.send(lambda: LIBRARY, lambda library: Measured((1.0,)), full).result(PATIENCE)
-    lanes.close()
+        pool.send(lambda: LIBRARY, lambda library: Measured((1.0,)), full).result(PATIENCE)
+    pool.close()
 
 
 def test_failures_and_errors_come_back_and_leave_nobody_busy() -> None:
-    lanes = Lanes(workers=1, boards=1)
+    pool = WorkerPool(workers=1, boards=1)
     failure = Failure("compile", "no")
 
     def broken(library: Path) -> Measured:
         raise ValueError("a bug")
 
-    assert sender(lanes)(lambda: failure, lambda library: Measured((1.0,))).result(PATIENCE) == failure
+    assert sender(pool)(lambda: failure, lambda library: Measured((1.0,))).result(PATIENCE) == failure
     with pytest.raises(ValueError, match="a bug"):
-        sender(lanes)(lambda: LIBRARY, broken).result(PATIENCE)
-    assert sender(lanes)(lambda: LIBRARY, lambda library: Measured((1.0,))).result(PATIENCE) == Measured((1.0,))
-    lanes.close()
+        sender(pool)(lambda: LIBRARY, broken).result(PATIENCE)
+    assert sender(pool)(lambda: LIBRARY, lambda library: Measured((1.0,))).result(PATIENCE) == Measured((1.0,))
+    pool.close()
 
 
 def test_boards_wait_for_the_builder_while_it_compiles_what_they_get_next() -> None:
