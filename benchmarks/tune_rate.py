@@ -42,7 +42,7 @@ from tvmbuild.tuning.search import Search
 from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.stopping import Limits
 from tvmbuild.tuning.task import Candidate, Task
-from tvmbuild.tuning.trials import Trier
+from tvmbuild.tuning.trials import TrialRunner
 from tvmbuild.tuning.waits import limit_of
 
 TOP = Path(__file__).resolve().parent.parent
@@ -108,20 +108,20 @@ class Run:
 
     def trials(self, measurer: Measurer) -> store.Result:
         """Tune for some time and count."""
-        trier = Trier(self.builder, measurer, 0)
+        runner = TrialRunner(self.builder, measurer, 0)
         try:
             session = Session(
                 self.tasks,
-                trier,
+                runner,
                 store=lambda _task, _trial: None,
                 limits=Limits(seconds=self.seconds, min_gain=0.0),
                 model=XgboostModel(self.target, 0),
                 predicted=True,
             )
             session.run()
-            waits, elapsed = trier.waits, session.elapsed
+            waits, elapsed = runner.waits, session.elapsed
         finally:
-            trier.close()
+            runner.close()
         assert waits is not None
         emulated = isinstance(measurer, RpcMeasurer)
         return {

@@ -32,7 +32,7 @@ from tvmbuild.tuning.measure.local import LocalMeasurer
 from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.stopping import Limits
 from tvmbuild.tuning.task import Variant
-from tvmbuild.tuning.trials import Trier
+from tvmbuild.tuning.trials import TrialRunner
 from tvmbuild.tuning.tune import tune
 
 TOP = Path(__file__).parents[2]
@@ -151,12 +151,12 @@ def test_a_candidate_that_crashes_the_runner_is_quarantined_and_the_others_are_m
     trials: list[Trial] = []
     measurer = LocalMeasurer(target, threads=1)
     with CrashingBuilder(target, find_toolchain(target), 1) as builder:
-        trier = Trier(builder, measurer, 0)
+        runner = TrialRunner(builder, measurer, 0)
         session = Session(
-            tasks, trier, store=lambda _, trial: trials.append(trial), limits=Limits(trials=8, min_gain=0.0)
+            tasks, runner, store=lambda _, trial: trials.append(trial), limits=Limits(trials=8, min_gain=0.0)
         )
         session.run()
-        trier.close()
+        runner.close()
     crashed = [trial for trial in trials if trial.cause == "quarantined"]
     assert len(crashed) == 1
     assert "SIGSEGV" in crashed[0].message

@@ -97,7 +97,7 @@ def build(options: BuildOptions, quantization: QuantizeOptions | None) -> None:
 def start_tune(options: TuneOptions, stages: Stages) -> None:
     for name in (
         *("require_precision", "find_toolchain", "locked", "extract_tasks", "chosen_tasks", "nearest"),
-        *("Builder", "Trier", "Keeper", "XgboostModel"),
+        *("Builder", "TrialRunner", "Keeper", "XgboostModel"),
     ):
         stages.replace(tuning, name)
     measurer = MagicMock(name="measurer")
@@ -179,7 +179,7 @@ WORK: Mapping[str, Work] = {
             "tracker": {"RpcMeasurer", "LocalMeasurer"},
             **{key: {"Session"} for key in ("trials", "time", "min_gain")},
             "task": {"chosen_tasks"},
-            "seed": {"Trier", "XgboostModel", "Session"},
+            "seed": {"TrialRunner", "XgboostModel", "Session"},
             "records": {"board_folder"},
             "workers": {"Builder"},
             "resume": {"read_run"},

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tuning_fakes import FakeBuilder, FakeTrier, task
+from tuning_fakes import FakeBuilder, FakeTrialRunner, task
 
 from tvmbuild.records.fingerprint import Board
 from tvmbuild.records.trial import Failure, Measured, Trial
@@ -69,7 +69,7 @@ def tuned(folder: Path, boards: Boards) -> list[Trial]:
     builder.workers = 1
     session = Session(
         [task(rows=4)],
-        FakeTrier(builder, boards, seed=0),
+        FakeTrialRunner(builder, boards, seed=0),
         store=lambda _task, trial: trials.append(trial),
         limits=Limits(min_gain=0.0),
     )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_tuning_search import Oracle, cost, wide
-from tuning_fakes import FakeBuilder, FakeMeasurer, FakeTrier, task
+from tuning_fakes import FakeBuilder, FakeMeasurer, FakeTrialRunner, task
 
 from tvmbuild.records.trial import Failure, Trial
 from tvmbuild.tuning.scheduler import Progress, gradient
@@ -101,10 +101,10 @@ class InTurn(FakeMeasurer):
 def test_only_two_crashes_quarantine(tmp_path: Path, causes: list[str], kept: str) -> None:
     """One after the connection broke may be the board's, which the candidate has to survive."""
     one = task(rows=2)
-    trier = FakeTrier(FakeBuilder(tmp_path), InTurn(causes), 0)
+    runner = FakeTrialRunner(FakeBuilder(tmp_path), InTurn(causes), 0)
     trials: list[Trial] = []
-    list(trier.start(one, [Candidate(0, (2, 1))], lambda _, trial: trials.append(trial)))
-    trier.close()
+    list(runner.start(one, [Candidate(0, (2, 1))], lambda _, trial: trials.append(trial)))
+    runner.close()
     assert [trial.cause for trial in trials] == [kept]
 
 

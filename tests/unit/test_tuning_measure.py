@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tuning_fakes import FakeBuilder, FakeMeasurer, FakeTrier, task
+from tuning_fakes import FakeBuilder, FakeMeasurer, FakeTrialRunner, task
 
 from tvmbuild.records.trial import Trial
 from tvmbuild.tuning import candidate
@@ -58,10 +58,10 @@ class NanMeasurer(FakeMeasurer):
 
 def tried(folder: Path, measurer: FakeMeasurer) -> list[Trial]:
     one = task(rows=2)
-    trier = FakeTrier(FakeBuilder(folder), measurer, 0)
+    runner = FakeTrialRunner(FakeBuilder(folder), measurer, 0)
     kept: list[Trial] = []
-    list(trier.start(one, list(one.candidates())[:2], lambda _, trial: kept.append(trial)))
-    trier.close()
+    list(runner.start(one, list(one.candidates())[:2], lambda _, trial: kept.append(trial)))
+    runner.close()
     return kept
 
 

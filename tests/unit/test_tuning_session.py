@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tuning_fakes import FakeBuilder, FakeMeasurer, FakeTrier, task
+from tuning_fakes import FakeBuilder, FakeMeasurer, FakeTrialRunner, task
 
 from tvmbuild.records.trial import Failure, Measured, Trial
 from tvmbuild.support.errors import OptionError, TuningError
@@ -32,7 +32,7 @@ def session(
     measurer = FakeMeasurer(outcome)
     made = Session(
         tasks,
-        FakeTrier(FakeBuilder(folder), measurer, seed=0),
+        FakeTrialRunner(FakeBuilder(folder), measurer, seed=0),
         store=lambda _task, trial: trials.append(trial),
         limits=limits or Limits(min_gain=0.0),
         predicted=True,
@@ -83,18 +83,18 @@ class SlowMeasurer(FakeMeasurer):
 def test_batches_overlap_and_the_same_seed_still_tries_the_same(tmp_path: Path) -> None:
     def tried(measurer: FakeMeasurer) -> list[Any]:
         trials: list[Trial] = []
-        trier = FakeTrier(FakeBuilder(tmp_path), measurer, seed=0)
+        runner = FakeTrialRunner(FakeBuilder(tmp_path), measurer, seed=0)
         starts = []
-        begin = trier.start
+        begin = runner.start
 
         def start(task: Task, candidates: Sequence[Candidate], keep: Keep) -> Iterator[tuple[Candidate, Trial]]:
             starts.append(made.done)
             return begin(task, candidates, keep)
 
-        trier.start = start  # type: ignore[method-assign]
+        runner.start = start  # type: ignore[method-assign]
         tasks = [task("a", number=1, rows=40), task("b", number=2, rows=40, calls=3)]
         limits = Limits(trials=60, min_gain=0.0)
-        made = Session(tasks, trier, store=lambda _task, trial: trials.append(trial), limits=limits, predicted=True)
+        made = Session(tasks, runner, store=lambda _task, trial: trials.append(trial), limits=limits, predicted=True)
         made.run()
         # The second batch begins before the first one has ended.
         assert starts[:2] == [2, 2]
@@ -121,7 +121,7 @@ def test_when_the_time_is_over_what_is_not_being_measured_is_let_go(tmp_path: Pa
     trials: list[Trial] = []
     made = Session(
         [task(rows=40)],
-        FakeTrier(builder, measurer, seed=0),
+        FakeTrialRunner(builder, measurer, seed=0),
         store=lambda _task, trial: trials.append(trial),
         limits=Limits(seconds=6.0, min_gain=0.0),
         predicted=True,

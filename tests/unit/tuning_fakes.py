@@ -12,7 +12,7 @@ from tvmbuild.records.trial import Failure, Measured
 from tvmbuild.schedules.knob import Knob
 from tvmbuild.tuning.measure.protocol import Run
 from tvmbuild.tuning.task import Task, Variant
-from tvmbuild.tuning.trials import Trier
+from tvmbuild.tuning.trials import TrialRunner
 
 BOARD = Board("cortex-a72", True, "a fake", {"revision": "1"})
 
@@ -61,7 +61,7 @@ class FakeMeasurer:
     def close(self) -> None: ...
 
 
-class FakeTrier(Trier):
+class FakeTrialRunner(TrialRunner):
     """Needs no PrimFunc for its inputs."""
 
     def _arguments(self, variant: Variant) -> tuple[np.ndarray, ...]:

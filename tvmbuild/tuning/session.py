@@ -17,7 +17,7 @@ from tvmbuild.tuning.search import Search
 from tvmbuild.tuning.stopping import Limits, Point, reason_to_stop
 from tvmbuild.tuning.task import Candidate, Task
 from tvmbuild.tuning.task_state import TaskState
-from tvmbuild.tuning.trials import Trier
+from tvmbuild.tuning.trials import TrialRunner
 from tvmbuild.tuning.waits import Waits
 
 #: If so many trials fail before one succeeds, something is wrong with the set-up and not with the candidates.
@@ -33,7 +33,7 @@ class Session:
     def __init__(
         self,
         tasks: Sequence[Task],
-        trier: Trier,
+        runner: TrialRunner,
         *,
         store: Callable[[Task, Trial], None],
         limits: Limits,
@@ -48,7 +48,7 @@ class Session:
 
         Args:
             tasks: what to tune; tasks of a single candidate are measured once.
-            trier: runs trials.
+            runner: runs trials.
             store: keeps each trial; called before anything else is done with it, from one thread at a time.
             limits: when to stop.
             seed: of the searches.
@@ -75,7 +75,7 @@ class Session:
         self.done = 0
         self.stopped = ""
         self.predicted = predicted
-        self._trier = trier
+        self._runner = runner
         self._store = store
         self._storing = threading.Lock()
         self._model = model
@@ -110,7 +110,7 @@ class Session:
         self._elapsed_before = elapsed
         for state in self.states:
             if state.default_seconds != float("inf"):
-                self._trier.recall_default(state.task, state.default_seconds)
+                self._runner.recall_default(state.task, state.default_seconds)
             self._learn(state, [trial for trial in state.trials if trial.ok])
         return recalled
 
@@ -132,7 +132,7 @@ class Session:
     @property
     def waits(self) -> Waits | None:
         """Who waited for whom; None where compiling and measuring take turns."""
-        return self._trier.waits
+        return self._runner.waits
 
     @property
     def left(self) -> int:
@@ -150,7 +150,7 @@ class Session:
         self._point()
         under_way: deque[tuple[TaskState, Iterator[tuple[Candidate, Trial]]]] = deque()
         while True:
-            while len(under_way) < self._trier.depth and (batch := self._next_batch()) is not None:
+            while len(under_way) < self._runner.depth and (batch := self._next_batch()) is not None:
                 under_way.append(batch)
             if not under_way:
                 return self.stopped
@@ -165,11 +165,11 @@ class Session:
         if self.limits.trials:
             new = new[: max(0, self.limits.trials - self.done)]
         by_task = {state.task.workload: state for state in new}
-        for task, trial in self._trier.try_defaults([state.task for state in new], self._keep):
+        for task, trial in self._runner.try_defaults([state.task for state in new], self._keep):
             state = by_task[task.workload]
             self._note(state, task.default, trial)
             # Meanwhile the boards measure the others.
-            with self._trier.searching():
+            with self._runner.searching():
                 self._learn(state, [trial] if trial.ok else [])
 
     def _next_batch(self) -> tuple[TaskState, Iterator[tuple[Candidate, Trial]]] | None:
@@ -177,12 +177,12 @@ class Session:
 
         What is under way is taken to bring nothing: whatever the boards' speed, the same seed proposes the same.
         """
-        count = self._trier.batch
+        count = self._runner.batch
         if self.limits.trials:
             count = min(count, self.limits.trials - self.done - sum(state.under_way for state in self.states))
         if self._over() or count <= 0:
             return None
-        with self._trier.searching():
+        with self._runner.searching():
             chosen = next_task([self._progress(state) for state in self.states])
             if chosen is None:
                 self.stopped = "every choice was tried"
@@ -191,7 +191,7 @@ class Session:
             candidates = state.search.propose(count)
             state.search.expect(candidates)
             state.under_way += len(candidates)
-        return state, self._trier.start(state.task, candidates, self._keep)
+        return state, self._runner.start(state.task, candidates, self._keep)
 
     def _finish(self, state: TaskState, batch: Iterator[tuple[Candidate, Trial]]) -> None:
         """Wait for a batch, note its trials and learn from them."""
@@ -200,7 +200,7 @@ class Session:
             state.under_way -= 1
             made.append(trial)
             self._note(state, candidate, trial)
-        with self._trier.searching():
+        with self._runner.searching():
             self._learn(state, [trial for trial in made if trial.ok])
 
     def _keep(self, task: Task, trial: Trial) -> None:
@@ -217,7 +217,7 @@ class Session:
         self._listener(self)
         if self.limits.seconds and self.elapsed >= self.limits.seconds:
             # What is not being measured yet would come too late.
-            self._trier.drop()
+            self._runner.drop()
 
     def _over(self) -> bool:
         if self.limits.seconds and self.elapsed >= self.limits.seconds and self.curve:

@@ -43,7 +43,7 @@ class CandidateBuilder(Protocol):
         """Return the library of one choice, or why there is none; called from several threads."""
 
 
-class Trier:
+class TrialRunner:
     """Runs trials. Batches of a measurer that is not ``batched`` overlap: ``depth`` of them may be under way."""
 
     def __init__(self, builder: CandidateBuilder, measurer: Measurer, seed: int) -> None:

@@ -34,7 +34,7 @@ from tvmbuild.tuning.runs import KEPT, RunState, entries_of, read_run, run_path,
 from tvmbuild.tuning.session import Session
 from tvmbuild.tuning.stopping import Limits
 from tvmbuild.tuning.task import Candidate, Task
-from tvmbuild.tuning.trials import Trier
+from tvmbuild.tuning.trials import TrialRunner
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 #: Seconds to wait for who merges into the records; who tunes into them takes longer than anyone waits.
@@ -100,12 +100,12 @@ def tune(
             step.detail = f"{len(tasks)} kernels, {sum(task.size for task in tasks)} choices"
         workers = options.workers or len(os.sched_getaffinity(0))
         builder = stack.enter_context(Builder(target, toolchain, workers))
-        trier = Trier(builder, measurer, options.seed)
-        stack.callback(trier.close)
+        runner = TrialRunner(builder, measurer, options.seed)
+        stack.callback(runner.close)
         keeper = Keeper(folder, target, measurer)
         session = Session(
             tasks,
-            trier,
+            runner,
             store=keeper.store,
             limits=Limits(options.trials, duration_seconds(options.time), options.min_gain),
             seed=options.seed,
