@@ -97,7 +97,7 @@ def build(options: BuildOptions, quantization: QuantizeOptions | None) -> None:
 def start_tune(options: TuneOptions, stages: Stages) -> None:
     for name in (
         *("require_precision", "find_toolchain", "locked", "extract_tasks", "chosen_tasks", "nearest"),
-        *("Builder", "TrialRunner", "Keeper", "XgboostModel"),
+        *("Builder", "TrialRunner", "TrialWriter", "XgboostModel"),
     ):
         stages.replace(tuning, name)
     measurer = MagicMock(name="measurer")

@@ -102,23 +102,23 @@ def tune(
         builder = stack.enter_context(Builder(target, toolchain, workers))
         runner = TrialRunner(builder, measurer, options.seed)
         stack.callback(runner.close)
-        keeper = Keeper(folder, target, measurer)
+        writer = TrialWriter(folder, target, measurer)
         session = Session(
             tasks,
             runner,
-            store=keeper.store,
+            store=writer.store,
             limits=Limits(options.trials, duration_seconds(options.time), options.min_gain),
             seed=options.seed,
             model=XgboostModel(target, options.seed),
-            warm=nearest(tasks, BoardRecords(folder, measurer.board, keeper.trials), target),
+            warm=nearest(tasks, BoardRecords(folder, measurer.board, writer.trials), target),
             predicted=measurer.board.predicted,
             listener=listener,
         )
-        state = _started(model, target, options, tasks, keeper.trials, before)
+        state = _started(model, target, options, tasks, writer.trials, before)
         write_run(folder, state)
-        counted = keeper.trials[state.first_trial :] if before is not None else ()
+        counted = writer.trials[state.first_trial :] if before is not None else ()
         elapsed = max(0.0, counted[-1].time - state.started) if counted else 0.0
-        session.recall(keeper.trials, counted=len(counted), elapsed=elapsed)
+        session.recall(writer.trials, counted=len(counted), elapsed=elapsed)
         reason = session.run()
         write_run(folder, dataclasses.replace(state, stopped=reason))
     return TuneResult(session, folder, reason)
@@ -133,8 +133,8 @@ def _check_precision(precision: Precision, target: Target) -> None:
     require_precision(target, precision)
 
 
-class Keeper:
-    """Stores trials: in the journal first, then in MetaSchedule's database."""
+class TrialWriter:
+    """Writes trials: into the journal first, then into MetaSchedule's database."""
 
     def __init__(self, folder: Path, target: Target, measurer: Measurer) -> None:
         """Open a board's folder, which is locked, and mend what a kill left."""
