@@ -39,7 +39,7 @@ from tvmbuild.tuning.extract import extract_tasks
 from tvmbuild.tuning.measure.protocol import Measurer
 from tvmbuild.tuning.measure.rpc import RpcMeasurer
 from tvmbuild.tuning.search import Search
-from tvmbuild.tuning.session import Session
+from tvmbuild.tuning.session import TuningSession
 from tvmbuild.tuning.stopping import Limits
 from tvmbuild.tuning.task import Candidate, Task
 from tvmbuild.tuning.trials import TrialRunner
@@ -110,7 +110,7 @@ class Run:
         """Tune for some time and count."""
         runner = TrialRunner(self.builder, measurer, 0)
         try:
-            session = Session(
+            session = TuningSession(
                 self.tasks,
                 runner,
                 store=lambda _task, _trial: None,

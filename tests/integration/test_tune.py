@@ -29,7 +29,7 @@ from tvmbuild.target.target import load_target
 from tvmbuild.tuning.builder import Builder
 from tvmbuild.tuning.extract import extract_tasks
 from tvmbuild.tuning.measure.local import LocalMeasurer
-from tvmbuild.tuning.session import Session
+from tvmbuild.tuning.session import TuningSession
 from tvmbuild.tuning.stopping import Limits
 from tvmbuild.tuning.task import Variant
 from tvmbuild.tuning.trials import TrialRunner
@@ -152,7 +152,7 @@ def test_a_candidate_that_crashes_the_runner_is_quarantined_and_the_others_are_m
     measurer = LocalMeasurer(target, threads=1)
     with CrashingBuilder(target, find_toolchain(target), 1) as builder:
         runner = TrialRunner(builder, measurer, 0)
-        session = Session(
+        session = TuningSession(
             tasks, runner, store=lambda _, trial: trials.append(trial), limits=Limits(trials=8, min_gain=0.0)
         )
         session.run()

@@ -16,7 +16,7 @@ from tvmbuild.records.journal import JOURNAL, read_journal
 from tvmbuild.support.options import TuneOptions
 from tvmbuild.target.target import load_target
 from tvmbuild.tuning import trials as trials_module
-from tvmbuild.tuning.session import Session
+from tvmbuild.tuning.session import TuningSession
 from tvmbuild.tuning.tune import tune
 
 TRIALS = 9
@@ -34,7 +34,7 @@ def test_boards_and_tracker_may_die_and_no_trial_is_lost(tmp_path: Path) -> None
     killed: list[int] = []
     with EmulatedBoards(target, 2) as boards:
 
-        def kill(session: Session) -> None:
+        def kill(session: TuningSession) -> None:
             """End a board after some trials, and the tracker after some more; both are started again."""
             wanted = {3: boards.pids[0], 6: boards.tracker_pid}
             if session.done in wanted and len(killed) < session.done // 3:

@@ -16,7 +16,7 @@ from onnx_models import model
 
 from tvmbuild.onnx_model.exact_sums import with_exact_sums
 from tvmbuild.onnx_model.reference import run_reference
-from tvmbuild.quantization.calibration.session import Session
+from tvmbuild.quantization.calibration.activation_session import ActivationSession
 
 KINDS = {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8, "int32": TensorProto.INT32, "float32": TensorProto.FLOAT}
 MICROSOFT = "com.microsoft"
@@ -178,7 +178,7 @@ def test_external_weights_and_codes_of_an_inner_tensor(tmp_path: Path) -> None:
     node = helper.make_node("MatMulInteger", ["a", "b"], ["i"])
     after = helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT)
     proto = model([node, after], {"a": a.shape}, ["y"], {"b": b}, dtypes={"a": TensorProto.UINT8})
-    np.testing.assert_array_equal(Session(proto, ["i"]).run({"a": a})["i"], product(a, 0, b, 0))
+    np.testing.assert_array_equal(ActivationSession(proto, ["i"]).run({"a": a})["i"], product(a, 0, b, 0))
     onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin")
     np.testing.assert_array_equal(run_reference(tmp_path / "m.onnx", {"a": a}, ["i"])["i"], product(a, 0, b, 0))
 

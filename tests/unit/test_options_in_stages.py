@@ -106,7 +106,7 @@ def start_tune(options: TuneOptions, stages: Stages) -> None:
     stages.replace(tuning, "board_folder", Path("board"))
     before = SimpleNamespace(options={name: getattr(options, name) for name in tuning.KEPT})
     stages.replace(tuning, "read_run", before)
-    stages.replace(tuning, "Session", last=True)
+    stages.replace(tuning, "TuningSession", last=True)
     with pytest.raises(Reached):
         tuning.tune(Path("net.onnx"), load_target("host"), options)
 
@@ -177,9 +177,9 @@ WORK: Mapping[str, Work] = {
             "toolchain": {"find_toolchain"},
             "emulate": {"PredictedMeasurer", "LocalMeasurer"},
             "tracker": {"RpcMeasurer", "LocalMeasurer"},
-            **{key: {"Session"} for key in ("trials", "time", "min_gain")},
+            **{key: {"TuningSession"} for key in ("trials", "time", "min_gain")},
             "task": {"chosen_tasks"},
-            "seed": {"TrialRunner", "XgboostModel", "Session"},
+            "seed": {"TrialRunner", "XgboostModel", "TuningSession"},
             "records": {"board_folder"},
             "workers": {"Builder"},
             "resume": {"read_run"},

@@ -14,7 +14,7 @@ from tvmbuild.records.trial import Failure, Measured, Trial
 from tvmbuild.tuning import trials as trials_module
 from tvmbuild.tuning.measure.protocol import Run
 from tvmbuild.tuning.measure.rpc import References
-from tvmbuild.tuning.session import Session
+from tvmbuild.tuning.session import TuningSession
 from tvmbuild.tuning.stopping import Limits
 
 RUN = Run(Path("candidate.so"), (), Run(Path("default.so"), ()), max_age=100.0)
@@ -67,7 +67,7 @@ def tuned(folder: Path, boards: Boards) -> list[Trial]:
     trials: list[Trial] = []
     builder = FakeBuilder(folder)
     builder.workers = 1
-    session = Session(
+    session = TuningSession(
         [task(rows=4)],
         FakeTrialRunner(builder, boards, seed=0),
         store=lambda _task, trial: trials.append(trial),

@@ -16,7 +16,7 @@ from tvmbuild.support.errors import OptionError, TuningError
 from tvmbuild.support.options import TuneOptions
 from tvmbuild.target.target import load_target
 from tvmbuild.tuning.measure.protocol import Run
-from tvmbuild.tuning.session import FIRST_FAILURES, Session
+from tvmbuild.tuning.session import FIRST_FAILURES, TuningSession
 from tvmbuild.tuning.stopping import LEAST_WINDOW, Limits, Point, expected_gain, expected_in, reason_to_stop
 from tvmbuild.tuning.task import Candidate, Task
 from tvmbuild.tuning.trials import Keep
@@ -27,10 +27,10 @@ Outcome = Callable[[str, Mapping[str, int]], float | Failure]
 
 def session(
     folder: Path, tasks: list[Task], outcome: Outcome, limits: Limits | None = None
-) -> tuple[Session, list[Trial], FakeMeasurer]:
+) -> tuple[TuningSession, list[Trial], FakeMeasurer]:
     trials: list[Trial] = []
     measurer = FakeMeasurer(outcome)
-    made = Session(
+    made = TuningSession(
         tasks,
         FakeTrialRunner(FakeBuilder(folder), measurer, seed=0),
         store=lambda _task, trial: trials.append(trial),
@@ -94,7 +94,9 @@ def test_batches_overlap_and_the_same_seed_still_tries_the_same(tmp_path: Path) 
         runner.start = start  # type: ignore[method-assign]
         tasks = [task("a", number=1, rows=40), task("b", number=2, rows=40, calls=3)]
         limits = Limits(trials=60, min_gain=0.0)
-        made = Session(tasks, runner, store=lambda _task, trial: trials.append(trial), limits=limits, predicted=True)
+        made = TuningSession(
+            tasks, runner, store=lambda _task, trial: trials.append(trial), limits=limits, predicted=True
+        )
         made.run()
         # The second batch begins before the first one has ended.
         assert starts[:2] == [2, 2]
@@ -119,7 +121,7 @@ def test_when_the_time_is_over_what_is_not_being_measured_is_let_go(tmp_path: Pa
     measurer, builder = FakeMeasurer(slow), FakeBuilder(tmp_path)
     measurer.slots = builder.workers = 1
     trials: list[Trial] = []
-    made = Session(
+    made = TuningSession(
         [task(rows=40)],
         FakeTrialRunner(builder, measurer, seed=0),
         store=lambda _task, trial: trials.append(trial),

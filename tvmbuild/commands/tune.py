@@ -10,7 +10,7 @@ import typer
 from tvmbuild.commands.console import Console, Json, Limit, Quiet, Verbose
 
 if TYPE_CHECKING:
-    from tvmbuild.tuning.session import Session
+    from tvmbuild.tuning.session import TuningSession
 
 
 def tune(
@@ -89,7 +89,7 @@ def tune(
         with watching(console, board) as listener:
             from tvmbuild.tuning.tune import tune as run_tune
 
-            def noting(session: Session) -> None:
+            def noting(session: TuningSession) -> None:
                 nonlocal began
                 began = True
                 listener(session)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from tvmbuild.target.target import Target
-    from tvmbuild.tuning.session import Session
+    from tvmbuild.tuning.session import TuningSession
     from tvmbuild.tuning.summary import Row, Summary
     from tvmbuild.tuning.tune import TuneResult
 
@@ -40,7 +40,7 @@ COLUMNS = ("task", "shape", "share", "default us", "best us", "gain", "of limit"
 
 
 @contextmanager
-def watching(console: Console, target: Target) -> Iterator[Callable[[Session], None]]:
+def watching(console: Console, target: Target) -> Iterator[Callable[[TuningSession], None]]:
     """Give the listener that shows a run; the stages that run inside the block are shown too."""
     if console.quiet:
         yield lambda session: None
@@ -52,12 +52,12 @@ def watching(console: Console, target: Target) -> Iterator[Callable[[Session], N
             yield _lines(target)
 
 
-def _lines(target: Target) -> Callable[[Session], None]:
+def _lines(target: Target) -> Callable[[TuningSession], None]:
     from tvmbuild.tuning.summary import summarize
 
     last = 0.0
 
-    def show(session: Session) -> None:
+    def show(session: TuningSession) -> None:
         nonlocal last
         if time.monotonic() - last >= _LINE_SECONDS:
             last = time.monotonic()
@@ -67,7 +67,7 @@ def _lines(target: Target) -> Callable[[Session], None]:
 
 
 @contextmanager
-def _live(target: Target) -> Iterator[Callable[[Session], None]]:
+def _live(target: Target) -> Iterator[Callable[[TuningSession], None]]:
     from rich.console import Console as RichConsole
     from rich.live import Live
 
@@ -86,7 +86,7 @@ def _live(target: Target) -> Iterator[Callable[[Session], None]]:
         when, summary = drawn[0]
         return _table(summary.after(time.monotonic() - when), terminal)
 
-    def show(session: Session) -> None:
+    def show(session: TuningSession) -> None:
         if not drawn or time.monotonic() - drawn[0][0] >= _DRAW_SECONDS:
             drawn[:] = [(time.monotonic(), summarize(session, target))]
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from tvmbuild.quantization.calibration.activation_session import ActivationSession
 from tvmbuild.quantization.calibration.collect import RUN_BYTES, divide, run_parallel
 from tvmbuild.quantization.calibration.sample_set import Sample, SampleRef
-from tvmbuild.quantization.calibration.session import Session
 from tvmbuild.support import progress
 
 #: Signal to noise of equal tensors: more than any quantization leaves.
@@ -72,7 +72,10 @@ def compare(
     parts: dict[str, list[_Sums]] = {name: [] for name in tensors}
     outputs = {value.name for value in reference.graph.output}
     groups = divide(list(tensors), dict(sizes), RUN_BYTES)
-    pairs = [(g, Session(reference, g), Session(quantized, [tensors[name] for name in g])) for g in groups]
+    pairs = [
+        (g, ActivationSession(reference, g), ActivationSession(quantized, [tensors[name] for name in g]))
+        for g in groups
+    ]
 
     def work(ref: SampleRef) -> None:
         sample = ref.load()
@@ -89,8 +92,8 @@ def compare(
 
 def _compare_sample(
     names: Sequence[str],
-    first: Session,
-    second: Session,
+    first: ActivationSession,
+    second: ActivationSession,
     sample: Sample,
     parts: Mapping[str, list[_Sums]],
     outputs: set[str],

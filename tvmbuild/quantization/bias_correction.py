@@ -15,8 +15,8 @@ import onnx
 from onnx import numpy_helper
 
 from tvmbuild.onnx_model import walk
+from tvmbuild.quantization.calibration.activation_session import ActivationSession
 from tvmbuild.quantization.calibration.sample_set import SampleRef
-from tvmbuild.quantization.calibration.session import Session
 from tvmbuild.quantization.placement import Layer
 from tvmbuild.support import progress
 
@@ -42,13 +42,13 @@ def correct_biases(
     used = samples[:MOST_SAMPLES]
     with progress.stage("correct biases", total=len(biased)) as step:
         wanted = {layer.output: np.zeros(1) for layer in biased}
-        session = Session(reference, list(wanted))
+        session = ActivationSession(reference, list(wanted))
         for ref in used:
             outputs = session.run(ref.load())
             for layer in biased:
                 wanted[layer.output] = wanted[layer.output] + _means(layer, outputs.pop(layer.output))
         for layer in biased:
-            part = Session(_up_to(corrected, layer.output), [layer.output])
+            part = ActivationSession(_up_to(corrected, layer.output), [layer.output])
             found = sum((_means(layer, part.run(ref.load())[layer.output]) for ref in used), np.zeros(1))
             _shift(constants, f"{layer.output}__bias", (found - wanted[layer.output]) / len(used))
             step.advance()

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import onnx
 
+from tvmbuild.quantization.calibration.activation_session import ActivationSession
 from tvmbuild.quantization.calibration.sample_set import SampleRef
-from tvmbuild.quantization.calibration.session import Session
 from tvmbuild.support.errors import OptionError
 
 Outputs = dict[str, np.ndarray]
@@ -53,7 +53,7 @@ def load_metric(text: str) -> Metric:
 
 def measure(proto: onnx.ModelProto, samples: Sequence[SampleRef], metric: Metric) -> float:
     """Run a model on samples and return what the metric says of its outputs."""
-    session = Session(proto, [value.name for value in proto.graph.output])
+    session = ActivationSession(proto, [value.name for value in proto.graph.output])
     return metric([(ref.name, session.run(ref.load())) for ref in samples])
 
 

@@ -27,7 +27,7 @@ FIRST_FAILURES = 10
 FIRST_LOOK = 8
 
 
-class Session:
+class TuningSession:
     """One run over the tasks of a model."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Session:
         model: CostModel | None = None,
         warm: Mapping[str, Candidate] = MappingProxyType({}),
         predicted: bool = False,
-        listener: Callable[[Session], None] = lambda session: None,
+        listener: Callable[[TuningSession], None] = lambda session: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare a run.

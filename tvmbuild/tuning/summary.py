@@ -9,7 +9,7 @@ from typing import Any
 
 from tvmbuild.support.errors import TargetError
 from tvmbuild.target.target import Target, predicted_core
-from tvmbuild.tuning.session import Session
+from tvmbuild.tuning.session import TuningSession
 from tvmbuild.tuning.stopping import expected_in, trials_a_second
 from tvmbuild.tuning.task_state import TaskState
 from tvmbuild.tuning.waits import Waits, limit_of, limit_text
@@ -90,7 +90,7 @@ class Summary:
         return asdict(self)
 
 
-def summarize(session: Session, target: Target) -> Summary:
+def summarize(session: TuningSession, target: Target) -> Summary:
     """Describe a run so far."""
     total = session.total_seconds
     rows = sorted((_row(session, state, total, target) for state in session.states), key=lambda row: -row.share)
@@ -112,7 +112,7 @@ def summarize(session: Session, target: Target) -> Summary:
     )
 
 
-def _row(session: Session, state: TaskState, total: float, target: Target) -> Row:
+def _row(session: TuningSession, state: TaskState, total: float, target: Target) -> Row:
     task, best = state.task, session.best(state)
     time = best.best if best is not None else None
     return Row(
@@ -145,7 +145,7 @@ def limit_seconds(macs: int, kind: str, target: Target, threads: int) -> float |
     return macs / core.float32_macs / (target.max_mhz * 1e6) / threads
 
 
-def _eta(session: Session) -> float | None:
+def _eta(session: TuningSession) -> float | None:
     limits, rate = session.limits, trials_a_second(session.curve)
     waits = []
     if limits.seconds:

@@ -31,7 +31,7 @@ from tvmbuild.tuning.measure.predicted import PredictedMeasurer
 from tvmbuild.tuning.measure.protocol import Measurer
 from tvmbuild.tuning.measure.rpc import RpcMeasurer
 from tvmbuild.tuning.runs import KEPT, RunState, entries_of, read_run, run_path, write_run
-from tvmbuild.tuning.session import Session
+from tvmbuild.tuning.session import TuningSession
 from tvmbuild.tuning.stopping import Limits
 from tvmbuild.tuning.task import Candidate, Task
 from tvmbuild.tuning.trials import TrialRunner
@@ -51,7 +51,7 @@ class TuneResult:
         reason: why it ended.
     """
 
-    session: Session
+    session: TuningSession
     folder: Path
     reason: str
 
@@ -62,7 +62,7 @@ def tune(
     options: TuneOptions,
     *,
     measurer: Measurer | None = None,
-    listener: Callable[[Session], None] = lambda session: None,
+    listener: Callable[[TuningSession], None] = lambda session: None,
 ) -> TuneResult:
     """Tune a model for a board and keep the records in ``<records>/<target>/<board>``.
 
@@ -103,7 +103,7 @@ def tune(
         runner = TrialRunner(builder, measurer, options.seed)
         stack.callback(runner.close)
         writer = TrialWriter(folder, target, measurer)
-        session = Session(
+        session = TuningSession(
             tasks,
             runner,
             store=writer.store,

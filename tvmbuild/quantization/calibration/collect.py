@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from tvmbuild.quantization.calibration.activation_session import ActivationSession
 from tvmbuild.quantization.calibration.histogram import Histogram
 from tvmbuild.quantization.calibration.sample_set import Sample, SampleRef
-from tvmbuild.quantization.calibration.session import Session
 from tvmbuild.support import progress
 from tvmbuild.support.errors import CalibrationError
 
@@ -60,7 +60,7 @@ def collect(
     inputs = {value.name for value in proto.graph.input}
     inside = [name for name in tensors if name not in inputs]
     groups = divide(inside, sizes, run_bytes)
-    sessions = [Session(proto, group) for group in groups]
+    sessions = [ActivationSession(proto, group) for group in groups]
 
     def work(ref: SampleRef) -> None:
         sample = ref.load()
@@ -76,7 +76,7 @@ def collect(
     return Activations(histograms, len(samples))
 
 
-def _count(session: Session, sample: Sample, histograms: dict[str, Histogram], ref: SampleRef) -> None:
+def _count(session: ActivationSession, sample: Sample, histograms: dict[str, Histogram], ref: SampleRef) -> None:
     for name, array in session.run(sample).items():
         _add(histograms[name], name, array, ref)
 

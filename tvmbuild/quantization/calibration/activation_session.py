@@ -15,7 +15,7 @@ from tvmbuild.support.errors import CalibrationError
 _LARGEST_MESSAGE = 1 << 31
 
 
-class Session:
+class ActivationSession:
     """Runs a model on one thread and returns the named tensors.
 
     Every tensor is what ONNX says, as in every reference.
