@@ -33,7 +33,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Trial:
+class BudgetStep:
     """One step of the search: how many of the most sensitive layers stayed in float, and what came of it."""
 
     kept: int
@@ -42,7 +42,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Found:
+class BudgetResult:
     """The result of a search.
 
     Attributes:
@@ -53,7 +53,7 @@ class Found:
 
     keep: tuple[str, ...]
     sensitivity: dict[str, float]
-    trials: tuple[Trial, ...]
+    trials: tuple[BudgetStep, ...]
 
 
 def parse_budget(text: str) -> Budget:
@@ -77,7 +77,7 @@ def search(
     layers: Sequence[str],
     sensitivity: Callable[[str], float],
     evaluate: Callable[[Sequence[str]], float],
-) -> Found:
+) -> BudgetResult:
     """Find the fewest layers to leave in float.
 
     Args:
@@ -89,22 +89,22 @@ def search(
     Raises:
         AccuracyError: the budget is missed with any layer quantized.
     """
-    trials: list[Trial] = []
+    trials: list[BudgetStep] = []
     value = evaluate(())
-    trials.append(Trial(0, value, budget.met(value)))
+    trials.append(BudgetStep(0, value, budget.met(value)))
     if trials[0].met:
-        return Found((), {}, tuple(trials))
+        return BudgetResult((), {}, tuple(trials))
     measured = {name: sensitivity(name) for name in layers}
     order = sorted(layers, key=lambda name: (measured[name], name))
     low, high = 0, len(order)
     while high - low > 1:
         middle = (low + high) // 2
         value = evaluate(order[:middle])
-        trials.append(Trial(middle, value, budget.met(value)))
+        trials.append(BudgetStep(middle, value, budget.met(value)))
         low, high = (low, middle) if trials[-1].met else (middle, high)
     if high == len(order):
         value = evaluate(order)
-        trials.append(Trial(high, value, budget.met(value)))
+        trials.append(BudgetStep(high, value, budget.met(value)))
         if not trials[-1].met:
             raise AccuracyError(
                 f"The budget {budget} is missed even with every layer in float: {value:g}.",
@@ -115,4 +115,4 @@ def search(
             "Ask for less, or build the float model as it is.",
         )
     ranked = {name: measured[name] for name in order}
-    return Found(tuple(order[:high]), ranked, tuple(trials))
+    return BudgetResult(tuple(order[:high]), ranked, tuple(trials))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from tvmbuild.quantization.accuracy import Similarity, compare
-from tvmbuild.quantization.budget import Found, parse_budget, search
+from tvmbuild.quantization.budget import BudgetResult, parse_budget, search
 from tvmbuild.quantization.calibration.sample_set import SampleRef, SampleSet
 from tvmbuild.quantization.float_model import FloatModel
 from tvmbuild.quantization.metric import load_metric, measure
@@ -76,7 +76,7 @@ class Judge:
         outputs = tuple(by_name[name] for name in self._outputs)
         return Accuracy(outputs, tuple(worst), len(self._samples.held_out), not self._samples.overlap, metric)
 
-    def search(self, kept: Iterable[str]) -> Found:
+    def search(self, kept: Iterable[str]) -> BudgetResult:
         """Find the fewest layers, besides ``kept``, to leave in float to meet the budget."""
         assert self._budget is not None
         already = set(kept)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tvmbuild.quantization.budget import Found
+from tvmbuild.quantization.budget import BudgetResult
 from tvmbuild.quantization.judge import Accuracy
 from tvmbuild.support.atomic.staging import check_writable
 from tvmbuild.support.errors import OptionError
@@ -39,7 +39,7 @@ class QuantizationReport:
     mode: str
     samples: int
     accuracy: Accuracy | None
-    search: Found | None = None
+    search: BudgetResult | None = None
     speed: str = ""
 
     def to_json(self) -> dict[str, Any]:
