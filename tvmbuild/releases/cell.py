@@ -37,7 +37,7 @@ _PLACES = ("output", "dump_ir", "target", "compare", "seed", "limit", "strict")
 
 
 @dataclass(frozen=True)
-class Made:
+class CellResult:
     """What a cell gave.
 
     Attributes:
@@ -59,7 +59,7 @@ class Made:
     taken: bool = False
 
 
-def make_cell(cell: Cell, store: Store) -> Made:
+def make_cell(cell: Cell, store: Store) -> CellResult:
     """Build and verify one cell, or take what the cache has of it.
 
     Raises:
@@ -83,7 +83,7 @@ def make_cell(cell: Cell, store: Store) -> Made:
     if cell.options.strict:
         # What was taken may have been built without.
         _require_schedules(manifest)
-    return Made(cell, built, files, manifest, verification, prediction, taken)
+    return CellResult(cell, built, files, manifest, verification, prediction, taken)
 
 
 def _require_schedules(manifest: Manifest) -> None:

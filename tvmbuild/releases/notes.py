@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tvmbuild.artifact.digest import sha256_of
-from tvmbuild.releases.cell import Made
+from tvmbuild.releases.cell import CellResult
 from tvmbuild.releases.packed import Packed
 from tvmbuild.support.border import Border, Bytes, Finite
 from tvmbuild.support.errors import ArtifactError
@@ -122,7 +122,7 @@ def _bundle(packed: Packed) -> dict[str, Any]:
     }
 
 
-def _cell(one: Made, packed: Packed) -> dict[str, Any]:
+def _cell(one: CellResult, packed: Packed) -> dict[str, Any]:
     manifest, kernels = one.manifest, one.manifest.fusion.get("kernels", [])
     library = next(entry for entry in manifest.files if entry.name.endswith(".so"))
     worst = max((float(output["relative"]) for output in one.verification["outputs"]), default=0.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tvmbuild.artifact.open import open_artifact
 from tvmbuild.artifact.store import Store, Stored
 from tvmbuild.releases.bundle import BundleOptions, write_bundle
-from tvmbuild.releases.cell import Made, tree_digest
+from tvmbuild.releases.cell import CellResult, tree_digest
 from tvmbuild.releases.signing import Signer
 
 
@@ -24,11 +24,13 @@ class Packed:
     """
 
     archive: Path
-    made: tuple[Made, ...]
+    made: tuple[CellResult, ...]
     entry: Stored
 
 
-def pack(name: str, made: Sequence[Made], store: Store, version: str, signer: Signer | None, epoch: int) -> Packed:
+def pack(
+    name: str, made: Sequence[CellResult], store: Store, version: str, signer: Signer | None, epoch: int
+) -> Packed:
     """Bundle a model, built for one board or several, or take what the cache has of it.
 
     Args:

@@ -14,7 +14,7 @@ from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, check_sums
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.remote import Remote
 from tvmbuild.artifact.store import Store
-from tvmbuild.releases.cell import Made, check_cell, make_cell
+from tvmbuild.releases.cell import CellResult, check_cell, make_cell
 from tvmbuild.releases.junit import JUNIT_NAME, junit_text
 from tvmbuild.releases.notes import NOTES_NAME, REPORT_NAME, notes, report
 from tvmbuild.releases.packed import Packed, pack
@@ -32,7 +32,7 @@ class Released:
     """What a release wrote: its folder, its cells, its bundles, and its report."""
 
     folder: Path
-    made: tuple[Made, ...]
+    made: tuple[CellResult, ...]
     packed: tuple[Packed, ...]
     report: dict[str, Any]
 
@@ -91,7 +91,7 @@ def require_release(folder: Path) -> None:
         )
 
 
-def _summary(made: Sequence[Made]) -> str:
+def _summary(made: Sequence[CellResult]) -> str:
     fetched = sum(1 for one in made if one.entry.fetched)
     built = f"{len(made)} artifacts, {sum(1 for one in made if one.entry.why)} of them built now"
     return f"{built}, {fetched} from the remote cache" if fetched else built
@@ -99,7 +99,7 @@ def _summary(made: Sequence[Made]) -> str:
 
 def _publish(
     folder: Path,
-    made: Sequence[Made],
+    made: Sequence[CellResult],
     packed: Sequence[Packed],
     content: dict[str, Any],
     signer: Signer | None,
@@ -129,8 +129,8 @@ def _publish(
             (aside / SIGNATURE_NAME).write_bytes(signature)
 
 
-def _make(plan: Plan, store: Store, signer: Signer | None, epoch: int) -> tuple[list[Made], list[Packed]]:
-    made: dict[str, Made] = {}
+def _make(plan: Plan, store: Store, signer: Signer | None, epoch: int) -> tuple[list[CellResult], list[Packed]]:
+    made: dict[str, CellResult] = {}
     packed = []
     with progress.stage("release", total=len(plan.cells) + len(plan.bundles)) as step:
         for cell in plan.cells:
@@ -143,7 +143,7 @@ def _make(plan: Plan, store: Store, signer: Signer | None, epoch: int) -> tuple[
     return list(made.values()), packed
 
 
-def _named(made: Sequence[Made]) -> list[tuple[str, Path]]:
+def _named(made: Sequence[CellResult]) -> list[tuple[str, Path]]:
     """Return the artifacts' files with the names under which they are published."""
     files = [(one.manifest.name, path) for one in made for path in one.files]
     quantized: dict[str, set[str]] = {}

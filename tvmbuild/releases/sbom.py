@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from tvmbuild.codegen.runtime_libs import pinned_versions
-from tvmbuild.releases.cell import Made
+from tvmbuild.releases.cell import CellResult
 from tvmbuild.support.versions import package_versions
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ SBOM_NAME = "sbom.cdx.json"
 _LICENSE = "Apache-2.0"
 
 
-def sbom_text(version: str, made: Sequence[Made], digests: Mapping[str, str], epoch: int) -> str:
+def sbom_text(version: str, made: Sequence[CellResult], digests: Mapping[str, str], epoch: int) -> str:
     """Return the bill of materials of a release.
 
     Args:
@@ -51,7 +51,7 @@ def sbom_text(version: str, made: Sequence[Made], digests: Mapping[str, str], ep
     return JsonV1Dot6(bom).output_as_string(indent=1) + "\n"
 
 
-def _models(made: Sequence[Made]) -> list[Component]:
+def _models(made: Sequence[CellResult]) -> list[Component]:
     from cyclonedx.model import HashAlgorithm, HashType
     from cyclonedx.model.component import Component, ComponentType
 
