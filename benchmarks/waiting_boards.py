@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from tvmbuild.device.fleet.address import parse_address
 from tvmbuild.device.fleet.boards import BoardQueue
 from tvmbuild.records.fingerprint import Board
-from tvmbuild.records.trial import Failure, Measured
+from tvmbuild.records.trial import Failure, Measurement
 from tvmbuild.support.errors import TvmbuildError
 from tvmbuild.target.target import Target
 from tvmbuild.tuning.measure.protocol import Run
@@ -33,18 +33,18 @@ class WaitingBoards:
         self._queue = BoardQueue(parse_address(tracker), key, target)
         self._seconds = seconds
 
-    def measure(self, runs: Sequence[Run]) -> list[Measured | Failure]:
+    def measure(self, runs: Sequence[Run]) -> list[Measurement | Failure]:
         """Wait for each candidate, with a board leased."""
         return [self._one(run) for run in runs]
 
     def close(self) -> None:
         """Nothing is held between measurements."""
 
-    def _one(self, run: Run) -> Measured | Failure:
+    def _one(self, run: Run) -> Measurement | Failure:
         try:
             with self._queue.lease(self._seconds + _SESSION_SECONDS) as session:
                 session.send(run.library)
                 time.sleep(self._seconds)
         except TvmbuildError as error:
             return Failure("lost", error.message)
-        return Measured((1e-3 + zlib.crc32(run.library.read_bytes()) % 1000 * 1e-6,))
+        return Measurement((1e-3 + zlib.crc32(run.library.read_bytes()) % 1000 * 1e-6,))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tvmbuild.device.fleet.health import is_slowed, local_health, readings_of
-from tvmbuild.records.trial import Failure, Measured
+from tvmbuild.records.trial import Failure, Measurement
 from tvmbuild.tuning.measure.local import ATTEMPTS, LocalMeasurer
 from tvmbuild.tuning.measure.protocol import Run
 
@@ -75,7 +75,7 @@ def test_what_is_throttled_on_this_machine_is_measured_again_and_never_kept() ->
     runs = [Run(Path("a.so"), ())]
     measurer = Instant([COOL, hot, COOL, COOL])
     (outcome,) = measurer.measure(runs)
-    assert isinstance(outcome, Measured)
+    assert isinstance(outcome, Measurement)
     assert outcome.readings["temperature_c_before"] == 55.0
     assert measurer.batches == 2
     (failed,) = Instant([hot] * 2 * ATTEMPTS).measure(runs)

@@ -10,7 +10,7 @@ import pytest
 from tuning_fakes import FakeBuilder, FakeTrialRunner, task
 
 from tvmbuild.records.fingerprint import Board
-from tvmbuild.records.trial import Failure, Measured, Trial
+from tvmbuild.records.trial import Failure, Measurement, Trial
 from tvmbuild.tuning import trials as trials_module
 from tvmbuild.tuning.measure.protocol import Run
 from tvmbuild.tuning.measure.rpc import References
@@ -47,13 +47,15 @@ class Boards:
         self._speed = list(speed)
         self.timed = 0
 
-    def measure(self, runs: Sequence[Run]) -> list[Measured | Failure]:
-        answers: list[Measured | Failure] = []
+    def measure(self, runs: Sequence[Run]) -> list[Measurement | Failure]:
+        answers: list[Measurement | Failure] = []
         for run in runs:
             speed = self._speed[min(self.timed, len(self._speed) - 1)]
             self.timed += 1
             seconds, reference = self._seconds(run) * speed, self._seconds(run.reference) * speed
-            answers.append(Measured((seconds,) * 5, np.zeros(3, "float32"), {"mhz_after": 1500.0}, reference, "board"))
+            answers.append(
+                Measurement((seconds,) * 5, np.zeros(3, "float32"), {"mhz_after": 1500.0}, reference, "board")
+            )
         return answers
 
     @staticmethod

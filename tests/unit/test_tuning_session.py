@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tuning_fakes import FakeBuilder, FakeMeasurer, FakeTrialRunner, task
 
-from tvmbuild.records.trial import Failure, Measured, Trial
+from tvmbuild.records.trial import Failure, Measurement, Trial
 from tvmbuild.support.errors import OptionError, TuningError
 from tvmbuild.support.options import TuneOptions
 from tvmbuild.target.target import load_target
@@ -74,7 +74,7 @@ class SlowMeasurer(FakeMeasurer):
 
     slots = 4
 
-    def measure(self, runs: Sequence[Run]) -> list[Measured | Failure]:
+    def measure(self, runs: Sequence[Run]) -> list[Measurement | Failure]:
         answers = super().measure(runs)
         time.sleep(0.002 * (len(self.measured) % 5))
         return answers

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks import tune_rate
-from tvmbuild.records.trial import Failure, Measured
+from tvmbuild.records.trial import Failure, Measurement
 from tvmbuild.tuning.waits import Meter, Waits, limit_of, limit_text
 from tvmbuild.tuning.worker_pool import WorkerPool
 
@@ -40,18 +40,18 @@ def test_all_boards_measure_at_once_while_the_builder_goes_on() -> None:
     # Three measurements and two compilations meet here, or none of them ends.
     together = threading.Barrier(5)
 
-    def measure(library: Path) -> Measured:
+    def measure(library: Path) -> Measurement:
         together.wait(PATIENCE)
-        return Measured((1.0,))
+        return Measurement((1.0,))
 
     def build() -> Path:
         together.wait(PATIENCE)
         return LIBRARY
 
     first = [sender(pool)(lambda: LIBRARY, measure) for _ in range(3)]
-    later = [sender(pool)(build, lambda library: Measured((2.0,))) for _ in range(2)]
-    assert [answer.result(PATIENCE) for answer in first] == [Measured((1.0,))] * 3
-    assert [answer.result(PATIENCE) for answer in later] == [Measured((2.0,))] * 2
+    later = [sender(pool)(build, lambda library: Measurement((2.0,))) for _ in range(2)]
+    assert [answer.result(PATIENCE) for answer in first] == [Measurement((1.0,))] * 3
+    assert [answer.result(PATIENCE) for answer in later] == [Measurement((2.0,))] * 2
     pool.close()
 
 
@@ -59,16 +59,16 @@ def test_a_slow_board_holds_up_its_own_candidate_alone() -> None:
     pool = WorkerPool(workers=1, boards=2)
     slow = threading.Event()
 
-    def waiting(library: Path) -> Measured:
+    def waiting(library: Path) -> Measurement:
         slow.wait(PATIENCE)
-        return Measured((9.0,))
+        return Measurement((9.0,))
 
     held = sender(pool)(lambda: LIBRARY, waiting)
-    others = [sender(pool)(lambda: LIBRARY, lambda library: Measured((1.0,))) for _ in range(5)]
-    assert all(answer.result(PATIENCE) == Measured((1.0,)) for answer in others)
+    others = [sender(pool)(lambda: LIBRARY, lambda library: Measurement((1.0,))) for _ in range(5)]
+    assert all(answer.result(PATIENCE) == Measurement((1.0,)) for answer in others)
     assert not held.done()
     slow.set()
-    assert held.result(PATIENCE) == Measured((9.0,))
+    assert held.result(PATIENCE) == Measurement((9.0,))
     pool.close()
 
 
@@ -76,10 +76,10 @@ def test_what_is_dropped_is_neither_compiled_nor_measured() -> None:
     pool = WorkerPool(workers=1, boards=1)
     started, go = threading.Event(), threading.Event()
 
-    def measure(library: Path) -> Measured:
+    def measure(library: Path) -> Measurement:
         started.set()
         go.wait(PATIENCE)
-        return Measured((1.0,))
+        return Measurement((1.0,))
 
     running = sender(pool)(lambda: LIBRARY, measure)
     waiting = sender(pool)(lambda: LIBRARY, lambda library: pytest.fail("measured"))
@@ -87,7 +87,7 @@ def test_what_is_dropped_is_neither_compiled_nor_measured() -> None:
     pool.drop()
     later = sender(pool)(lambda: pytest.fail("compiled"), lambda library: pytest.fail("measured"))
     go.set()
-    assert running.result(PATIENCE) == Measured((1.0,))
+    assert running.result(PATIENCE) == Measurement((1.0,))
     assert waiting.result(PATIENCE) is None
     assert later.result(PATIENCE) is None
     pool.close()
@@ -120,10 +120,10 @@ def test_nothing_is_kept_once_the_run_is_over() -> None:
     started, go = threading.Event(), threading.Event()
     kept: list[object] = []
 
-    def measure(library: Path) -> Measured:
+    def measure(library: Path) -> Measurement:
         started.set()
         go.wait(PATIENCE)
-        return Measured((1.0,))
+        return Measurement((1.0,))
 
     answer = pool.send(lambda: LIBRARY, measure, kept.append)
     assert started.wait(PATIENCE)
@@ -136,7 +136,7 @@ def test_nothing_is_kept_once_the_run_is_over() -> None:
 def test_an_outcome_is_kept_at_once_and_not_when_it_is_asked_for() -> None:
     pool = WorkerPool(workers=1, boards=1)
     kept = threading.Event()
-    answer = pool.send(lambda: LIBRARY, lambda library: Measured((1.0,)), lambda outcome: kept.set())
+    answer = pool.send(lambda: LIBRARY, lambda library: Measurement((1.0,)), lambda outcome: kept.set())
     assert kept.wait(PATIENCE)
     assert answer.result(PATIENCE) is None
 
@@ -144,7 +144,7 @@ def test_an_outcome_is_kept_at_once_and_not_when_it_is_asked_for() -> None:
         raise OSError("the disk is full")
 
     with pytest.raises(OSError, match="disk is full"):
-        pool.send(lambda: LIBRARY, lambda library: Measured((1.0,)), full).result(PATIENCE)
+        pool.send(lambda: LIBRARY, lambda library: Measurement((1.0,)), full).result(PATIENCE)
     pool.close()
 
 
@@ -152,13 +152,13 @@ def test_failures_and_errors_come_back_and_leave_nobody_busy() -> None:
     pool = WorkerPool(workers=1, boards=1)
     failure = Failure("compile", "no")
 
-    def broken(library: Path) -> Measured:
+    def broken(library: Path) -> Measurement:
         raise ValueError("a bug")
 
-    assert sender(pool)(lambda: failure, lambda library: Measured((1.0,))).result(PATIENCE) == failure
+    assert sender(pool)(lambda: failure, lambda library: Measurement((1.0,))).result(PATIENCE) == failure
     with pytest.raises(ValueError, match="a bug"):
         sender(pool)(lambda: LIBRARY, broken).result(PATIENCE)
-    assert sender(pool)(lambda: LIBRARY, lambda library: Measured((1.0,))).result(PATIENCE) == Measured((1.0,))
+    assert sender(pool)(lambda: LIBRARY, lambda library: Measurement((1.0,))).result(PATIENCE) == Measurement((1.0,))
     pool.close()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tvmbuild.records.fingerprint import Board
-from tvmbuild.records.trial import Failure, Measured
+from tvmbuild.records.trial import Failure, Measurement
 from tvmbuild.schedules.knob import Knob
 from tvmbuild.tuning.measure.protocol import Run
 from tvmbuild.tuning.task import Task, Variant
@@ -48,14 +48,14 @@ class FakeMeasurer:
         self._outcome = outcome
         self.measured: list[tuple[str, dict[str, int]]] = []
 
-    def measure(self, runs: Sequence[Run]) -> list[Measured | Failure]:
-        answers: list[Measured | Failure] = []
+    def measure(self, runs: Sequence[Run]) -> list[Measurement | Failure]:
+        answers: list[Measurement | Failure] = []
         for run in runs:
             workload, choice = eval(run.library.read_text())
             self.measured.append((workload, choice))
             outcome = self._outcome(workload, choice)
             failed = isinstance(outcome, Failure)
-            answers.append(outcome if failed else Measured((outcome,), np.zeros(3, "float32")))
+            answers.append(outcome if failed else Measurement((outcome,), np.zeros(3, "float32")))
         return answers
 
     def close(self) -> None: ...

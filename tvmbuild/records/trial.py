@@ -22,7 +22,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """How long a candidate takes.
 
     Attributes:
@@ -53,7 +53,7 @@ class Trial:
         seconds: figures of the repeats; empty when it failed.
         cause: why it failed, or "".
         message: what was said then.
-        readings: as in ``Measured``.
+        readings: as in ``Measurement``.
         kind: the schedule ("conv2d.direct").
         shape: shapes and parameters, for people.
         operator: numbers of the operator, to find near ones.

@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tvmbuild.records.trial import Failure, Measured
+from tvmbuild.records.trial import Failure, Measurement
 from tvmbuild.tuning.measure.protocol import Run, wrong_result
 from tvmbuild.tuning.task import Task
 
@@ -39,7 +39,7 @@ class Baselines:
         """Take the time of a default from an earlier run: new times are put on its scale."""
         self._recorded[task.workload] = seconds
 
-    def keep(self, task: Task, library: Path, measured: Measured) -> None:
+    def keep(self, task: Task, library: Path, measured: Measurement) -> None:
         """Take a default that was run."""
         self._outputs[task.workload] = measured.output
         self._libraries[task.workload] = library
@@ -54,7 +54,7 @@ class Baselines:
         """Return a default's time now over that of this run's start."""
         return seconds / self._seconds[task.workload]
 
-    def corrected(self, task: Task, outcome: Measured | Failure, seconds: float) -> Measured | Failure:
+    def corrected(self, task: Task, outcome: Measurement | Failure, seconds: float) -> Measurement | Failure:
         """Return an outcome on the scale of the recorded times.
 
         Args:
@@ -67,9 +67,9 @@ class Baselines:
             return outcome
         scaled = tuple(second / drift for second in outcome.seconds)
         readings = {**outcome.readings, "drift": round(drift, 4)}
-        return Measured(scaled, outcome.output, readings, outcome.reference, outcome.board)
+        return Measurement(scaled, outcome.output, readings, outcome.reference, outcome.board)
 
-    def checked(self, task: Task, outcome: Measured | Failure) -> Measured | Failure:
+    def checked(self, task: Task, outcome: Measurement | Failure) -> Measurement | Failure:
         """Return an outcome, or a failure where its output is not the default's."""
         if isinstance(outcome, Failure) or outcome.output is None:
             return outcome

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
-from tvmbuild.records.trial import Failure, Measured, Trial
+from tvmbuild.records.trial import Failure, Measurement, Trial
 from tvmbuild.records.values import is_duration
 from tvmbuild.schedules.knob import Choice
 from tvmbuild.schedules.library import revision
@@ -29,7 +29,7 @@ _TRIED_AGAIN = ("crash", "upload", "lost")
 #: A board times the default of the task at hand again after so many seconds.
 _BASELINE_SECONDS = 120.0
 
-Outcome = Measured | Failure
+Outcome = Measurement | Failure
 Keep = Callable[[Task, Trial], None]
 T = TypeVar("T")
 
@@ -193,7 +193,7 @@ class TrialRunner:
         if isinstance(library, Failure):
             return library
         outcome = self._measured([Run(library, self._arguments(task.variants[0]))])[0]
-        if isinstance(outcome, Measured):
+        if isinstance(outcome, Measurement):
             useless = no_measure(outcome.output)
             if useless:
                 return Failure("wrong result", useless)

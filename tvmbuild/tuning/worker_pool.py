@@ -8,10 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tvmbuild.records.trial import Failure, Measured
+from tvmbuild.records.trial import Failure, Measurement
 from tvmbuild.tuning.waits import Meter
 
-Outcome = Measured | Failure
+Outcome = Measurement | Failure
 T = TypeVar("T")
 
 

@@ -37,7 +37,7 @@ _REDONE, COOLING_SECONDS = 2, 20.0
 
 
 @dataclass(frozen=True)
-class Measured:
+class RemoteTimes:
     """What a function on a board took and returned.
 
     Attributes:
@@ -60,7 +60,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedFunction:
     """What to time on a board.
 
     Attributes:
@@ -200,17 +200,17 @@ class Board:
         number: int = 1,
         min_repeat_ms: int = 0,
         timeout: float = 30.0,
-        reference: Callable[[str], Timed | None] = lambda board: None,
-    ) -> Measured:
+        reference: Callable[[str], TimedFunction | None] = lambda board: None,
+    ) -> RemoteTimes:
         """Run a library's ``main`` once for its outputs, then time one of its functions.
 
         Where the board reports heat or low voltage meanwhile, the measurement is dropped and done again after cooling;
         the readings say if even the last one was throttled.
 
         Args:
-            library: as in ``Timed``.
-            arguments: as in ``Timed``.
-            function: as in ``Timed``.
+            library: as in ``TimedFunction``.
+            arguments: as in ``TimedFunction``.
+            function: as in ``TimedFunction``.
             repeat: number of averages.
             number: calls in each.
             min_repeat_ms: least duration of an average, in milliseconds.
@@ -223,7 +223,7 @@ class Board:
             TrackerError, BoardKeyError, BoardBusyError, BoardMismatchError: no board was to be had.
         """
         options = {"repeat": repeat, "number": number, "min_repeat_ms": min_repeat_ms}
-        what = Timed(library, arguments, function)
+        what = TimedFunction(library, arguments, function)
         for _ in range(_REDONE):
             measured = self._time_once(what, reference, options, timeout)
             if not measured.readings["throttled"]:
@@ -233,21 +233,23 @@ class Board:
 
     def _time_once(
         self,
-        what: Timed,
-        reference: Callable[[str], Timed | None],
+        what: TimedFunction,
+        reference: Callable[[str], TimedFunction | None],
         options: Mapping[str, int],
         timeout: float,
-    ) -> Measured:
+    ) -> RemoteTimes:
         with self._queue.lease(timeout) as session:
             before = session.health()
             reference_seconds = _reference_seconds(session, reference(session.board), options)
             seconds, outputs = _timed(session, what, "lib.so", options)
             after = session.health()
             facts = {"board": session.board, "fingerprint": session.fingerprint(), "before": before, "after": after}
-            return Measured(seconds, outputs, {**facts, "throttled": is_slowed(before, after)}, reference_seconds)
+            return RemoteTimes(seconds, outputs, {**facts, "throttled": is_slowed(before, after)}, reference_seconds)
 
 
-def _reference_seconds(session: BoardSession, what: Timed | None, options: Mapping[str, int]) -> tuple[float, ...]:
+def _reference_seconds(
+    session: BoardSession, what: TimedFunction | None, options: Mapping[str, int]
+) -> tuple[float, ...]:
     if what is None:
         return ()
     try:
@@ -258,7 +260,7 @@ def _reference_seconds(session: BoardSession, what: Timed | None, options: Mappi
 
 
 def _timed(
-    session: BoardSession, what: Timed, name: str, options: Mapping[str, int]
+    session: BoardSession, what: TimedFunction, name: str, options: Mapping[str, int]
 ) -> tuple[tuple[float, ...], tuple[NDArray[Any], ...]]:
     """Return seconds and outputs; ``name`` is that of the library on the board."""
     loaded = session.load(what.library, name=name)

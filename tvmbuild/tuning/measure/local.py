@@ -12,7 +12,7 @@ from tvmbuild.device.fleet.health import is_slowed, local_health, readings_of
 from tvmbuild.device.local import LocalDevice
 from tvmbuild.device.protocol import RunRequest
 from tvmbuild.records.fingerprint import local_board
-from tvmbuild.records.trial import Failure, Measured
+from tvmbuild.records.trial import Failure, Measurement
 from tvmbuild.support.errors import DeviceError, TvmbuildError
 from tvmbuild.target.target import Target
 from tvmbuild.tuning.measure.causes import cause_of
@@ -70,7 +70,7 @@ class LocalMeasurer:
         self._threads = threads or target.cores
         self.board = local_board(target)
 
-    def measure(self, runs: Sequence[Run]) -> list[Measured | Failure]:
+    def measure(self, runs: Sequence[Run]) -> list[Measurement | Failure]:
         """Time a batch: one median for each round and candidate; again after cooling while the machine is throttled."""
         for attempt in range(ATTEMPTS):
             if attempt:
@@ -80,7 +80,7 @@ class LocalMeasurer:
             after = self._health()
             if not is_slowed(before, after):
                 readings = readings_of(before, after)
-                return [state.failure or Measured(tuple(state.medians), state.output, readings) for state in states]
+                return [state.failure or Measurement(tuple(state.medians), state.output, readings) for state in states]
         slow = Failure("throttled", "this machine runs slower than it can (heat or voltage)")
         return [state.failure or slow for state in states]
 

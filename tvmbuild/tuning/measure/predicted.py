@@ -10,7 +10,7 @@ from tvmbuild.predict.llvm import find_llvm
 from tvmbuild.predict.predictor import ProfiledRun, run_profiled
 from tvmbuild.predict.pricing import PriceCache, price_profile
 from tvmbuild.records.fingerprint import predicted_board
-from tvmbuild.records.trial import Failure, Measured
+from tvmbuild.records.trial import Failure, Measurement
 from tvmbuild.support.errors import DeviceError, TargetError, TvmbuildError
 from tvmbuild.target.target import Target, predicted_core
 from tvmbuild.tuning.measure.causes import cause_of
@@ -41,14 +41,14 @@ class PredictedMeasurer:
         self.board = predicted_board(target, self._core, self._tools.version)
         self.slots = slots or len(os.sched_getaffinity(0))
 
-    def measure(self, runs: Sequence[Run]) -> list[Measured | Failure]:
+    def measure(self, runs: Sequence[Run]) -> list[Measurement | Failure]:
         """Predict each run by itself."""
         return [self._predict(run) for run in runs]
 
     def close(self) -> None:
         """Nothing is held."""
 
-    def _predict(self, run: Run) -> Measured | Failure:
+    def _predict(self, run: Run) -> Measurement | Failure:
         try:
             # Inside a model other kernels ran since: this one's weights and inputs are not in the caches any more.
             counted = ProfiledRun(run.library, self._target, tuple(run.inputs), 1, True, RUN_SECONDS, cold=True)
@@ -64,4 +64,4 @@ class PredictedMeasurer:
         compute = scale * counts.compute_cycles
         estimated = scale * one_thread_cycles(counts, self._core.costs, self._target.max_mhz)
         readings = {"instructions": float(profile.instructions), "comp": round(compute), "est": round(estimated)}
-        return Measured((estimated / (self._target.max_mhz * 1e6),), result.outputs[0], readings)
+        return Measurement((estimated / (self._target.max_mhz * 1e6),), result.outputs[0], readings)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvmbuild.records.fingerprint import Board
-from tvmbuild.records.trial import Failure, Measured
+from tvmbuild.records.trial import Failure, Measurement
 from tvmbuild.tuning.task import Variant
 
 #: Largest difference from the default's output, relative to its largest value, by dtype. The choices sum in different
@@ -54,7 +54,7 @@ class Measurer(Protocol):
     slots: int
     batched: bool
 
-    def measure(self, runs: Sequence[Run]) -> list[Measured | Failure]:
+    def measure(self, runs: Sequence[Run]) -> list[Measurement | Failure]:
         """Measure candidates, in turn with each other, and return one outcome for each.
 
         Called from up to ``slots`` threads.

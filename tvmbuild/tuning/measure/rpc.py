@@ -13,10 +13,10 @@ from typing import Any
 
 from tvmbuild.device.fleet.address import parse_address
 from tvmbuild.device.fleet.boards import Board as RemoteBoard
-from tvmbuild.device.fleet.boards import BoardQueue, Timed
+from tvmbuild.device.fleet.boards import BoardQueue, TimedFunction
 from tvmbuild.device.fleet.health import readings_of
 from tvmbuild.records.fingerprint import Board
-from tvmbuild.records.trial import Failure, Measured
+from tvmbuild.records.trial import Failure, Measurement
 from tvmbuild.support.errors import BoardMismatchError, DeviceError, MeasureError
 from tvmbuild.target.target import Target
 from tvmbuild.tuning.measure.predicted import PredictedMeasurer
@@ -61,7 +61,7 @@ class RpcMeasurer:
         self._predictor = None if info.timed else PredictedMeasurer(target, self.slots)
         self.board = self._predictor.board if self._predictor else _board(target, info.description, fingerprints)
 
-    def measure(self, runs: Sequence[Run]) -> list[Measured | Failure]:
+    def measure(self, runs: Sequence[Run]) -> list[Measurement | Failure]:
         """Measure each run on whichever board is free."""
         board = self._free.get()
         try:
@@ -72,7 +72,7 @@ class RpcMeasurer:
     def close(self) -> None:
         """Nothing is held between measurements: a lease lasts for one."""
 
-    def _one(self, board: RemoteBoard, run: Run) -> Measured | Failure:
+    def _one(self, board: RemoteBoard, run: Run) -> Measurement | Failure:
         emulated = self._predictor is not None
         try:
             measured = board.time(
@@ -91,13 +91,13 @@ class RpcMeasurer:
             predicted = self._predictor.measure([run])[0]
             if isinstance(predicted, Failure):
                 return predicted
-            return Measured(predicted.seconds, measured.output, predicted.readings)
+            return Measurement(predicted.seconds, measured.output, predicted.readings)
         if measured.readings.get("throttled"):
             return Failure("throttled", "the board runs slower than it can (heat or voltage)")
         name = str(measured.readings["board"])
         reference = self._references.keep(name, run, measured.reference_seconds)
         readings = readings_of(measured.readings["before"], measured.readings["after"])
-        return Measured(measured.seconds, measured.output, readings, reference, name)
+        return Measurement(measured.seconds, measured.output, readings, reference, name)
 
 
 class References:
@@ -109,7 +109,7 @@ class References:
         self._lock = threading.Lock()
         self._known: dict[tuple[str, Path], tuple[float, float]] = {}
 
-    def due(self, board: str, run: Run) -> Timed | None:
+    def due(self, board: str, run: Run) -> TimedFunction | None:
         """Return the default to time on a board together with a candidate; None when that was done lately."""
         if run.reference is None:
             return None
@@ -117,7 +117,7 @@ class References:
             when, _ = self._known.get((board, run.reference.library), (-math.inf, 0.0))
         if self._clock() - when <= run.max_age:
             return None
-        return Timed(run.reference.library, run.reference.inputs)
+        return TimedFunction(run.reference.library, run.reference.inputs)
 
     def keep(self, board: str, run: Run, seconds: Sequence[float]) -> float:
         """Take what the default took, if it was timed; return what is known of it on that board, or 0."""
