@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tvmbuild.device.fleet.address import parse_address
 from tvmbuild.device.fleet.boards import BoardQueue
-from tvmbuild.records.fingerprint import Board
+from tvmbuild.records.fingerprint import BoardIdentity
 from tvmbuild.records.trial import Failure, Measurement
 from tvmbuild.support.errors import TvmbuildError
 from tvmbuild.target.target import Target
@@ -28,7 +28,7 @@ class WaitingBoards:
 
     def __init__(self, target: Target, tracker: str, key: str, slots: int, seconds: float) -> None:
         """Take the boards of a key, ``slots`` of them, each of which waits ``seconds`` a candidate."""
-        self.board = Board(target.cpu, True, "boards that wait and run nothing", {})
+        self.board = BoardIdentity(target.cpu, True, "boards that wait and run nothing", {})
         self.slots = slots
         self._queue = BoardQueue(parse_address(tracker), key, target)
         self._seconds = seconds

@@ -27,7 +27,7 @@ from tvmbuild.device import open_device
 from tvmbuild.device.fleet import boards as boards_module
 from tvmbuild.device.fleet import relay
 from tvmbuild.device.fleet.address import Address, parse_address
-from tvmbuild.device.fleet.boards import Board, BoardQueue, open_boards
+from tvmbuild.device.fleet.boards import BoardQueue, RemoteBoard, open_boards
 from tvmbuild.device.fleet.emulated_boards import EmulatedBoards
 from tvmbuild.device.fleet.processes import (
     native_server_command,
@@ -108,7 +108,7 @@ def registered(boards: EmulatedBoards) -> int:
         return 0
 
 
-def one_board(boards: EmulatedBoards) -> Board:
+def one_board(boards: EmulatedBoards) -> RemoteBoard:
     return open_boards(boards.tracker, boards.key, HOST if boards.key == "host" else RPI4)[0]
 
 
@@ -153,7 +153,7 @@ def test_several_boards_work_at_the_same_time(emulated: EmulatedBoards, emulated
     boards = open_boards(emulated.tracker, emulated.key, RPI4)
     together = threading.Barrier(len(boards))
 
-    def work(board: Board) -> set[str]:
+    def work(board: RemoteBoard) -> set[str]:
         together.wait()
         return {str(board.time(emulated_library, inputs()).readings["board"]) for _ in range(3)}
 
@@ -369,7 +369,7 @@ def test_everything_works_over_ipv6(folder: Path, library: Path) -> None:
         command = native_server_command(HOST, address, "six", emulated=False)
         server = start([*command, "--host", "::1"], folder / "six.log")
         queue = BoardQueue(parse_address(f"[::1]:{port}"), "six", HOST, patience=30)
-        measured = Board(queue).time(library, inputs())
+        measured = RemoteBoard(queue).time(library, inputs())
         assert str(measured.readings["board"]).startswith("[::1]:")
         np.testing.assert_allclose(measured.output, expected(), rtol=TOLERANCE, atol=TOLERANCE)
     finally:
@@ -416,7 +416,7 @@ def test_a_throttled_measurement_is_done_again_and_still_marked(
     server = start([*native_server_command(HOST, address, "hot", emulated=False), "--root", str(tmp_path)])
     try:
         wait_until(lambda: registered(here) == 2)
-        board = Board(BoardQueue(address, "hot", HOST))
+        board = RemoteBoard(BoardQueue(address, "hot", HOST))
         assert board.time(library, inputs()).readings["throttled"]
         assert pauses.count(boards_module.COOLING_SECONDS) == 2
         flags.write_text("50000\n")
@@ -460,7 +460,7 @@ def test_tvms_python_server_serves_in_place_of_ours(here: EmulatedBoards, librar
     try:
         wait_until(lambda: registered(here) == 2, 60)
         queue = BoardQueue(address, "stock", dataclasses.replace(HOST, name="stock"))
-        board = Board(queue)
+        board = RemoteBoard(queue)
         assert board.fingerprint() == {}
         measured = board.time(library, inputs(), timeout=60)
         np.testing.assert_allclose(measured.output, expected(), rtol=TOLERANCE, atol=TOLERANCE)

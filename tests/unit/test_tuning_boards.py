@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tuning_fakes import FakeBuilder, FakeTrialRunner, task
 
-from tvmbuild.records.fingerprint import Board
+from tvmbuild.records.fingerprint import BoardIdentity
 from tvmbuild.records.trial import Failure, Measurement, Trial
 from tvmbuild.tuning import trials as trials_module
 from tvmbuild.tuning.measure.protocol import Run
@@ -43,7 +43,7 @@ class Boards:
     slots = 1
 
     def __init__(self, speed: Sequence[float]) -> None:
-        self.board = Board("cortex-a72", False, "two boards", {})
+        self.board = BoardIdentity("cortex-a72", False, "two boards", {})
         self._speed = list(speed)
         self.timed = 0
 

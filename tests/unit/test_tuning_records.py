@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tuning_fakes import BOARD
 
 from tvmbuild.records.apply import borrowed, distance
-from tvmbuild.records.fingerprint import Board
+from tvmbuild.records.fingerprint import BoardIdentity
 from tvmbuild.records.journal import JOURNAL, append_line, drop_torn_line, locked, parse_trial, read_journal, trial_line
 from tvmbuild.records.maintenance import prune
 from tvmbuild.records.selection import best_trial
@@ -246,7 +246,7 @@ def test_a_predicted_winner_needs_to_be_faster_and_a_measured_one_by_more_than_t
     assert math.isinf(failed.best)
 
 
-def store(folder: Path, board: Board, *made: Trial) -> Path:
+def store(folder: Path, board: BoardIdentity, *made: Trial) -> Path:
     where = board_folder(folder, RPI4, board)
     write_board(where, board)
     for one in made:
@@ -254,8 +254,8 @@ def store(folder: Path, board: Board, *made: Trial) -> Path:
     return where
 
 
-def measured(revision: str, core: str = "cortex-a72") -> Board:
-    return Board(core, False, "a board", {"revision": revision})
+def measured(revision: str, core: str = "cortex-a72") -> BoardIdentity:
+    return BoardIdentity(core, False, "a board", {"revision": revision})
 
 
 def test_records_come_back_as_they_were_stored(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def read_journal_line(folder: Path, line: bytes) -> Trial:
 def test_the_fingerprint_names_the_folder() -> None:
     assert measured("1.4").name != measured("1.5").name
     assert measured("1.4").name.startswith("measured-cortex-a72-")
-    assert Board.from_json(measured("1.4").to_json()) == measured("1.4")
+    assert BoardIdentity.from_json(measured("1.4").to_json()) == measured("1.4")
 
 
 def test_near_operators_differ_in_the_images_size_alone() -> None:

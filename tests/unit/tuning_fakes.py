@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tvmbuild.records.fingerprint import Board
+from tvmbuild.records.fingerprint import BoardIdentity
 from tvmbuild.records.trial import Failure, Measurement
 from tvmbuild.schedules.knob import Knob
 from tvmbuild.tuning.measure.protocol import Run
 from tvmbuild.tuning.task import Task, Variant
 from tvmbuild.tuning.trials import TrialRunner
 
-BOARD = Board("cortex-a72", True, "a fake", {"revision": "1"})
+BOARD = BoardIdentity("cortex-a72", True, "a fake", {"revision": "1"})
 
 
 def task(name: str = "conv", calls: int = 1, rows: int = 4, number: int = 1, macs: int = 1000) -> Task:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tvmbuild.codegen.elf import check_compatible, neighbours
 from tvmbuild.device.fleet.address import parse_address
-from tvmbuild.device.fleet.boards import Board, BoardQueue
+from tvmbuild.device.fleet.boards import BoardQueue, RemoteBoard
 from tvmbuild.device.protocol import Device, DeviceInfo, RunRequest, RunResult
 from tvmbuild.support.errors import InputDataError, MeasureError, OptionError
 from tvmbuild.target.target import Target
@@ -26,7 +26,7 @@ class RpcDevice:
 
     def describe(self) -> DeviceInfo:
         """Return what the device is."""
-        return Board(self._queue).describe()
+        return RemoteBoard(self._queue).describe()
 
     def run(self, request: RunRequest) -> RunResult:
         """Run a model; see ``Device.run``. Its peak memory is 0 when the board's server does not tell it."""

@@ -17,7 +17,7 @@ from tvmbuild.target.target import Target
 
 
 @dataclass(frozen=True)
-class Board:
+class BoardIdentity:
     """What was measured on.
 
     Attributes:
@@ -44,7 +44,7 @@ class Board:
         return asdict(self)
 
     @staticmethod
-    def from_json(values: Mapping[str, Any]) -> Board:
+    def from_json(values: Mapping[str, Any]) -> BoardIdentity:
         """Read ``board.json``.
 
         Raises:
@@ -52,7 +52,7 @@ class Board:
         """
         core, about = (as_text(needed(values, name), name) for name in ("core", "about"))
         facts = as_object(needed(values, "facts"), "facts")
-        return Board(
+        return BoardIdentity(
             core,
             as_flag(needed(values, "predicted"), "predicted"),
             about,
@@ -60,7 +60,7 @@ class Board:
         )
 
 
-def predicted_board(target: Target, core: Core, mca_version: str) -> Board:
+def predicted_board(target: Target, core: Core, mca_version: str) -> BoardIdentity:
     """Return the board that prediction stands for."""
     costs = core.costs
     facts = {
@@ -73,10 +73,12 @@ def predicted_board(target: Target, core: Core, mca_version: str) -> Board:
         f"{costs.l3_line:g} L3 line, {costs.memory_line:g} memory line",
         **_versions(),
     }
-    return Board(target.cpu, True, f"{core.name}, predicted with llvm-mca {mca_version} at {target.max_mhz} MHz", facts)
+    return BoardIdentity(
+        target.cpu, True, f"{core.name}, predicted with llvm-mca {mca_version} at {target.max_mhz} MHz", facts
+    )
 
 
-def local_board(target: Target) -> Board:
+def local_board(target: Target) -> BoardIdentity:
     """Return this machine."""
     about = _cpu_name() or platform.machine()
     facts = {
@@ -86,7 +88,7 @@ def local_board(target: Target) -> Board:
         "clock": _governor(),
         **_versions(),
     }
-    return Board(target.cpu, False, f"{about}, {target.cores} cores, Linux {platform.release()}", facts)
+    return BoardIdentity(target.cpu, False, f"{about}, {target.cores} cores, Linux {platform.release()}", facts)
 
 
 def _versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvmbuild.records.fingerprint import Board
+from tvmbuild.records.fingerprint import BoardIdentity
 from tvmbuild.records.journal import JOURNAL, read_journal
 from tvmbuild.records.selection import best_trial, by_task
 from tvmbuild.records.trial import Trial
@@ -33,7 +33,7 @@ class BoardRecords:
     """
 
     folder: Path
-    board: Board
+    board: BoardIdentity
     trials: tuple[Trial, ...]
 
     def winners(self) -> dict[str, Trial]:
@@ -85,12 +85,12 @@ class BoardRecords:
         return next((t for t in reversed(self.trials) if t.task == task and t.is_default and t.ok), None)
 
 
-def board_folder(records: Path, target: Target, board: Board) -> Path:
+def board_folder(records: Path, target: Target, board: BoardIdentity) -> Path:
     """Return where a board's records lie."""
     return records / target.name / board.name
 
 
-def write_board(folder: Path, board: Board) -> None:
+def write_board(folder: Path, board: BoardIdentity) -> None:
     """Write ``board.json`` if it is not there."""
     if not (folder / BOARD).is_file():
         write_whole(folder / BOARD, json.dumps(board.to_json(), indent=2) + "\n")
@@ -103,7 +103,7 @@ def read_board(folder: Path) -> BoardRecords:
         RecordsError: it has no ``board.json``, or a file is damaged.
     """
     try:
-        board = Board.from_json(parse_object(read_small(folder / BOARD)))
+        board = BoardIdentity.from_json(parse_object(read_small(folder / BOARD)))
     except (OSError, ValueError) as error:
         raise RecordsError(
             f"{folder} holds no readable {BOARD}: {error}.", "Delete the folder, or get it anew from where it came."

@@ -164,7 +164,7 @@ class BoardQueue:
         )
 
 
-class Board:
+class RemoteBoard:
     """One of the boards of a key: measures one thing at a time, on whichever of them is free."""
 
     def __init__(self, queue: BoardQueue) -> None:
@@ -270,7 +270,7 @@ def _timed(
     return seconds, loaded.fetch(outputs)
 
 
-def open_boards(tracker: str, key: str, target: Target, count: int = 0, *, patience: float = 60.0) -> list[Board]:
+def open_boards(tracker: str, key: str, target: Target, count: int = 0, *, patience: float = 60.0) -> list[RemoteBoard]:
     """Return boards behind a tracker, each to be used by one thread.
 
     Args:
@@ -286,4 +286,4 @@ def open_boards(tracker: str, key: str, target: Target, count: int = 0, *, patie
     """
     queue = BoardQueue(parse_address(tracker), key, target, patience)
     known = len(queue.check().boards)
-    return [Board(queue) for _ in range(count or known)]
+    return [RemoteBoard(queue) for _ in range(count or known)]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tvmbuild.records.fingerprint import Board
+from tvmbuild.records.fingerprint import BoardIdentity
 from tvmbuild.records.trial import Failure, Measurement
 from tvmbuild.tuning.task import Variant
 
@@ -50,7 +50,7 @@ class Measurer(Protocol):
             ``measure`` gets a whole batch, with the default first.
     """
 
-    board: Board
+    board: BoardIdentity
     slots: int
     batched: bool
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tvmbuild.device.fleet.address import parse_address
-from tvmbuild.device.fleet.boards import Board as RemoteBoard
-from tvmbuild.device.fleet.boards import BoardQueue, TimedFunction
+from tvmbuild.device.fleet.boards import BoardQueue, RemoteBoard, TimedFunction
 from tvmbuild.device.fleet.health import readings_of
-from tvmbuild.records.fingerprint import Board
+from tvmbuild.records.fingerprint import BoardIdentity
 from tvmbuild.records.trial import Failure, Measurement
 from tvmbuild.support.errors import BoardMismatchError, DeviceError, MeasureError
 from tvmbuild.target.target import Target
@@ -130,7 +129,7 @@ class References:
             return self._known.get(key, (0.0, 0.0))[1]
 
 
-def _board(target: Target, about: str, fingerprints: Sequence[Mapping[str, Any]]) -> Board:
+def _board(target: Target, about: str, fingerprints: Sequence[Mapping[str, Any]]) -> BoardIdentity:
     """Return the fingerprint of real boards.
 
     Raises:
@@ -143,4 +142,4 @@ def _board(target: Target, about: str, fingerprints: Sequence[Mapping[str, Any]]
             f"The boards of this key differ in {', '.join(differing)}, and times of different boards are not mixed.",
             "Register them with keys of their own.",
         )
-    return Board(facts[0].get("core") or target.cpu, False, about, facts[0])
+    return BoardIdentity(facts[0].get("core") or target.cpu, False, about, facts[0])
