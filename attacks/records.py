@@ -91,9 +91,9 @@ def _judge(tally: Tally, what: str, done: Attempt) -> None:
 
 def _valid(folder: Path) -> Path:
     """Write a folder of records as tune does, and return it."""
+    from tvmbuild.records.board_records import write_board
     from tvmbuild.records.fingerprint import BoardIdentity
     from tvmbuild.records.journal import append_line, trial_line
-    from tvmbuild.records.store import write_board
     from tvmbuild.records.trial import Trial
 
     board = BoardIdentity("cortex-a72", True, "a board", {"revision": "1"})

@@ -20,9 +20,9 @@ from onnx import helper
 from tvmbuild.artifact.open import open_artifact
 from tvmbuild.codegen.toolchain import find_toolchain, run_compiler
 from tvmbuild.pipeline import build
+from tvmbuild.records.board_records import read_board
 from tvmbuild.records.journal import JOURNAL, read_journal
 from tvmbuild.records.maintenance import export, merge, prune, unpack
-from tvmbuild.records.store import read_board
 from tvmbuild.records.trial import Failure, Trial
 from tvmbuild.support.options import BuildOptions, TuneOptions
 from tvmbuild.target.target import load_target

@@ -15,8 +15,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tvmbuild.artifact import patience
+from tvmbuild.artifact.build_store import BuildStore, StoreEntry, files_of
 from tvmbuild.artifact.remote import Remote, RemoteSettings
-from tvmbuild.artifact.store import Store, Stored, files_of
 from tvmbuild.releases.signing import Signer, load_signer, new_keys
 
 INPUTS = {"the model": "1"}
@@ -34,14 +34,14 @@ class Machine:
     def remote(self, url: str, trusts: Any, sign: Any = None, seconds: float = 10.0) -> Remote:
         return Remote(RemoteSettings(url, trusts, sign, seconds), self.warnings.append)
 
-    def get(self, remote: Remote, inputs: dict[str, str] = INPUTS, text: str = "built") -> Stored:
+    def get(self, remote: Remote, inputs: dict[str, str] = INPUTS, text: str = "built") -> StoreEntry:
         def make(folder: Path) -> None:
             self.made.append(text)
             (folder / "x.so").write_text(text)
             (folder / "x.so").chmod(0o755)
 
         self.monkeypatch.setenv("XDG_CACHE_HOME", str(self.cache))
-        with Store(remote) as store:
+        with BuildStore(remote) as store:
             return store.get("net", inputs, make)
 
 

@@ -27,8 +27,8 @@ from tvmbuild.commands import console
 from tvmbuild.commands.app import run
 from tvmbuild.commands.console import Console, emit, stage_bars, stage_line, table_lines
 from tvmbuild.device.fleet.tracker import BoardEntry, KeySummary, Summary, TrackerClient
+from tvmbuild.records.board_records import write_board
 from tvmbuild.records.journal import JOURNAL, append_line, trial_line
-from tvmbuild.records.store import write_board
 from tvmbuild.support import progress
 from tvmbuild.support.errors import OptionError, TvmbuildError
 from tvmbuild.support.tensor import TensorSpec

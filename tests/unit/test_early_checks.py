@@ -11,8 +11,8 @@ from test_artifact import MANIFEST
 
 from tests.onnx_models import model, saved
 from tvmbuild import pipeline
+from tvmbuild.artifact.build_store import BuildStore
 from tvmbuild.artifact.open import Artifact
-from tvmbuild.artifact.store import Store
 from tvmbuild.codegen.toolchain import Toolchain
 from tvmbuild.commands.app import run
 from tvmbuild.quantization import quantize
@@ -194,5 +194,5 @@ def test_a_cell_looks_for_the_tools_of_its_prediction_before_it_is_built(monkeyp
     monkeypatch.setattr("tvmbuild.device.open_device", lambda *_: None)
     monkeypatch.setattr("tvmbuild.predict.llvm.find_llvm", refuse)
     monkeypatch.setattr("tvmbuild.releases.built.take_build", reached)
-    with Store() as store, pytest.raises(errors.ToolchainError):
+    with BuildStore() as store, pytest.raises(errors.ToolchainError):
         cell.make_cell(read_plan(Path()).cells[0], store)

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from test_artifact import write_artifact
 
+from tvmbuild.artifact.build_store import BuildStore
 from tvmbuild.artifact.checksums import SUMS_NAME, check_sums, sums_text
 from tvmbuild.artifact.open import open_artifact
-from tvmbuild.artifact.store import Store
 from tvmbuild.commands.app import run
 from tvmbuild.support.atomic import aside, moves, staging
 from tvmbuild.support.atomic.staging import clean, staged, staged_folder
@@ -40,7 +40,7 @@ def publish(dist: Path, content: str) -> None:
         (folder / "net.so").write_text(content)
 
     clean(dist)
-    with Store() as store:
+    with BuildStore() as store:
         entry = store.get("net", {"content": content}, make)
         with staged_folder(dist / "1.0") as folder:
             shutil.copyfile(entry.folder / "net.so", folder / "net.so")

@@ -12,8 +12,8 @@ from onnx import helper
 from test_artifact import MANIFEST
 
 from tests.onnx_models import model, saved
+from tvmbuild.artifact.build_store import BuildStore
 from tvmbuild.artifact.manifest import file_entry
-from tvmbuild.artifact.store import Store
 from tvmbuild.codegen.toolchain import Toolchain
 from tvmbuild.releases import cell
 from tvmbuild.releases.built import keep_build, take_build
@@ -40,7 +40,7 @@ def result(folder: Path) -> Any:
 
 def taken(inputs: dict[str, str], folder: Path) -> bool:
     folder.mkdir()
-    with Store() as store:
+    with BuildStore() as store:
         return take_build(inputs, store, folder)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tvmbuild.artifact.store import Store, Stored
+from tvmbuild.artifact.build_store import BuildStore, StoreEntry
 from tvmbuild.releases.remote_cache import open_remote
 from tvmbuild.releases.signing import new_keys
 from tvmbuild.support.errors import OptionError
@@ -46,9 +46,9 @@ def test_settings_come_from_the_project_and_can_be_switched_off(
     text = '[cache]\nremote_cache = "shared"\ncache_trusted_key = ["release.pub"]\n'
     (project / "tvmbuild.toml").write_text(text)
 
-    def get(machine: str, flags: dict[str, str]) -> Stored:
+    def get(machine: str, flags: dict[str, str]) -> StoreEntry:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / machine))
-        with Store(open_remote(flags, project, pytest.fail)) as store:
+        with BuildStore(open_remote(flags, project, pytest.fail)) as store:
             return store.get("net", {"n": "1"}, lambda folder: (folder / "x").write_text("x"))
 
     assert not get("writer", {"cache_key": str(project / "release.key")}).fetched

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from tuning_fakes import BOARD
 
 from tvmbuild.records.apply import borrowed, distance
+from tvmbuild.records.board_records import BOARD as BOARD_FILE
+from tvmbuild.records.board_records import board_folder, read_board, read_target, usable, write_board
 from tvmbuild.records.fingerprint import BoardIdentity
 from tvmbuild.records.journal import JOURNAL, append_line, drop_torn_line, locked, parse_trial, read_journal, trial_line
 from tvmbuild.records.maintenance import prune
 from tvmbuild.records.selection import best_trial
-from tvmbuild.records.store import BOARD as BOARD_FILE
-from tvmbuild.records.store import board_folder, read_board, read_target, usable, write_board
 from tvmbuild.records.trial import Trial
 from tvmbuild.schedules.knob import Knob
 from tvmbuild.schedules.library import SCHEDULES

@@ -10,7 +10,7 @@ import typer
 from tvmbuild.commands.console import Console, Json, Quiet, Verbose
 
 if TYPE_CHECKING:
-    from tvmbuild.records.store import BoardRecords
+    from tvmbuild.records.board_records import BoardRecords
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -173,7 +173,7 @@ def chosen(records: Path, target: str | None, board: str | None) -> list[BoardRe
     Raises:
         RecordsError: some are damaged, or a board is named that is not there.
     """
-    from tvmbuild.records.store import read_target
+    from tvmbuild.records.board_records import read_target
     from tvmbuild.support.errors import RecordsError
 
     names = [target] if target else sorted(path.name for path in records.glob("*") if path.is_dir())

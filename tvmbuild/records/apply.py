@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tvmbuild import schedules
-from tvmbuild.records.store import BoardRecords, read_target, usable
+from tvmbuild.records.board_records import BoardRecords, read_target, usable
 from tvmbuild.records.trial import Trial
 from tvmbuild.records.workload import workload_key
 from tvmbuild.schedules.kernel import analyze

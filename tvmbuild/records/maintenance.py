@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tvmbuild.artifact.members import Archive, Limits, members
+from tvmbuild.records.board_records import BOARD, BoardRecords, read_board, write_board
 from tvmbuild.records.database import RECORDS, WORKLOADS, DatabaseImage
 from tvmbuild.records.journal import JOURNAL, append_line, drop_torn_line, locked, trial_line
 from tvmbuild.records.selection import by_task
-from tvmbuild.records.store import BOARD, BoardRecords, read_board, write_board
 from tvmbuild.records.trial import Trial
 from tvmbuild.support.atomic.staging import staged, write_whole
 from tvmbuild.support.errors import OutputError, RecordsError

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from tvmbuild.artifact.build_store import BuildStore, files_of
 from tvmbuild.artifact.manifest import file_entry
-from tvmbuild.artifact.store import Store, files_of
 from tvmbuild.pipeline import BuildResult
 from tvmbuild.support.errors import ArtifactError, TvmbuildError
 
@@ -34,11 +34,11 @@ def keep_build(inputs: Mapping[str, str], result: BuildResult) -> None:
             raise ArtifactError(f"{result.folder} was changed meanwhile.")
 
     # A full disk, say, is no reason for a build to fail that is done.
-    with contextlib.suppress(TvmbuildError, OSError), Store() as store:
+    with contextlib.suppress(TvmbuildError, OSError), BuildStore() as store:
         store.get(f"{manifest.name}.build", {**inputs, **_KIND}, make)
 
 
-def take_build(inputs: Mapping[str, str], store: Store, folder: Path) -> bool:
+def take_build(inputs: Mapping[str, str], store: BuildStore, folder: Path) -> bool:
     """Copy a kept build into a folder; False if there is none."""
     entry = store.find({**inputs, **_KIND})
     for path in files_of(entry) if entry else ():

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tvmbuild.artifact.build_store import BuildStore, StoreEntry, files_of
 from tvmbuild.artifact.dependencies import quantization_files
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.manifest import Manifest, read_manifest
 from tvmbuild.artifact.open import Artifact
-from tvmbuild.artifact.store import Store, Stored, files_of
 from tvmbuild.checking.samples import load_samples
 from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.onnx_model.intake.open import open_model
@@ -51,7 +51,7 @@ class CellResult:
     """
 
     cell: Cell
-    entry: Stored
+    entry: StoreEntry
     files: tuple[Path, ...]
     manifest: Manifest
     verification: dict[str, Any]
@@ -59,7 +59,7 @@ class CellResult:
     taken: bool = False
 
 
-def make_cell(cell: Cell, store: Store) -> CellResult:
+def make_cell(cell: Cell, store: BuildStore) -> CellResult:
     """Build and verify one cell, or take what the cache has of it.
 
     Raises:
@@ -228,7 +228,7 @@ def tree_digest(top: Path) -> str:
     return digest.hexdigest()
 
 
-def _build(cell: Cell, store: Store, folder: Path) -> bool:
+def _build(cell: Cell, store: BuildStore, folder: Path) -> bool:
     """Make and verify a cell; return whether the artifact was there already."""
     from tvmbuild import pipeline
     from tvmbuild.artifact.open import open_artifact

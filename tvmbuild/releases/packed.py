@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tvmbuild.artifact.build_store import BuildStore, StoreEntry
 from tvmbuild.artifact.open import open_artifact
-from tvmbuild.artifact.store import Store, Stored
 from tvmbuild.releases.bundle import BundleOptions, write_bundle
 from tvmbuild.releases.cell import CellResult, tree_digest
 from tvmbuild.releases.signing import Signer
@@ -25,11 +25,11 @@ class Packed:
 
     archive: Path
     made: tuple[CellResult, ...]
-    entry: Stored
+    entry: StoreEntry
 
 
 def pack(
-    name: str, made: Sequence[CellResult], store: Store, version: str, signer: Signer | None, epoch: int
+    name: str, made: Sequence[CellResult], store: BuildStore, version: str, signer: Signer | None, epoch: int
 ) -> Packed:
     """Bundle a model, built for one board or several, or take what the cache has of it.
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tvmbuild.artifact.build_store import BuildStore
 from tvmbuild.artifact.checksums import SIGNATURE_NAME, SUMS_NAME, check_sums
 from tvmbuild.artifact.digest import sha256_of
 from tvmbuild.artifact.remote import Remote
-from tvmbuild.artifact.store import Store
 from tvmbuild.releases.cell import CellResult, check_cell, make_cell
 from tvmbuild.releases.junit import JUNIT_NAME, junit_text
 from tvmbuild.releases.notes import NOTES_NAME, REPORT_NAME, notes, report
@@ -70,7 +70,7 @@ def release(
     with progress.stage("check what is asked for"):
         for cell in plan.cells:
             check_cell(cell)
-    with Store(remote) as store:
+    with BuildStore(remote) as store:
         made, packed = _make(plan, store, signer, epoch)
         content = report(plan.version, packed, last)
         _publish(folder, made, packed, content, signer, epoch)
@@ -129,7 +129,7 @@ def _publish(
             (aside / SIGNATURE_NAME).write_bytes(signature)
 
 
-def _make(plan: Plan, store: Store, signer: Signer | None, epoch: int) -> tuple[list[CellResult], list[Packed]]:
+def _make(plan: Plan, store: BuildStore, signer: Signer | None, epoch: int) -> tuple[list[CellResult], list[Packed]]:
     made: dict[str, CellResult] = {}
     packed = []
     with progress.stage("release", total=len(plan.cells) + len(plan.bundles)) as step:

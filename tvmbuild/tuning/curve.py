@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tvmbuild.records.store import BoardRecords
+from tvmbuild.records.board_records import BoardRecords
 from tvmbuild.records.trial import Trial
 from tvmbuild.support.atomic.staging import staged
 from tvmbuild.support.errors import OutputError, RecordsError, ToolchainError

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.records.apply import TunedSchedules
+from tvmbuild.records.board_records import BoardRecords, board_folder, write_board
 from tvmbuild.records.database import DatabaseImage
 from tvmbuild.records.journal import JOURNAL, append_line, drop_torn_line, locked, read_journal, trial_line
-from tvmbuild.records.store import BoardRecords, board_folder, write_board
 from tvmbuild.records.trial import Trial
 from tvmbuild.support import progress
 from tvmbuild.support.errors import OptionError, TuningError

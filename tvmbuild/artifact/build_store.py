@@ -29,7 +29,7 @@ _LIMIT_VARIABLE = "TVMBUILD_CACHE_SIZE"
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoreEntry:
     """An entry of the store.
 
     Attributes:
@@ -43,7 +43,7 @@ class Stored:
     fetched: bool = False
 
 
-class Store:
+class BuildStore:
     """The store for the time of one command: what it gave stays until then, whatever the limit."""
 
     def __init__(self, remote: Remote | None = None) -> None:
@@ -51,7 +51,7 @@ class Store:
         self._remote = remote
         self._in_use: list[int | None] = []
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> BuildStore:
         return self
 
     def __exit__(
@@ -60,7 +60,7 @@ class Store:
         while self._in_use:
             release_lock(self._in_use.pop())
 
-    def get(self, name: str, inputs: Mapping[str, str], make: Callable[[Path], object]) -> Stored:
+    def get(self, name: str, inputs: Mapping[str, str], make: Callable[[Path], object]) -> StoreEntry:
         """Return the entry for these inputs, made by ``make`` if there is none or it is damaged.
 
         Of several processes that want the same entry one makes it and the others wait.
@@ -97,12 +97,12 @@ class Store:
             _prune(limit)
         if why and self._remote is not None:
             self._remote.offer(key, folder)
-        return Stored(folder, why, fetched)
+        return StoreEntry(folder, why, fetched)
 
-    def find(self, inputs: Mapping[str, str]) -> Stored | None:
+    def find(self, inputs: Mapping[str, str]) -> StoreEntry | None:
         """Return the entry for these inputs if it is here and whole; the remote is not asked."""
         folder = cache_root() / _relative(_key(inputs))
-        return Stored(folder, "") if is_whole(folder) and self._keep(folder) else None
+        return StoreEntry(folder, "") if is_whole(folder) and self._keep(folder) else None
 
     def _keep(self, folder: Path) -> bool:
         """Keep others from removing an entry; False if one just did."""
@@ -113,7 +113,7 @@ class Store:
         return (folder / INDEX).exists()
 
 
-def files_of(entry: Stored) -> list[Path]:
+def files_of(entry: StoreEntry) -> list[Path]:
     """Return the files of an entry, sorted."""
     return sorted(path for path in entry.folder.iterdir() if path.name != INDEX)
 

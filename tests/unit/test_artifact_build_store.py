@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tvmbuild.artifact.store import Store, files_of
+from tvmbuild.artifact.build_store import BuildStore, files_of
 from tvmbuild.support.cache import cache_root
 from tvmbuild.support.errors import OptionError
 
@@ -19,8 +19,8 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def store() -> Iterator[Store]:
-    with Store() as opened:
+def store() -> Iterator[BuildStore]:
+    with BuildStore() as opened:
         yield opened
 
 
@@ -32,7 +32,7 @@ def writing(text: str, made: list[str]) -> Callable[[Path], None]:
     return make
 
 
-def test_what_is_there_is_not_made_again_and_what_changed_is_said(store: Store) -> None:
+def test_what_is_there_is_not_made_again_and_what_changed_is_said(store: BuildStore) -> None:
     made: list[str] = []
     first = store.get("net", INPUTS, writing("a", made))
     assert first.why == "it was never built here"
@@ -45,7 +45,7 @@ def test_what_is_there_is_not_made_again_and_what_changed_is_said(store: Store) 
 
 @pytest.mark.parametrize("damage", ["x.so", "entry.json"])
 @pytest.mark.parametrize("how", ["change", "remove"])
-def test_a_damaged_entry_is_noticed_and_made_again(store: Store, damage: str, how: str) -> None:
+def test_a_damaged_entry_is_noticed_and_made_again(store: BuildStore, damage: str, how: str) -> None:
     made: list[str] = []
     path = store.get("net", INPUTS, writing("a", made)).folder / damage
     path.write_text("damaged") if how == "change" else path.unlink()
@@ -54,7 +54,7 @@ def test_a_damaged_entry_is_noticed_and_made_again(store: Store, damage: str, ho
     assert files_of(again)[0].read_text() == "b"
 
 
-def test_a_failure_leaves_no_entry(store: Store) -> None:
+def test_a_failure_leaves_no_entry(store: BuildStore) -> None:
     def fail(folder: Path) -> None:
         (folder / "x.so").write_text("half")
         raise RuntimeError
@@ -66,12 +66,12 @@ def test_a_failure_leaves_no_entry(store: Store) -> None:
 
 def test_beyond_the_limit_what_was_used_longest_ago_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    with Store() as store:
+    with BuildStore() as store:
         folders = [store.get("net", {"n": str(n)}, writing("x" * 1000, made)).folder for n in range(3)]
     for age, folder in zip((100, 300, 200), folders, strict=True):
         os.utime(folder / "entry.json", (1e9 - age, 1e9 - age))
     monkeypatch.setenv("TVMBUILD_CACHE_SIZE", "3500")
-    with Store() as store:
+    with BuildStore() as store:
         new = store.get("net", {"n": "new"}, writing("x" * 1000, made)).folder
         assert [folder.exists() for folder in (*folders, new)] == [True, False, True, True]
         monkeypatch.setenv("TVMBUILD_CACHE_SIZE", "10 GB")
@@ -81,12 +81,12 @@ def test_beyond_the_limit_what_was_used_longest_ago_goes(monkeypatch: pytest.Mon
 
 def test_what_a_command_uses_stays_whatever_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TVMBUILD_CACHE_SIZE", "1")
-    with Store() as mine, Store() as other:
+    with BuildStore() as mine, BuildStore() as other:
         folders = [mine.get("net", {"n": str(n)}, writing("x", [])).folder for n in range(3)]
         other.get("net", {"n": "0"}, writing("x", []))
         other.get("net", {"n": "other"}, writing("x", []))
         assert all(folder.exists() for folder in folders)
-    with Store() as later:
+    with BuildStore() as later:
         assert later.get("net", {"n": "last"}, writing("x", [])).folder.exists()
         assert not any(folder.exists() for folder in folders)
     # Not even the files that were locked while they were made.
@@ -96,5 +96,5 @@ def test_what_a_command_uses_stays_whatever_the_limit(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("text", ["inf", "-1", "9" * 5000, "\u00b2", "1.5"])
 def test_a_limit_that_is_no_number_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TVMBUILD_CACHE_SIZE", text)
-    with pytest.raises(OptionError, match="TVMBUILD_CACHE_SIZE"), Store() as store:
+    with pytest.raises(OptionError, match="TVMBUILD_CACHE_SIZE"), BuildStore() as store:
         store.get("a", {}, lambda _folder: None)
