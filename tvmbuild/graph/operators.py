@@ -108,7 +108,6 @@ class Operator:
     Attributes:
         name: Relax's name without "relax." ("nn.conv2d").
         kind: what it does.
-        arity: tensors that it reads; 0 where that varies.
         half: whether float16 will do.
         layout: how it takes part in NHWC.
         codes: whether it commutes with dequantization.
@@ -118,12 +117,10 @@ class Operator:
         evaluate: computes it with NumPy on constants; structural ones stand in ``fold/constants.py``.
         fusion: how its kernel is fused where TVM's analysis says too much; None leaves it to that.
         kernel: what its kernel is called, where that is not its short name.
-        function: the elementary function that its kernel calls ("tirx.exp"), or "".
     """
 
     name: str
     kind: Kind = Kind.OTHER
-    arity: int = 1
     half: Half = Half.UNKNOWN
     layout: Layout = Layout.BY_KIND
     codes: Codes = Codes.NONE
@@ -133,7 +130,6 @@ class Operator:
     evaluate: Callable[..., Array] | None = None
     fusion: Fusion | None = None
     kernel: str = ""
-    function: str = ""
 
     @property
     def short(self) -> str:
@@ -156,9 +152,9 @@ class Operator:
         return self.kind in LINEAR
 
 
-def _map(name: str, arity: int = 1, half: Half = Half.UNKNOWN, **facts: Any) -> Operator:
+def _map(name: str, half: Half = Half.UNKNOWN, **facts: Any) -> Operator:
     """Return the row of an element-wise operator."""
-    return Operator(name, Kind.ELEMENTWISE, arity, half, **facts)
+    return Operator(name, Kind.ELEMENTWISE, half, **facts)
 
 
 _UNKNOWN, _SAFE, _FOLLOWS, _SUMS, _WIDE = Half.UNKNOWN, Half.SAFE, Half.FOLLOWS, Half.SUMS, Half.WIDE
@@ -167,42 +163,42 @@ _ROWS = (
     # Activations and elementary functions.
     _map("nn.relu", half=_SAFE),
     _map("nn.leakyrelu", half=_SAFE, kernel="leaky_relu"),
-    _map("nn.silu", half=_SAFE, function="tirx.sigmoid"),
-    _map("nn.gelu", half=_SAFE, function="tirx.erf"),
+    _map("nn.silu", half=_SAFE),
+    _map("nn.gelu", half=_SAFE),
     # The next three were never tried in float16, so they stay in float32.
-    _map("nn.gelu_tanh", function="tirx.tanh"),
-    _map("nn.selu", function="tirx.exp"),
-    _map("nn.softplus", function="tirx.log"),
-    _map("sigmoid", half=_SAFE, function="tirx.sigmoid"),
-    _map("tanh", half=_SAFE, function="tirx.tanh"),
-    _map("erf", half=_SAFE, function="tirx.erf"),
-    _map("exp", half=_WIDE, function="tirx.exp", evaluate=np.exp),
+    _map("nn.gelu_tanh"),
+    _map("nn.selu"),
+    _map("nn.softplus"),
+    _map("sigmoid", half=_SAFE),
+    _map("tanh", half=_SAFE),
+    _map("erf", half=_SAFE),
+    _map("exp", half=_WIDE, evaluate=np.exp),
     # Softplus (log, exp and more) in each element of a convolution's unrolled tile keeps LLVM busy for minutes.
-    _map("log", half=_WIDE, function="tirx.log", evaluate=np.log, fusion=Fusion.INJECTIVE),
-    _map("power", 2, _WIDE, neutral=1, function="tirx.pow", evaluate=np.power),
+    _map("log", half=_WIDE, evaluate=np.log, fusion=Fusion.INJECTIVE),
+    _map("power", _WIDE, neutral=1, evaluate=np.power),
     _map("sqrt", half=_FOLLOWS, evaluate=np.sqrt),
     _map("rsqrt", half=_WIDE, evaluate=lambda x: 1 / np.sqrt(x)),
     _map("square", half=_WIDE),
-    _map("sin", function="tirx.sin"),
-    _map("cos", function="tirx.cos"),
+    _map("sin"),
+    _map("cos"),
     _map("tan"),
     _map("clip", half=_FOLLOWS),
     # Its slopes lie along an axis, so reshapes do not pass it.
-    Operator("nn.prelu", arity=2, half=_SAFE, layout=Layout.OWN),
+    Operator("nn.prelu", half=_SAFE, layout=Layout.OWN),
     # Arithmetic.
-    _map("add", 2, _FOLLOWS, affine=True, neutral=0, commutes=True, evaluate=np.add),
-    _map("subtract", 2, _FOLLOWS, affine=True, neutral=0, evaluate=np.subtract),
-    _map("multiply", 2, _FOLLOWS, affine=True, neutral=1, commutes=True, evaluate=np.multiply),
+    _map("add", _FOLLOWS, affine=True, neutral=0, commutes=True, evaluate=np.add),
+    _map("subtract", _FOLLOWS, affine=True, neutral=0, evaluate=np.subtract),
+    _map("multiply", _FOLLOWS, affine=True, neutral=1, commutes=True, evaluate=np.multiply),
     # Integers round as ONNX has it, so the rule for constants stands in fold/constants.py.
-    _map("divide", 2, _FOLLOWS, affine=True, neutral=1),
+    _map("divide", _FOLLOWS, affine=True, neutral=1),
     _map("negative", half=_FOLLOWS, affine=True, evaluate=np.negative),
-    _map("maximum", 2, _FOLLOWS, evaluate=np.maximum),
-    _map("minimum", 2, _FOLLOWS, evaluate=np.minimum),
+    _map("maximum", _FOLLOWS, evaluate=np.maximum),
+    _map("minimum", _FOLLOWS, evaluate=np.minimum),
     _map("abs", half=_SAFE, evaluate=np.abs),
     # Rounding, remainders, comparisons and logic stay in float32: nobody has looked whether float16 would do.
-    _map("floor_divide", 2),
-    _map("mod", 2),
-    _map("floor_mod", 2),
+    _map("floor_divide"),
+    _map("mod"),
+    _map("floor_mod"),
     _map("floor", evaluate=np.floor),
     _map("ceil", evaluate=np.ceil),
     _map("round"),
@@ -212,27 +208,27 @@ _ROWS = (
     _map("isnan", evaluate=np.isnan),
     _map("isinf"),
     _map("isfinite"),
-    _map("equal", 2, evaluate=np.equal),
-    _map("not_equal", 2, evaluate=np.not_equal),
-    _map("less", 2, evaluate=np.less),
-    _map("less_equal", 2, evaluate=np.less_equal),
-    _map("greater", 2, evaluate=np.greater),
-    _map("greater_equal", 2, evaluate=np.greater_equal),
-    _map("logical_and", 2, evaluate=np.logical_and),
-    _map("logical_or", 2, evaluate=np.logical_or),
-    _map("logical_xor", 2),
+    _map("equal", evaluate=np.equal),
+    _map("not_equal", evaluate=np.not_equal),
+    _map("less", evaluate=np.less),
+    _map("less_equal", evaluate=np.less_equal),
+    _map("greater", evaluate=np.greater),
+    _map("greater_equal", evaluate=np.greater_equal),
+    _map("logical_and", evaluate=np.logical_and),
+    _map("logical_or", evaluate=np.logical_or),
+    _map("logical_xor"),
     _map("logical_not", evaluate=np.logical_not),
-    _map("where", 3, _SAFE, evaluate=np.where),
+    _map("where", _SAFE, evaluate=np.where),
     # Convolutions and matrix products; in float16 they accumulate in blocks (schedules/gemm/partial_sums.py).
     # In NHWC it is a conv2d of one row, so nobody asks for more.
-    Operator("nn.conv1d", Kind.CONVOLUTION, 2, layout=Layout.ANCHOR),
-    Operator("nn.conv2d", Kind.CONVOLUTION, 2, _SAFE, Layout.ANCHOR, Codes.PRODUCT),
-    Operator("nn.conv3d", Kind.CONVOLUTION, 2, layout=Layout.CHANNELS_FIRST),
-    Operator("nn.conv1d_transpose", Kind.TRANSPOSED, 2, layout=Layout.CHANNELS_FIRST),
+    Operator("nn.conv1d", Kind.CONVOLUTION, layout=Layout.ANCHOR),
+    Operator("nn.conv2d", Kind.CONVOLUTION, _SAFE, Layout.ANCHOR, Codes.PRODUCT),
+    Operator("nn.conv3d", Kind.CONVOLUTION, layout=Layout.CHANNELS_FIRST),
+    Operator("nn.conv1d_transpose", Kind.TRANSPOSED, layout=Layout.CHANNELS_FIRST),
     # It is counted among the products of a quantized model, though there is no integer kernel for it.
-    Operator("nn.conv2d_transpose", Kind.TRANSPOSED, 2, _SAFE, Layout.ANCHOR, Codes.PRODUCT),
-    Operator("nn.conv3d_transpose", Kind.TRANSPOSED, 2, layout=Layout.CHANNELS_FIRST),
-    Operator("matmul", Kind.PRODUCT, 2, _SAFE, Layout.OWN, Codes.PRODUCT),
+    Operator("nn.conv2d_transpose", Kind.TRANSPOSED, _SAFE, Layout.ANCHOR, Codes.PRODUCT),
+    Operator("nn.conv3d_transpose", Kind.TRANSPOSED, layout=Layout.CHANNELS_FIRST),
+    Operator("matmul", Kind.PRODUCT, _SAFE, Layout.OWN, Codes.PRODUCT),
     # Windows over images.
     Operator("nn.max_pool1d", layout=Layout.CHANNELS_FIRST),
     Operator("nn.max_pool2d", half=_SAFE, layout=Layout.ANCHOR, codes=Codes.SAME),
@@ -249,11 +245,11 @@ _ROWS = (
     # Normalization and reductions.
     Operator("nn.softmax", half=_SUMS, layout=Layout.OWN, fusion=Fusion.OPAQUE),
     Operator("nn.log_softmax", half=_SUMS, layout=Layout.OWN),
-    Operator("nn.layer_norm", arity=3, half=_SUMS, fusion=Fusion.OPAQUE),
-    Operator("nn.rms_norm", arity=2, half=_SUMS),
-    Operator("nn.batch_norm", arity=5, half=_SUMS),
-    Operator("nn.group_norm", arity=3, half=_SUMS, layout=Layout.CHANNELS_FIRST),
-    Operator("nn.instance_norm", arity=3, half=_SUMS, layout=Layout.CHANNELS_FIRST),
+    Operator("nn.layer_norm", half=_SUMS, fusion=Fusion.OPAQUE),
+    Operator("nn.rms_norm", half=_SUMS),
+    Operator("nn.batch_norm", half=_SUMS),
+    Operator("nn.group_norm", half=_SUMS, layout=Layout.CHANNELS_FIRST),
+    Operator("nn.instance_norm", half=_SUMS, layout=Layout.CHANNELS_FIRST),
     Operator("mean", Kind.REDUCTION, half=_SUMS),
     Operator("sum", Kind.REDUCTION, half=_SUMS),
     Operator("prod", Kind.REDUCTION, half=_SUMS),
@@ -271,11 +267,11 @@ _ROWS = (
     # simplify writes it as a reshape before anybody could ask for more.
     Operator("nn.batch_flatten", Kind.RESHAPE),
     Operator(
-        *("permute_dims", Kind.OTHER, 1, Half.MOVES, Layout.OWN, Codes.SAME),
+        *("permute_dims", Kind.OTHER, Half.MOVES, Layout.OWN, Codes.SAME),
         fusion=Fusion.OPAQUE,
         kernel="transpose",
     ),
-    Operator("concat", arity=0, half=_SAFE, layout=Layout.OWN, fusion=Fusion.OPAQUE, kernel="concatenate"),
+    Operator("concat", half=_SAFE, layout=Layout.OWN, fusion=Fusion.OPAQUE, kernel="concatenate"),
     Operator("split", half=_SAFE, layout=Layout.FIELDS, codes=Codes.SAME, fusion=Fusion.OPAQUE),
     Operator("strided_slice", half=_SAFE, layout=Layout.OWN, codes=Codes.SAME),
     Operator("nn.pad", half=_SAFE, layout=Layout.OWN, codes=Codes.OWN),
@@ -283,10 +279,10 @@ _ROWS = (
     Operator("tile", half=_SAFE, codes=Codes.SAME),
     Operator("repeat", half=_SAFE),
     Operator("flip", half=_SAFE),
-    Operator("take", arity=2, half=_SAFE),
+    Operator("take", half=_SAFE),
     # Codes and real numbers; scale and zero point lie along an axis.
-    Operator("quantize", arity=3, layout=Layout.OWN),
-    Operator("dequantize", arity=3, layout=Layout.OWN),
+    Operator("quantize", layout=Layout.OWN),
+    Operator("dequantize", layout=Layout.OWN),
 )
 
 #: Operators that run as TVM has them; nothing more is known of them.
@@ -307,7 +303,7 @@ _PLAIN = (
 )
 
 OPERATORS: MappingProxyType[str, Operator] = MappingProxyType(
-    {row.name: row for row in _ROWS} | {name: Operator(name, arity=0) for name in _PLAIN}
+    {row.name: row for row in _ROWS} | {name: Operator(name) for name in _PLAIN}
 )
 
 _BY_KERNEL = {row.kernel_name: row for row in _ROWS}
@@ -315,9 +311,9 @@ _BY_KERNEL = {row.kernel_name: row for row in _ROWS}
 
 def operator(name: str) -> Operator:
     """Return the row of an operator ("nn.conv2d"); one that the table does not know has the defaults."""
-    return OPERATORS.get(name) or Operator(name, arity=0)
+    return OPERATORS.get(name) or Operator(name)
 
 
 def of_kernel(name: str) -> Operator:
     """Return the row of the operator whose kernels are called so ("concatenate"), or the defaults."""
-    return _BY_KERNEL.get(name) or Operator(name, arity=0)
+    return _BY_KERNEL.get(name) or Operator(name)

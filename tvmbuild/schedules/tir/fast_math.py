@@ -135,6 +135,15 @@ FUNCTIONS: Mapping[str, Callable[[Any], Any] | None] = {
     "tirx.pow": None,
     "tirx.sin": None,
     "tirx.cos": None,
+    "tirx.tan": None,
+    "tirx.asin": None,
+    "tirx.acos": None,
+    "tirx.atan": None,
+    "tirx.sinh": None,
+    "tirx.cosh": None,
+    "tirx.asinh": None,
+    "tirx.acosh": None,
+    "tirx.atanh": None,
 }
 
 
