@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import subprocess
@@ -9,7 +10,11 @@ from pathlib import Path
 
 import pytest
 import seeded
+import typer.main
 from hypothesis import settings
+
+# Typer makes the whole command line anew for each run, which a process does once and the tests some 700 times.
+typer.main.get_command = functools.cache(typer.main.get_command)
 
 settings.register_profile("tvmbuild", deadline=None)
 settings.load_profile("tvmbuild")

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import tvm
 from numpy.typing import NDArray
 from tvm import relax, te, tirx
 
-from tvmbuild.schedules import KernelReport, emit_conv2d, emit_matmul, legalize_map, schedule_module
+from tvmbuild import schedules
+from tvmbuild.graph.pipeline import make_kernels
+from tvmbuild.schedules import KernelReport, emit_conv2d, emit_matmul
 from tvmbuild.target.target import Target
 
 Array = NDArray[Any]
@@ -106,14 +107,8 @@ def make_network(layers: Sequence[Layer], target: Target, choices: Any = None) -
                 expected.append(codes)
             result = builder.emit_output(relax.Tuple(results))
         builder.emit_func_output(result)
-    passes = [
-        relax.transform.LegalizeOps(legalize_map(target)),
-        relax.transform.AnnotateTIROpPattern(),
-        relax.transform.FuseOps(),
-        relax.transform.FuseTIR(),
-    ]
-    fused = tvm.ir.transform.Sequential(passes)(builder.get())
-    return Network(*schedule_module(fused, target, choices), inputs, expected)
+    fused = make_kernels(builder.get(), target, schedules)
+    return Network(*schedules.schedule_module(fused, target, choices), inputs, expected)
 
 
 def _prepare(layer: Layer, rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:

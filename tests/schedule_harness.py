@@ -9,7 +9,9 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tvmbuild.schedules import KernelReport, legalize_map, schedule_module
+from tvmbuild import schedules
+from tvmbuild.graph.pipeline import make_kernels
+from tvmbuild.schedules import KernelReport
 from tvmbuild.target.target import load_target
 
 
@@ -25,17 +27,9 @@ def build_module(shapes: Sequence[Sequence[int]], body: Callable[..., Any], dtyp
 
 
 def lower(mod: Any, target: str = "host") -> tuple[Any, tuple[KernelReport, ...]]:
-    """Legalize, fuse and schedule a module."""
+    """Legalize, fuse and schedule a module, as a build does."""
     board = load_target(target)
-    fused = tvm.transform.Sequential(
-        [
-            relax.transform.LegalizeOps(legalize_map(board)),
-            relax.transform.AnnotateTIROpPattern(),
-            relax.transform.FuseOps(),
-            relax.transform.FuseTIR(),
-        ]
-    )(mod)
-    return schedule_module(fused, board)
+    return schedules.schedule_module(make_kernels(mod, board, schedules), board)
 
 
 def run(mod: Any, arguments: Sequence[np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,10 +19,9 @@ import pytest
 import tvm
 from tvm import rpc
 
-from tests.rpc_libraries import expected, inputs, make_library
+from tests.rpc_libraries import expected, inputs, make_library, wait_until
 from tvmbuild.device import open_device
 from tvmbuild.device.fleet import boards as boards_module
-from tvmbuild.device.fleet import relay
 from tvmbuild.device.fleet.address import Address, parse_address
 from tvmbuild.device.fleet.boards import BoardQueue, RemoteBoard, open_boards
 from tvmbuild.device.fleet.emulated_boards import EmulatedBoards
@@ -37,8 +33,7 @@ from tvmbuild.device.fleet.processes import (
     tracker_command,
     wait_for_tracker,
 )
-from tvmbuild.device.fleet.session import BoardSession
-from tvmbuild.device.fleet.tracker import Offer, TrackerClient
+from tvmbuild.device.fleet.tracker import TrackerClient
 from tvmbuild.device.protocol import RunRequest
 from tvmbuild.support.errors import (
     BoardBusyError,
@@ -91,13 +86,6 @@ def emulated(folder: Path) -> Iterator[EmulatedBoards]:
     """A tracker and two emulated Cortex-A72."""
     with EmulatedBoards(RPI4, 2, log=folder / "emulated.log") as boards:
         yield boards
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        threading.Event().wait(0.1)
 
 
 def registered(boards: EmulatedBoards) -> int:
@@ -237,102 +225,6 @@ def test_a_busy_board_says_who_holds_it(here: EmulatedBoards) -> None:
     queue = BoardQueue(parse_address(here.tracker), here.key, HOST, patience=1)
     with queue.lease(30), pytest.raises(BoardBusyError, match=r"became free within 1 seconds: .*@.* since .* on 127"):
         queue._open(30)
-
-
-def test_a_board_that_hangs_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "GREETING_SECONDS", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(MeasureError) as caught:
-        BoardSession(Offer(Address("127.0.0.1", silent.getsockname()[1]), "key"), 60)
-    assert caught.value.cause == "lost"
-
-
-@pytest.mark.parametrize("greeting", [b"\x71\xf2\x0f\x00", b"\x71\xf2\x0f\x00\xff\xff\xff\x7f"])
-def test_a_board_that_greets_by_halves_is_passed_over(greeting: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "GREETING_SECONDS", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as board:
-
-        def greet() -> None:
-            connection, _ = board.accept()
-            with connection:
-                connection.sendall(greeting)
-                while connection.recv(1024):
-                    pass
-
-        thread = threading.Thread(target=greet)
-        thread.start()
-        with pytest.raises(MeasureError) as caught:
-            BoardSession(Offer(Address("127.0.0.1", board.getsockname()[1]), "key"), 60)
-        thread.join()
-    assert caught.value.cause == "lost"
-
-
-def test_a_tracker_that_sends_a_byte_now_and_then_is_given_up_after_one_deadline() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = Address("127.0.0.1", listener.getsockname()[1])
-        end = threading.Event()
-
-        def drip() -> None:
-            connection, _ = listener.accept()
-            with connection, contextlib.suppress(OSError):
-                while not end.wait(0.05):
-                    connection.sendall(b"\x71")
-
-        server = threading.Thread(target=drip)
-        server.start()
-        with pytest.raises(TrackerError, match="does not answer"):
-            TrackerClient(address, 0.12)
-        end.set()
-        server.join()
-
-
-def greeting_of(key: str) -> bytes:
-    shown = f"client:{key}".encode()
-    return struct.pack("<ii", 0xFF271, len(shown)) + shown
-
-
-def test_clients_that_never_finish_greeting_make_no_other_wait(folder: Path) -> None:
-    """Each of the slow ones sends a byte now and then, the others connect at the same time."""
-    server, port = direct_server(folder / "direct.log")
-    slow: list[socket.socket] = []
-    try:
-        slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
-        for index, client in enumerate(slow):
-            client.sendall(greeting_of("direct")[: index % 12])
-        wrong = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
-        for client in wrong:
-            client.sendall(greeting_of("other"))
-        for client in wrong:
-            client.settimeout(30)
-            assert client.recv(4) == struct.pack("<i", 0xFF271 + 2)
-            client.close()
-        for client in slow[: len(slow) // 2]:
-            client.sendall(b"x")
-        session = rpc.connect("127.0.0.1", port, "direct", session_timeout=30)
-        assert json.loads(session.get_function("tvmbuild.fingerprint")())["machine"] == HOST.arch
-        # The session's process holds the server's own connections no more than those of others.
-        (child,) = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-        sockets = [str(path.readlink()) for path in Path(f"/proc/{child}/fd").iterdir()]
-        assert sum(name.startswith("socket:") for name in sockets) == 1
-        del session
-        # Who never finishes is dropped, whatever he sends meanwhile.
-        slow[-1].settimeout(30)
-        assert slow[-1].recv(1) == b""
-    finally:
-        for client in slow:
-            client.close()
-        stop(server)
-
-
-def direct_server(log: Path) -> tuple[subprocess.Popen[bytes], int]:
-    """Start a server without a tracker and wait until it listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    command = native_server_command(HOST, Address("127.0.0.1", 1), "direct", emulated=False, port=port)
-    at = command.index("--tracker")
-    server = start(command[:at] + command[at + 2 :], log)
-    wait_until(lambda: "listening on" in log.read_text())
-    return server, port
 
 
 def test_one_odd_entry_leaves_the_list_usable(folder: Path) -> None:

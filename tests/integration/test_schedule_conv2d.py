@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import relax
 
-from tvmbuild.schedules import legalize_map, schedule_module
+from tvmbuild import schedules
+from tvmbuild.graph.pipeline import make_kernels
 from tvmbuild.schedules.legalize import conv2d_plan
 from tvmbuild.target.target import load_target
 
@@ -22,9 +23,7 @@ DIRECT, FAST = 2e-6, 4e-5
 
 
 def build(mod, target=HOST):
-    legal = relax.transform.LegalizeOps(legalize_map(target))
-    fuse = [relax.transform.AnnotateTIROpPattern(), relax.transform.FuseOps(), relax.transform.FuseTIR()]
-    mod, reports = schedule_module(tvm.ir.transform.Sequential([legal, *fuse])(mod), target)
+    mod, reports = schedules.schedule_module(make_kernels(mod, target, schedules), target)
     return tvm.compile(mod, target.to_tvm()), reports
 
 

@@ -10,11 +10,12 @@ import tvm
 from int8_cases import Layer, Network, make_network
 from tvm import relax
 
+from tvmbuild import schedules
 from tvmbuild.codegen.link import export_objects, link_library
 from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.device import open_device
 from tvmbuild.device.protocol import RunRequest
-from tvmbuild.schedules import legalize_map, schedule_module
+from tvmbuild.graph.pipeline import make_kernels
 from tvmbuild.target.target import load_target
 
 ALL = (1, 1, 1, 1)
@@ -109,8 +110,8 @@ def test_max_pooling_of_codes_is_vectorized_like_that_of_numbers() -> None:
             pooled = relax.op.nn.max_pool2d(variable, (3, 3), (2, 2), (1, 1, 1, 1), layout="NHWC")
             result = builder.emit_output(builder.normalize(pooled))
         builder.emit_func_output(result)
-    legal = relax.transform.LegalizeOps(legalize_map(target))(builder.get())
-    network = Network(*schedule_module(legal, target), [data])
+    fused = make_kernels(builder.get(), target, schedules)
+    network = Network(*schedules.schedule_module(fused, target), [data])
     assert [report.kind for report in network.reports] == ["pool"]
     padded = np.pad(data, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-128)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::2, ::2]

@@ -5,11 +5,12 @@ import pytest
 import tvm
 from tvm import relax
 
+from tvmbuild import schedules
 from tvmbuild.codegen.link import export_objects, link_library
 from tvmbuild.codegen.toolchain import find_toolchain
 from tvmbuild.device import open_device
 from tvmbuild.device.protocol import RunRequest
-from tvmbuild.schedules import legalize_map, schedule_module
+from tvmbuild.graph.pipeline import make_kernels
 from tvmbuild.target.target import load_target
 
 pytestmark = pytest.mark.integration
@@ -74,13 +75,7 @@ def test_convolutions_and_a_product_on_the_board(board, tmp_path):
             expected.append(inputs[-1].astype(np.float64) @ matrix)
             result = builder.emit_output(relax.Tuple(values))
         builder.emit_func_output(result)
-    passes = [
-        relax.transform.LegalizeOps(legalize_map(target)),
-        relax.transform.AnnotateTIROpPattern(),
-        relax.transform.FuseOps(),
-        relax.transform.FuseTIR(),
-    ]
-    mod, reports = schedule_module(tvm.ir.transform.Sequential(passes)(builder.get()), target)
+    mod, reports = schedules.schedule_module(make_kernels(builder.get(), target, schedules), target)
     kinds = {report.kind for report in reports if report.macs}
     assert kinds == {"conv2d.direct", "conv2d.winograd", "matmul"}
     objects = export_objects(tvm.compile(mod, target.to_tvm()), tmp_path)

@@ -10,7 +10,9 @@ import tvm
 from schedule_harness import build_module, random_arrays
 from tvm import relax, s_tir, tirx
 
-from tvmbuild.schedules import legalize_map, schedule_module
+from tvmbuild import schedules
+from tvmbuild.graph.pipeline import make_kernels
+from tvmbuild.schedules import schedule_module
 from tvmbuild.schedules.space import knobs_of, schedule_fn
 from tvmbuild.target.target import load_target
 
@@ -20,13 +22,7 @@ COMPILED = 6
 
 
 def fused(shapes: list[tuple[int, ...]], body: object) -> tvm.IRModule:
-    passes = [
-        relax.transform.LegalizeOps(legalize_map(HOST)),
-        relax.transform.AnnotateTIROpPattern(),
-        relax.transform.FuseOps(),
-        relax.transform.FuseTIR(),
-    ]
-    return tvm.transform.Sequential(passes)(build_module(shapes, body))
+    return make_kernels(build_module(shapes, body), HOST, schedules)
 
 
 def weight(*shape: int) -> relax.Constant:
