@@ -16,3 +16,8 @@ def restart() -> None:
 def rng() -> np.random.Generator:
     """Return the generator of the test that runs."""
     return _current[0]
+
+
+def fresh() -> np.random.Generator:
+    """Return a generator that takes no numbers from the test that runs."""
+    return np.random.default_rng(_SEED + 1)
