@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format models bench-kernels bench-tune bench-tune-rate release fuzz attack mutants lock clean
+.PHONY: help setup demo test test-unit lint format models bench-kernels bench-intake bench-tune bench-tune-rate release fuzz attack mutants lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ models: setup ## fetch the real models and pictures that demo and tests use into
 bench-kernels: setup ## measure the kernels and write docs/performance.md: minutes
 	@$(RUN) benchmarks/kernels.py
 
+bench-intake: setup ## time the preparing of large models and the check of indices and write docs/models.md: 3 minutes
+	@$(RUN) benchmarks/intake.py
+
 bench-tune: setup models ## tune two models for this machine and write the tables of docs/tuning.md: 45 minutes
 	@$(RUN) benchmarks/tune.py
 
@@ -47,7 +50,7 @@ attack: setup ## attack all that reads what others wrote and write docs/security
 	@$(RUN) -m attacks
 
 mutants: setup ## count small changes of the code that no unit test notices and write docs/testing.md: 20 minutes
-	@$(RUN) -m uv pip install --quiet --python $(RUN) --group mutants && $(RUN) scripts/mutants.py
+	@$(RUN) -m uv pip install --quiet --python $(RUN) --group mutants && $(RUN) -m devtools.mutants
 
 lock: setup ## resolve pyproject.toml into requirements.lock with hashes
 	@$(RUN) -m uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --group dev --custom-compile-command "make lock" -o requirements.lock pyproject.toml
