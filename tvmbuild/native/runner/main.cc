@@ -17,6 +17,7 @@
 #include "runner/options.h"
 #include "runner/staged_tasks.h"
 #include "runtime/memory.h"
+#include "runtime/parallel_loops.h"
 #include "runtime/threads.h"
 #include "server/serve.h"
 #include "server/serve_options.h"
@@ -83,7 +84,11 @@ void MakeFolder(const std::string& path) {
 
 void Run(const Options& options) {
   SetThreads(options.threads);
-  if (options.markers && options.threads > 1) StageTasks(options.threads);
+  if (options.markers && options.threads > 1) {
+    StageTasks(options.threads);
+  } else {
+    ShareParallelLoops();
+  }
   if (!options.output_dir.empty()) MakeFolder(options.output_dir);
   Model model(options.library);
   std::vector<NpyArray> inputs;

@@ -2,17 +2,36 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 
+#include "common/number.h"
+
 namespace tvmbuild {
+namespace {
+
+constexpr int kMostThreads = 1024;
+constexpr const char* kVariable = "TVM_NUM_THREADS";
+
+int UsableCores() {
+  cpu_set_t cores;
+  return sched_getaffinity(0, sizeof(cores), &cores) == 0 ? CPU_COUNT(&cores) : 1;
+}
+
+}  // namespace
 
 void SetThreads(int asked) {
-  cpu_set_t cores;
-  const int usable = sched_getaffinity(0, sizeof(cores), &cores) == 0 ? CPU_COUNT(&cores) : 1;
   const int replace = asked > 0 ? 1 : 0;
   if (!replace && std::getenv("OMP_NUM_THREADS") != nullptr) return;
-  setenv("TVM_NUM_THREADS", std::to_string(replace ? asked : usable).c_str(), replace);
+  setenv(kVariable, std::to_string(replace ? asked : UsableCores()).c_str(), replace);
+}
+
+int Threads() {
+  const char* told = std::getenv(kVariable);
+  if (told == nullptr) told = std::getenv("OMP_NUM_THREADS");
+  if (told == nullptr) return UsableCores();
+  return static_cast<int>(std::max<int64_t>(1, LeadingNumber(told, kMostThreads).value_or(1)));
 }
 
 }  // namespace tvmbuild

@@ -8,6 +8,9 @@ namespace tvmbuild {
 // and reads their number from /sys anew for each parallel kernel.
 void SetThreads(int asked);
 
+// What it was told, at least 1: TVM_NUM_THREADS, else OMP_NUM_THREADS, else one a core that this process may use.
+int Threads();
+
 }  // namespace tvmbuild
 
 #endif  // TVMBUILD_RUNTIME_THREADS_H_

@@ -3,23 +3,15 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <functional>
-#include <memory>
 
 #include "common/file.h"
+#include "runtime/function.h"
 #include "runtime/machine.h"
 #include "runtime/memory.h"
 #include "runtime/value.h"
 
 namespace tvmbuild {
 namespace {
-
-struct Arguments {
-  const TVMFFIAny* first;
-  int32_t count;
-};
-
-using Function = std::function<Value(const Arguments& arguments)>;
 
 Value TextValue(const std::string& text) {
   const TVMFFIByteArray bytes{text.data(), text.size()};
@@ -42,31 +34,6 @@ std::string ArgumentText(const Arguments& arguments, int32_t index = 0) {
     throw Failure(ExitCode::kRun, "the argument has to be a text");
   }
   return std::string(bytes.data, bytes.size);
-}
-
-int CallBack(void* self, const TVMFFIAny* arguments, int32_t count, TVMFFIAny* result) {
-  try {
-    *result = (*static_cast<Function*>(self))(Arguments{arguments, count}).Release();
-    return 0;
-  } catch (const std::exception& error) {
-    TVMFFIErrorSetRaisedFromCStr("RuntimeError", error.what());
-    return -1;
-  }
-}
-
-void Register(const std::string& name, Function function) {
-  const TVMFFIByteArray bytes{name.data(), name.size()};
-  TVMFFIObjectHandle handle = nullptr;
-  auto owned = std::make_unique<Function>(std::move(function));
-  if (TVMFFIFunctionCreate(
-          owned.get(), CallBack, [](void* self) { delete static_cast<Function*>(self); }, &handle) != 0) {
-    throw Failure(ExitCode::kServe, "cannot make " + name + ": " + RaisedMessage());
-  }
-  owned.release();
-  const Value held = Object(handle);
-  if (TVMFFIFunctionSetGlobal(&bytes, handle, 1) != 0) {
-    throw Failure(ExitCode::kServe, "cannot register " + name + ": " + RaisedMessage());
-  }
 }
 
 // The path of a file of this session. A client may run any code anyway; this keeps its mistakes inside its folder.

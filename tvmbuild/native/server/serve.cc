@@ -11,6 +11,7 @@
 
 #include "common/failure.h"
 #include "common/printable.h"
+#include "runtime/parallel_loops.h"
 #include "runtime/threads.h"
 #include "server/board_facts.h"
 #include "server/greeting.h"
@@ -167,6 +168,7 @@ void Serve(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
   if (options.end_with_parent) prctl(PR_SET_PDEATHSIG, SIGTERM);
   SetThreads(options.threads);
+  OwnsParallelLoops();  // each session does that; a wrong value is known now
   RemoveAbandonedFolders();
   Server(options).Run();
   Log("stopped");

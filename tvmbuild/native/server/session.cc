@@ -20,6 +20,7 @@
 #include "common/file.h"
 #include "common/number.h"
 #include "common/printable.h"
+#include "runtime/parallel_loops.h"
 #include "runtime/value.h"
 #include "server/remote_functions.h"
 
@@ -85,6 +86,7 @@ void PrepareProcess() {
     PrepareProcess();
     if (chdir(folder.c_str()) != 0) _exit(static_cast<int>(ExitCode::kServe));
     RegisterRemoteFunctions(folder, source);
+    ShareParallelLoops();
     Call(Global("rpc.ServerLoop"), {Int(connection)}, ExitCode::kRun, "session");
     _exit(0);
   } catch (const std::exception& error) {
