@@ -415,7 +415,8 @@ def test_a_changed_byte_at_each_of_1000_places_is_refused_and_its_file_named(che
 def test_the_c_example_compiles_and_runs_on_the_board(copy_of) -> None:  # type: ignore[no-untyped-def]
     bundle, target, emulator = copy_of("rpi4"), load_target("rpi4"), find_emulator()
     options = ["-x", "c", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-Iinclude", "example.c", "-x", "none"]
-    libraries = ["-L.", "-Wl,--no-as-needed", "-ltvm_runtime", "-ltvm_ffi", "-Wl,-rpath,$ORIGIN", "-o", "example"]
+    libraries = ["-L.", "-Wl,--no-as-needed", "-ltvmbuild_threads", "-ltvm_runtime", "-ltvm_ffi", "-Wl,-rpath,$ORIGIN"]
+    libraries += ["-o", "example"]
     subprocess.run([*find_toolchain(target).linker, *options, *libraries], check=True, cwd=bundle)
     command = [emulator.program, "-cpu", target.qemu_cpu, "-L", str(emulator.sysroot), "./example"]
     said = subprocess.run(command, check=True, cwd=bundle, capture_output=True, text=True).stdout

@@ -40,11 +40,13 @@ class BoardProgram:
         name: in ``programs.json``.
         options: of the compiler, besides those of every such program.
         libraries: options of the linker, behind the sources; those of the runtime are found by ``-l``.
+        shared: whether it is a library for other programs.
     """
 
     name: str
     options: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
+    shared: bool = False
 
 
 def program_folders(name: str) -> tuple[str, ...]:
@@ -99,7 +101,9 @@ def compile_board_program(
     folders: Sequence[str] = program_folders(program.name)
     options = [*compiler_options("c++"), *_BOARD_OPTIONS, *program.options]
     options += [f"-isystem{runtime.include}", f"-L{runtime.folder / 'lib'}"]
-    if toolchain.links_old_glibc:
+    if program.shared:
+        options += ["-shared", "-fPIC"]
+    elif toolchain.links_old_glibc:
         options.append("-DTVMBUILD_LINKS_OLD_GLIBC")
     else:
         folders = (*folders, _STARTUP)

@@ -20,6 +20,7 @@ from tvmbuild.codegen.runtime_libs import pinned_versions, runtime_libraries
 from tvmbuild.device import open_device
 from tvmbuild.device.check_build import CHECK_NAME, check_program
 from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
+from tvmbuild.device.threads_build import THREADS_NAME, threads_library
 from tvmbuild.releases.golden import GoldenOutput, write_golden
 from tvmbuild.releases.shared_weights import link_together
 from tvmbuild.releases.signing import Signer
@@ -168,6 +169,7 @@ def _copy_programs(target: Target, folder: Path) -> None:
     runner, runtime = runner_folder(target), runtime_libraries(target)
     shutil.copyfile(runner / RUNNER_NAME, folder / RUNNER_NAME)
     shutil.copyfile(check_program(target), folder / CHECK_NAME)
+    shutil.copyfile(threads_library(target), folder / THREADS_NAME)
     for library in runtime.libraries:
         shutil.copyfile(library, folder / library.name)
     for header in _HEADERS:

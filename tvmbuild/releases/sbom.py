@@ -68,7 +68,8 @@ def _runtime() -> list[Component]:
 
     tvm, ffi = pinned_versions()
     own = package_versions()["tvmbuild"]
-    packages = {"apache-tvm": tvm, "apache-tvm-ffi": ffi, "tvmbuild-runner": own, "tvmbuild-check": own}
+    packages = {"apache-tvm": tvm, "apache-tvm-ffi": ffi}
+    packages |= dict.fromkeys(("tvmbuild-runner", "tvmbuild-check", "tvmbuild-threads"), own)
     return [_package(name, version, ComponentType.LIBRARY, _LICENSE) for name, version in packages.items()]
 
 
