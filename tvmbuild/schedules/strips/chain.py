@@ -1,4 +1,4 @@
-"""A chain of kernels as a value: its tensors, its kernels at the shapes of strips, and which core runs what on which rows.
+"""A chain of kernels as a value: its tensors, its kernels for strips, and what each core runs on which rows.
 
 All tensors are NHWC with one image, so that a strip of rows is contiguous memory.
 """
