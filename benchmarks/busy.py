@@ -30,7 +30,8 @@ from tvmbuild.checking.onnxruntime_timing import time_onnxruntime
 from tvmbuild.checking.samples import load_samples
 from tvmbuild.checking.verify import frozen_values
 from tvmbuild.commands.console import Console
-from tvmbuild.device.runner import RunRequest, run_with
+from tvmbuild.device.protocol import RunRequest
+from tvmbuild.device.runner import run_with
 from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
 from tvmbuild.pipeline import build
 from tvmbuild.support.errors import TvmbuildError

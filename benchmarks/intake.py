@@ -28,6 +28,7 @@ from benchmarks import page
 from benchmarks.host import TARGET
 from tvmbuild.artifact.open import open_artifact
 from tvmbuild.device import open_device
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.pipeline import build
 from tvmbuild.support.options import BuildOptions
 from tvmbuild.support.versions import package_versions
@@ -124,7 +125,7 @@ def running_seconds(node: onnx.NodeProto, data: list[int], indices: list[int], f
     times: dict[str, list[float]] = {name: [] for name in libraries}
     for _ in range(4):
         for name, library in libraries.items():
-            times[name] += device.run(library, inputs, repeat=RUNS // 4, warmup=5, threads=1).seconds
+            times[name] += device.run(RunRequest(library, inputs, RUNS // 4, 5, 1)).seconds
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 

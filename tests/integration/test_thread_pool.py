@@ -24,6 +24,7 @@ from tvmbuild.device.emulated import EmulatedDevice
 from tvmbuild.device.fleet.address import parse_address
 from tvmbuild.device.fleet.boards import BoardQueue
 from tvmbuild.device.fleet.emulated_boards import EmulatedBoards
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.device.runner_build import RUNNER_NAME, runner_folder
 from tvmbuild.device.threads_build import threads_library
 from tvmbuild.pipeline import build
@@ -100,7 +101,7 @@ def test_another_value_of_the_variable_is_an_error(
     monkeypatch.setenv(VARIABLE, "mine")
     inputs = [np.load(path) for path in sorted(folder.glob("input_*.npy"))]
     with pytest.raises(DeviceError, match="is 'own' or 'tvm', not 'mine'"):
-        open_device("local", HOST).run(library, inputs)
+        open_device("local", HOST).run(RunRequest(library, inputs))
     server = [str(runner_folder(HOST) / RUNNER_NAME), "serve", "--key", "mine"]
     done = subprocess.run(server, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "not 'mine'" in done.stderr) == (2, True)

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tuning_fakes import BOARD, task
 
-from tvmbuild.records.store import BoardRecords
-from tvmbuild.records.trial import Failure, Measured, Trial
+from tvmbuild.records.board_records import BoardRecords
+from tvmbuild.records.trial import Failure, Measurement, Trial
 from tvmbuild.support.errors import OutputError, RecordsError
 from tvmbuild.target.target import load_target, predicted_core
 from tvmbuild.tuning import summary
@@ -296,8 +296,8 @@ def test_a_measured_limit_is_of_all_cores() -> None:
     assert summary.summarize(run, RPI4).rows[0].limit == summary.limit_seconds(1000, "conv2d.direct", RPI4, RPI4.cores)
 
 
-def measured(*seconds: float, output: Any = 1.0) -> Measured:
-    return Measured(seconds, np.full(3, output, "float32"), {"mhz": 7.0}, 0.25, "there")
+def measured(*seconds: float, output: Any = 1.0) -> Measurement:
+    return Measurement(seconds, np.full(3, output, "float32"), {"mhz": 7.0}, 0.25, "there")
 
 
 def test_a_candidate_is_put_on_the_scale_of_the_first_default() -> None:
@@ -309,7 +309,7 @@ def test_a_candidate_is_put_on_the_scale_of_the_first_default() -> None:
     # The higher of the two in the middle; what was recorded before stays the scale.
     assert known.drift(one, 10.0) == 2.0
     found = known.corrected(one, measured(3.0, 6.0), 10.0)
-    assert isinstance(found, Measured)
+    assert isinstance(found, Measurement)
     assert found.seconds == pytest.approx((0.6, 1.2))
     assert found.readings == {"mhz": 7.0, "drift": 5.0}
     assert (found.reference, found.board) == (0.25, "there")
@@ -327,7 +327,7 @@ def test_what_a_candidate_computed_is_held_against_the_default() -> None:
     assert known.checked(one, good) is good
     assert isinstance(bad, Failure)
     assert bad.cause == "wrong result"
-    silent = Measured((1.0,))
+    silent = Measurement((1.0,))
     assert known.checked(one, silent) is silent
 
 

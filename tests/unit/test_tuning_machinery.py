@@ -14,7 +14,7 @@ import pytest
 import tvm
 from tuning_fakes import task
 
-from tvmbuild.records.trial import Failure, Measured
+from tvmbuild.records.trial import Failure, Measurement
 from tvmbuild.support.errors import CompileError, DeviceError, OutputError, TargetError, ToolchainError
 from tvmbuild.target.target import load_target
 from tvmbuild.tuning import candidate, cost_model, worker
@@ -130,7 +130,7 @@ def test_a_prediction_is_the_priced_cycles_for_all_instructions_over_the_clock(m
     asked: list[Any] = []
     measurer = predictor(monkeypatch, [block(1500, 400.0, 900.0), block(500, 300.0, 300.0)], asked)
     found, again = measurer.measure([RUN, RUN])
-    assert isinstance(found, Measured)
+    assert isinstance(found, Measurement)
     assert found.seconds == pytest.approx((1800 / (RPI4.max_mhz * 1e6),))
     assert found.readings == {"instructions": 3000.0, "comp": 1050, "est": 1800}
     assert found.output.tolist() == [5.0]
@@ -143,7 +143,7 @@ def test_a_prediction_is_the_priced_cycles_for_all_instructions_over_the_clock(m
 
 def test_a_profile_of_which_nothing_is_priced_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = predictor(monkeypatch, [], []).measure([RUN])
-    assert isinstance(found, Measured)
+    assert isinstance(found, Measurement)
     assert found.seconds == (0.0,)
 
 
