@@ -14,6 +14,8 @@ import pytest
 import tvm
 from tuning_fakes import task
 
+from tvmbuild.predict.costs import Counts
+from tvmbuild.predict.predictor import ProfiledRun
 from tvmbuild.records.trial import Failure, Measurement
 from tvmbuild.support.errors import CompileError, DeviceError, OutputError, TargetError, ToolchainError
 from tvmbuild.target.target import load_target
@@ -107,15 +109,16 @@ def test_a_source_that_cannot_be_read_is_the_machines_fault(tmp_path: Path, monk
 RUN = Run(Path("kernel.so"), (np.zeros(1, "float32"),))
 
 
-def block(executed: int, compute: float, estimated: float) -> Any:
-    return SimpleNamespace(block=SimpleNamespace(executed=executed), compute_cycles=compute, estimated_cycles=estimated)
+def block(executed: int, compute: float, lines: int) -> Any:
+    """Return a priced block that takes lines from the second level cache."""
+    return SimpleNamespace(block=SimpleNamespace(executed=executed), counts=Counts(compute, l1_misses=lines))
 
 
 def predictor(monkeypatch: pytest.MonkeyPatch, blocks: Any, asked: list[Any]) -> PredictedMeasurer:
     monkeypatch.setattr(predicted, "find_llvm", lambda: SimpleNamespace(version="22.1"))
 
-    def profiled(library: Path, target: Any, inputs: Any, **more: Any) -> Any:
-        asked.append((library, target.name, inputs, more))
+    def profiled(run: Any) -> Any:
+        asked.append(run)
         if isinstance(blocks, Exception):
             raise blocks
         return SimpleNamespace(instructions=3000), SimpleNamespace(outputs=[np.array([5.0])])
@@ -128,14 +131,16 @@ def predictor(monkeypatch: pytest.MonkeyPatch, blocks: Any, asked: list[Any]) ->
 def test_a_prediction_is_the_priced_cycles_for_all_instructions_over_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 3000 instructions 2000 are priced; the others are taken to cost as much."""
     asked: list[Any] = []
-    measurer = predictor(monkeypatch, [block(1500, 400.0, 900.0), block(500, 300.0, 300.0)], asked)
+    measurer = predictor(monkeypatch, [block(1500, 400.0, 60), block(500, 300.0, 0)], asked)
     found, again = measurer.measure([RUN, RUN])
     assert isinstance(found, Measurement)
-    assert found.seconds == pytest.approx((1800 / (RPI4.max_mhz * 1e6),))
-    assert found.readings == {"instructions": 3000.0, "comp": 1050, "est": 1800}
+    costs = RPI4.core.costs
+    cycles = 1.5 * (costs.compute_factor * 700 + 60 * costs.l2_line)
+    assert found.seconds == pytest.approx((cycles / (RPI4.max_mhz * 1e6),))
+    assert found.readings == {"instructions": 3000.0, "comp": 1050, "est": round(cycles)}
     assert found.output.tolist() == [5.0]
     assert found == again
-    assert asked[0] == (RUN.library, "rpi4", RUN.inputs, {"caches": True, "timeout": RUN_SECONDS})
+    assert asked[0] == ProfiledRun(RUN.library, RPI4, RUN.inputs, 1, True, RUN_SECONDS, cold=True)
     assert measurer.board.predicted
     assert measurer.slots >= 1
     measurer.close()

@@ -5,8 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from tvmbuild.schedules.cache import LINE, caches, collide
 from tvmbuild.schedules.gemm.compute import TilePlan
-from tvmbuild.schedules.gemm.register_tile import LANE_STEP, TILE_CYCLES, choose_tile, tile_cost, vector_unit
+from tvmbuild.schedules.gemm.register_tile import (
+    LANE_STEP,
+    TILE_CYCLES,
+    VectorUnit,
+    choose_tile,
+    element_bytes,
+    tile_cost,
+    vector_unit,
+)
+from tvmbuild.schedules.gemm.traffic import Traffic, cheapest_order
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.target.target import Target
 
@@ -31,7 +41,25 @@ def plan_conv2d(geometry: Conv2dGeometry, target: Target, dtype: str = "float32"
     plan = _plan(g.out_height, g.out_width, g.group_out, depth, taps, copied / g.groups, target, dtype, most)
     if is_few:
         return dataclasses.replace(plan, by_vector=True, channels=LANE_STEP)
-    return plan
+    channels = _spread_channels(g, plan, target, element_bytes(dtype), is_copied=is_copied)
+    return dataclasses.replace(plan, channels=channels)
+
+
+def _spread_channels(g: Conv2dGeometry, plan: TilePlan, target: Target, size: int, *, is_copied: bool) -> int:
+    """Return the channels of the copied input: a line more, where a tile's columns would displace each other in cache.
+
+    A copy that is made for that alone has to be paid back by what its readers no longer load again.
+    """
+    step, columns = g.stride[1] * plan.channels * size, plan.tile.columns
+    if g.groups > 1 or not collide(step, columns, target):
+        return plan.channels
+    c = caches(target)
+    copied = g.batch * g.height * g.width * plan.channels * size
+    copying = 0.0 if is_copied else 2 * copied * c.near + (0.0 if c.hold(copied) else 3 * copied * c.far)
+    tiles = g.batch * g.out_height * (plan.columns // columns) * -(-g.out_channels // plan.tile.channels)
+    # A line is loaded in vectors, and is gone again before the next one of it is.
+    again = tiles * columns * math.prod(g.kernel) * plan.channels * size * (LINE // (plan.lane_step * size) - 1)
+    return plan.channels + LINE // size if again * c.near > copying else plan.channels
 
 
 def direct_cost(geometry: Conv2dGeometry, target: Target, dtype: str = "float32") -> float:
@@ -42,8 +70,35 @@ def direct_cost(geometry: Conv2dGeometry, target: Target, dtype: str = "float32"
     cost = tile_cost(plan.tile, g.out_width, g.group_out, unit)
     tiles = g.out_height * (plan.columns // plan.tile.columns) * -(-g.group_out // plan.tile.channels)
     starts = tiles * plan.tile.columns * plan.tile.channels / unit.lanes * TILE_CYCLES / unit.core.fma_per_cycle
-    weights = reduced * g.out_channels * unit.element_bytes / 64 * unit.core.shared_memory_line
-    return g.batch * g.groups * (g.out_height * reduced * cost + starts) + weights
+    traffic, c = _traffic(g, plan, unit), caches(target)
+    moving = traffic.weight_bytes * traffic.blocks * c.stream
+    if c.is_known:
+        moving = cheapest_order(traffic, target).cycles + _copying_cycles(g, plan, target, unit.element_bytes)
+    return g.batch * g.groups * (g.out_height * reduced * cost + starts + moving)
+
+
+def _traffic(g: Conv2dGeometry, plan: TilePlan, unit: VectorUnit) -> Traffic:
+    """Return what the loops around the tiles of one group read."""
+    size, taps = unit.element_bytes, math.prod(g.kernel)
+    return Traffic(
+        rows=g.out_height,
+        strips=plan.columns // plan.tile.columns,
+        blocks=-(-g.group_out // plan.tile.channels),
+        weight_bytes=taps * g.group_in * plan.tile.channels * size,
+        row_bytes=plan.columns * g.group_in * size,
+        tile_bytes=plan.tile.columns * taps * g.group_in * size // max(1, g.kernel[1] // 2),
+    )
+
+
+def _copying_cycles(g: Conv2dGeometry, plan: TilePlan, target: Target, element: int) -> float:
+    """Return the cycles that one group's copy of the inputs with their padding waits for memory.
+
+    Where it does not stay in the caches it is fetched to be written, written, and read again.
+    """
+    c = caches(target)
+    size = g.height * g.width * g.group_in * element
+    is_copied = g.is_padded or (g.groups == 1 and plan.channels != g.in_channels)
+    return 3 * size * c.far if is_copied and not c.hold(size * g.groups) else 0.0
 
 
 def plan_matmul(rows: int, depth: int, columns: int, target: Target, dtype: str = "float32") -> TilePlan:

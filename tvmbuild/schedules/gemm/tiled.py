@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tvmbuild.schedules.cache import MEMORY_COST, usable_bytes
 from tvmbuild.schedules.contracts import GemmContract
 from tvmbuild.schedules.gemm.partial_sums import mark_parts, part_count
 from tvmbuild.schedules.gemm.register_tile import element_bytes, vector_unit
+from tvmbuild.schedules.gemm.traffic import Traffic, cheapest_order, chunk_sizes
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import UNROLL, WEIGHT_STATIONARY, Choice, Knob
 from tvmbuild.schedules.tir import vector_loops
@@ -42,27 +42,6 @@ _MOST_STEPS = 16
 #: Steps of a reduction from which it pays to take several in one trip; of a shorter one LLVM unrolls what trips remain,
 #: and spills accumulators.
 _DEEP_STEPS = 16
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """What the loops around the tiles read.
-
-    Attributes:
-        rows: rows of tiles, that chunks are made of.
-        strips: tiles in a row.
-        blocks: blocks of channels.
-        weight_bytes: weights of one block.
-        row_bytes: inputs that a row brings with it.
-        tile_bytes: inputs that one tile reads.
-    """
-
-    rows: int
-    strips: int
-    blocks: int
-    weight_bytes: int
-    row_bytes: int
-    tile_bytes: int
 
 
 def traffic_of(main: Stage) -> Traffic:
@@ -92,14 +71,13 @@ def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     """
     assert kernel.main is not None
     traffic = traffic_of(kernel.main)
-    candidates = tuple(size for size in range(1, traffic.rows + 1) if traffic.rows % size == 0)
-    priced = [(_moved(traffic, rows, held, target), rows, held) for rows in candidates for held in (0, 1)]
-    _, rows, held = min(priced)
+    order = cheapest_order(traffic, target)
     main = kernel.main
     contract = main.contract(GemmContract)
     is_deep = math.prod(main.reduction) // contract.lane_step >= _DEEP_STEPS
     unroll = unroll_knob(main, contract.lane_step, contract.by_vector and is_deep, target)
-    return (Knob("rows", rows, candidates), Knob(WEIGHT_STATIONARY, held, (0, 1)), unroll)
+    held = Knob(WEIGHT_STATIONARY, order.weight_stationary, (0, 1))
+    return (Knob("rows", order.rows, chunk_sizes(traffic)), held, unroll)
 
 
 def unroll_knob(main: Stage, lane_step: int, by_vector: bool, target: Target) -> Knob:
@@ -111,21 +89,6 @@ def unroll_knob(main: Stage, lane_step: int, by_vector: bool, target: Target) ->
     trips = math.prod(main.reduction[:-1]) * steps
     looping = [count for count in counts if trips // count > 1]
     return Knob(UNROLL, max(looping, default=1) if worth else 1, counts)
-
-
-def _moved(traffic: Traffic, rows: int, weight_stationary: int, target: Target) -> float:
-    """Return what comes into the first level cache, in bytes from the second level, by a simple model of what stays."""
-    first, second = usable_bytes(target)
-    chunks, tiles = traffic.rows // rows, traffic.rows * traffic.strips
-    inputs, weights = float(traffic.rows * traffic.row_bytes), float(traffic.weight_bytes * traffic.blocks)
-    weights_fit = traffic.weight_bytes + traffic.tile_bytes <= first
-    inputs_fit = rows * traffic.row_bytes + traffic.weight_bytes <= first
-    if weight_stationary:
-        inputs_cost = 1 if inputs <= second else MEMORY_COST
-        return weights * (1 if weights_fit else tiles) + inputs * traffic.blocks * inputs_cost
-    weights_cost = 1 if weights + rows * traffic.row_bytes <= second else MEMORY_COST
-    passes = chunks if weights_fit else tiles
-    return inputs * (1 if inputs_fit else traffic.blocks) + weights * (MEMORY_COST + (passes - 1) * weights_cost)
 
 
 def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:

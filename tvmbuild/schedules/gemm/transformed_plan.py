@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tvmbuild.schedules.cache import MEMORY_COST, usable_bytes
+from tvmbuild.schedules.cache import caches
 from tvmbuild.schedules.gemm.register_tile import TILE_CYCLES, RegisterTile, choose_tile, tile_cost, vector_unit
 from tvmbuild.schedules.gemm.transformed import group_sizes
 from tvmbuild.target.target import Target
 
 #: Cycles to start the loop over the register tiles of one position and block, on a core of one multiply-add a cycle.
 _LOOP_CYCLES = 40.0
-
-#: Share of the lines from the second level cache or memory that arithmetic does not hide.
-_EXPOSED = 0.3
 
 
 @dataclass(frozen=True)
@@ -91,22 +88,31 @@ def _product_cycles(products: Products, plan: TransformedPlan, target: Target) -
 
 
 def _moving_cycles(products: Products, plan: TransformedPlan, target: Target) -> float:
-    """Return cycles to move transformed inputs, products and weights, but for the first time, between the caches.
+    """Return cycles to move transformed inputs, products and weights between the caches, and to start loops.
 
-    What arithmetic hides is taken off.
+    The weights' first way from memory is not counted, nor is the way of the inputs and outputs themselves.
     """
-    p, unit = products, vector_unit(target, products.dtype)
-    first, second = usable_bytes(target)
+    p, unit, c = products, vector_unit(target, products.dtype), caches(target)
     blocks = -(-p.channels // plan.tile.channels)
     chunks, groups = p.rows // plan.chunk, -(-blocks // plan.group)
-    of_block = p.positions * plan.tile.channels * unit.element_bytes
     weights = p.weights * plan.tile.channels * unit.element_bytes * p.depth * blocks
     inputs = p.positions * p.depth * plan.tiles * unit.element_bytes
-    outputs = of_block * plan.tiles * plan.group
-    kept = (inputs + outputs) / chunks
-    level = 1 if kept <= second else MEMORY_COST
-    again = 1 if weights + kept <= target.l2_kib * 1024 else MEMORY_COST
-    moved = weights * (chunks - 1) * again + inputs * (1 + groups) * level
-    if outputs / chunks > first / 2:
-        moved += 2 * outputs * groups * level
-    return _EXPOSED * moved / 64 * unit.core.shared_memory_line / (MEMORY_COST + 1)
+    outputs = p.positions * plan.tile.channels * unit.element_bytes * plan.tiles * plan.group
+    by_chunk = chunks >= 2 * c.cores
+    # The cores work on chunks of their own, or on groups of one chunk.
+    common, of_each = (0.0, inputs + outputs) if by_chunk else (inputs, outputs)
+    stays = c.hold(common / chunks, of_each / chunks)
+    rounds = -(-chunks // c.cores) if by_chunk else chunks
+    near = weights * (chunks - 1) + inputs * (1 + groups)
+    # What does not stay is fetched to be written, written, and read again by each group.
+    far = 0.0 if stays else inputs * (2 + groups)
+    if outputs / chunks > c.first / 2:
+        near += 2 * outputs * groups
+        far += 0.0 if stays else 3 * outputs * groups
+    if not by_chunk and groups == 1 and not c.hold(0, inputs / chunks / p.positions):
+        # Each core goes through the blocks of a position of its own, whose inputs it reads for each of them.
+        far += inputs * (blocks - 1)
+    if not c.hold(weights + common / chunks, of_each / chunks):
+        far += weights * (rounds - 1)
+    launches = 1 if by_chunk else chunks * (2 if groups > 1 else 3)
+    return near * c.near + far * c.far + launches * c.launch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tvmbuild.schedules.cache import caches
 from tvmbuild.schedules.gemm.register_tile import LANE_STEP, vector_unit
 from tvmbuild.schedules.gemm.transformed_plan import Products, cycles, plan_products
 from tvmbuild.schedules.geometry import Conv2dGeometry
@@ -39,5 +40,5 @@ def strassen_cost(geometry: Conv2dGeometry, plan: StrassenPlan, target: Target, 
     g, unit = geometry, vector_unit(target, dtype)
     transforms = (_INPUT_CYCLES * g.in_channels + _OUTPUT_CYCLES * g.out_channels) / 2
     transforms *= plan.tiles / unit.lanes / unit.core.fma_per_cycle
-    weights = PRODUCTS / 4 * g.in_channels * g.out_channels * unit.element_bytes / 64 * unit.core.shared_memory_line
+    weights = PRODUCTS / 4 * g.in_channels * g.out_channels * unit.element_bytes * caches(target).stream
     return g.batch * (cycles(products_of(g, dtype), plan, target) + transforms) + weights

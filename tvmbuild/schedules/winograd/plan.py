@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tvmbuild.schedules.cache import caches
 from tvmbuild.schedules.gemm.register_tile import LANE_STEP, vector_unit
 from tvmbuild.schedules.gemm.transformed_plan import Products, cycles, plan_products
 from tvmbuild.schedules.geometry import Conv2dGeometry
@@ -62,7 +63,5 @@ def winograd_cost(geometry: Conv2dGeometry, plan: WinogradPlan, target: Target, 
     transforms = _INPUT_CYCLES * f.places * (f.rows + f.places) * products.depth
     transforms += _OUTPUT_CYCLES * (f.places * (f.places + f.m) + f.m * f.m) * g.out_channels
     transforms *= plan.tiles / unit.lanes / unit.core.fma_per_cycle
-    weights = (
-        products.weights * products.depth * g.out_channels * unit.element_bytes / 64 * unit.core.shared_memory_line
-    )
+    weights = products.weights * products.depth * g.out_channels * unit.element_bytes * caches(target).stream
     return g.batch * (cycles(products, plan, target) + transforms) + weights

@@ -1,0 +1,83 @@
+"""What the loops around register tiles move between the caches, and the order of loops that waits least for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvmbuild.schedules.cache import caches
+from tvmbuild.target.target import Target
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What the loops around the tiles read.
+
+    Attributes:
+        rows: rows of tiles, that chunks are made of.
+        strips: tiles in a row.
+        blocks: blocks of channels.
+        weight_bytes: weights of one block.
+        row_bytes: inputs that a row brings with it.
+        tile_bytes: inputs that one tile reads.
+    """
+
+    rows: int
+    strips: int
+    blocks: int
+    weight_bytes: int
+    row_bytes: int
+    tile_bytes: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order of the loops around the tiles.
+
+    Attributes:
+        cycles: that a core waits for what they move, the inputs' first way from memory not counted.
+        rows: of a chunk.
+        weight_stationary: 1 where all chunks pass before the next block of weights, 0 where all blocks pass before
+            the next chunk.
+    """
+
+    cycles: float
+    rows: int
+    weight_stationary: int
+
+
+def cheapest_order(traffic: Traffic, target: Target) -> Order:
+    """Return the order that waits least."""
+    candidates = [(rows, stay) for rows in chunk_sizes(traffic) for stay in (0, 1)]
+    cycles, rows, stay = min((moving_cycles(traffic, rows, stay, target), rows, stay) for rows, stay in candidates)
+    return Order(cycles, rows, stay)
+
+
+def chunk_sizes(traffic: Traffic) -> tuple[int, ...]:
+    """Return the rows that a chunk can have."""
+    return tuple(size for size in range(1, traffic.rows + 1) if traffic.rows % size == 0)
+
+
+def moving_cycles(traffic: Traffic, rows: int, weight_stationary: int, target: Target) -> float:
+    """Return the cycles that a core waits for weights, and for inputs but for their first way from memory.
+
+    Args:
+        traffic: what there is to be moved.
+        rows: of a chunk.
+        weight_stationary: as in ``Order``.
+        target: the board.
+    """
+    c = caches(target)
+    chunks, tiles = traffic.rows // rows, traffic.rows * traffic.strips
+    inputs, weights = float(traffic.rows * traffic.row_bytes), float(traffic.weight_bytes * traffic.blocks)
+    chunk = rows * traffic.row_bytes
+    weights_fit = traffic.weight_bytes + traffic.tile_bytes <= c.first
+    if weight_stationary:
+        near = weights * (1 if weights_fit else tiles) + inputs * traffic.blocks
+        far = 0.0 if c.hold(inputs) else inputs * (traffic.blocks - 1)
+    else:
+        inputs_fit = chunk + traffic.weight_bytes <= c.first
+        near = inputs * (1 if inputs_fit else traffic.blocks) + weights * (chunks if weights_fit else tiles)
+        # Cores that work on different chunks go through the weights at one pace.
+        together = min(c.cores, chunks)
+        far = 0.0 if c.hold(weights, chunk) else weights * (-(-chunks // together) - 1)
+    return near * c.near + far * c.far + weights * c.stream
