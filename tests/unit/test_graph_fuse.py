@@ -171,7 +171,7 @@ def test_a_dump_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 class CountingLibrary:
     """A kernel library that schedules nothing and remembers what it was shown."""
 
-    def legalize_map(self, target: Target) -> dict[str, Any]:
+    def legalize_map(self, target: Target, plans: Any = None) -> dict[str, Any]:
         return {"relax.nn.relu": self._legalize_relu}
 
     @staticmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import tvm
@@ -25,9 +26,20 @@ from tvmbuild.graph.layout.nhwc import to_channels_last
 from tvmbuild.graph.layout.sink_reshapes import sink_reshapes
 from tvmbuild.graph.legalize import fallback_legalizations
 from tvmbuild.graph.memory import read_plan
-from tvmbuild.graph.report import NOT_QUANTIZED, FusedKernel, GraphReport, Kept, MacShare, MemoryPlan, PassReport
+from tvmbuild.graph.report import (
+    NO_STRIPS,
+    NOT_QUANTIZED,
+    FusedKernel,
+    GraphReport,
+    Kept,
+    MacShare,
+    MemoryPlan,
+    PassReport,
+    StripReport,
+)
 from tvmbuild.graph.rewriter import IRModule
 from tvmbuild.graph.simplify import simplify
+from tvmbuild.graph.strips.chains import run_in_strips
 from tvmbuild.graph.to_float16 import to_float16
 from tvmbuild.support import progress
 from tvmbuild.support.atomic.staging import write_whole
@@ -42,8 +54,8 @@ Pass = Callable[[IRModule], tuple[IRModule, "PassReport | None"]]
 class KernelLibrary(IntegerKernels, Protocol):
     """What the graph needs of the schedules: computes for operators, integer products, and loops for kernels."""
 
-    def legalize_map(self, target: Target) -> Mapping[str, Any]:
-        """Return legalizations by operator name ("relax.nn.conv2d")."""
+    def legalize_map(self, target: Target, plans: Any = MappingProxyType({})) -> Mapping[str, Any]:
+        """Return legalizations by operator name ("relax.nn.conv2d"); ``plans`` go before the library's own."""
 
     def schedule_module(self, mod: Any, target: Target) -> tuple[Any, Any]:
         """Return the module with scheduled PrimFuncs, and reports."""
@@ -58,11 +70,13 @@ class _State:
     kernels: KernelLibrary | None
     dump_ir: Path | None
     precision: Precision = Precision.FP32
+    strips: bool = False
     passes: tuple[PassReport, ...] = ()
     fused: tuple[FusedKernel, ...] = ()
     unfused: tuple[Kept, ...] = ()
     schedules: tuple[Any, ...] = ()
     macs: MacShare = NOT_QUANTIZED
+    chains: StripReport = NO_STRIPS
     phase: int = 0
 
 
@@ -74,8 +88,9 @@ def optimize(
     kernels: KernelLibrary | None = None,
     dump_ir: Path | None = None,
     precision: Precision = Precision.FP32,
+    strips: bool = True,
 ) -> tuple[IRModule, GraphReport]:
-    """Simplify, fold, lay out, legalize, fuse and schedule a model.
+    """Simplify, fold, lay out, chain, legalize, fuse and schedule a model.
 
     Args:
         mod: one function ``main`` of static shapes in NCHW with weights as constants.
@@ -83,12 +98,13 @@ def optimize(
         kernels: computes and schedules; None leaves TVM's computes unscheduled.
         dump_ir: folder for the module after each phase (``01-simplify.py``, ...).
         precision: what real numbers are computed in where that is safe; the target must have its extension.
+        strips: whether chains of kernels may run strip by strip where that is predicted to be faster.
 
     Raises:
         UnsupportedOperatorError: control flow or shapes that depend on data are left.
         OutputError: the dump cannot be written.
     """
-    state = _State(mod, target, kernels, dump_ir, precision)
+    state = _State(mod, target, kernels, dump_ir, precision, strips)
     for name, phase in PHASES.items():
         with progress.stage(f"graph: {name}") as step:
             before = len(state.passes)
@@ -96,7 +112,9 @@ def optimize(
             step.detail = _detail(state, before)
         _dump(state, name)
     plan = plan_memory(state.mod, target)
-    report = GraphReport(_merged(state.passes), state.fused, state.unfused, plan, state.schedules, state.macs)
+    report = GraphReport(
+        _merged(state.passes), state.fused, state.unfused, plan, state.schedules, state.macs, state.chains
+    )
     return state.mod, report
 
 
@@ -203,10 +221,27 @@ def _precision(state: _State) -> None:
         _run(state, [to_float16, _relax(relax.transform.EliminateCommonSubexpr())])
 
 
-def _legalize(state: _State) -> None:
+def _strips(state: _State) -> None:
+    library = state.kernels
+    if library is None or not state.strips:
+        return
+    # A strip is one core's, and so is its share of the cache.
+    target = replace(state.target, cores=1, l2_kib=max(1, state.target.l2_kib // state.target.cores))
+
+    def make(mod: IRModule, plans: Any) -> tuple[IRModule, tuple[Any, ...]]:
+        part = _State(mod, target, library, None)
+        _legalize(part, plans)
+        _fuse(part)
+        return library.schedule_module(part.mod, target)
+
+    state.mod, report, state.chains = run_in_strips(state.mod, state.target, make)
+    state.passes += (report,)
+
+
+def _legalize(state: _State, plans: Any = MappingProxyType({})) -> None:
     customized = fallback_legalizations()
     if state.kernels is not None:
-        customized.update(state.kernels.legalize_map(state.target))
+        customized.update(state.kernels.legalize_map(state.target, plans))
     with _with_target(state.target):
         # TopK, sorting and cumulative sums have no legalization; this gives them TVM's compute for the target.
         mod = relax.backend.DispatchSortScan()(state.mod)
@@ -234,14 +269,15 @@ PHASES: dict[str, Callable[[_State], None]] = {
     "layout": _layout,
     "quantize": _quantize,
     "precision": _precision,
+    "strips": _strips,
     "legalize": _legalize,
     "fuse": _fuse,
     "schedule": _schedule,
 }
 
 
-#: The first phase of ``make_kernels``.
-_FIRST_OF_KERNELS = "legalize"
+#: The first phase that ``prepare_graph`` leaves out.
+_FIRST_OF_KERNELS = "strips"
 
 
 def _run(state: _State, passes: Sequence[Pass]) -> None:

@@ -66,6 +66,55 @@ NOT_QUANTIZED = MacShare()
 
 
 @dataclass(frozen=True)
+class StripChain:
+    """Kernels that run together, strip by strip.
+
+    Attributes:
+        name: the kernel that they are.
+        layers: the operators of each ("conv2d+add+relu"), in order.
+        rows: rows of the output in a strip.
+        policy: what becomes of rows that two strips read: "rolling" (kept) or "recompute".
+        kernels: different kernels that strips of these layers need.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    rows: int
+    policy: str
+    kernels: int
+
+    def __str__(self) -> str:
+        """Return "strips of 2 rows, rolling: conv2d+add, conv2d+relu"."""
+        rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
+        return f"strips of {rows}, {self.policy}: {', '.join(self.layers)}"
+
+
+@dataclass(frozen=True)
+class StripReport:
+    """What runs strip by strip, and what that saves.
+
+    Attributes:
+        chains: in order of the model.
+        before: bytes of activations that kernels would write to memory and read from there, estimated.
+        after: the same with the chains.
+    """
+
+    chains: tuple[StripChain, ...] = ()
+    before: int = 0
+    after: int = 0
+
+    def __str__(self) -> str:
+        """Return "12 chains of 41 kernels; DRAM traffic of activations 285 to 31 MB (estimate)"."""
+        count, layers = len(self.chains), sum(len(chain.layers) for chain in self.chains)
+        moved = f"{self.before / 1e6:.0f} to {self.after / 1e6:.0f} MB"
+        chains = f"{count} chain{'' if count == 1 else 's'} of {layers} kernels"
+        return f"{chains}; DRAM traffic of activations {moved} (estimate)"
+
+
+NO_STRIPS = StripReport()
+
+
+@dataclass(frozen=True)
 class FusedKernel:
     """One kernel of the library.
 
@@ -112,6 +161,7 @@ class GraphReport:
         plan: planned memory.
         schedules: what the kernel library says of each kernel, as it gave it; empty without a library.
         macs: the share of the work in int8.
+        strips: what runs strip by strip.
     """
 
     passes: tuple[PassReport, ...]
@@ -120,6 +170,7 @@ class GraphReport:
     plan: MemoryPlan
     schedules: tuple[KernelReport, ...] = ()
     macs: MacShare = NOT_QUANTIZED
+    strips: StripReport = NO_STRIPS
 
     def groups(self) -> Counter[str]:
         """Count the calls of each group of fused operators ("conv2d+bias+relu": 20)."""
@@ -159,6 +210,7 @@ class GraphReport:
                 for kernel, report, share in self.scheduled()
             ],
             "unfused": [asdict(kept) for kept in self.unfused],
+            "strips": asdict(self.strips),
             "int8": {**asdict(self.macs), "share": round(self.macs.share, 6)},
         }
 
@@ -200,6 +252,9 @@ class GraphReport:
                 lines += _reasons(report.kept, verbose)
         if self.macs.total:
             lines.append(f"{self.macs.share:.1%} of the multiply-accumulates in int8")
+        if self.strips.chains:
+            lines.append(str(self.strips))
+            lines += [f"  {chain}" for chain in self.strips.chains if verbose]
         calls = sum(kernel.count for kernel in self.kernels)
         fused = sum(kernel.count for kernel in self.kernels if len(kernel.ops) > 1)
         lines.append(f"{calls} kernel calls, {fused} of them with fused operators")

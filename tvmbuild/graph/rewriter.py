@@ -52,6 +52,10 @@ class Rewriter:
         value = self.producer(expr)
         return value if op_name(value) in names else None
 
+    def current(self, old: Var) -> Expr:
+        """Return what stands in the new function for a variable of the old one that was bound before."""
+        return self._replacement.get(old, old)
+
     def uses(self, expr: Expr) -> int:
         """Return how many arguments and outputs refer to a variable of the new function."""
         return self._uses[expr]

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tvmbuild import schedules
@@ -16,7 +17,7 @@ from tvmbuild.records.workload import workload_key
 from tvmbuild.schedules.kernel import analyze
 from tvmbuild.schedules.knob import Choice, Knob, defaults
 from tvmbuild.schedules.legalize.conv2d_choices import PlanKey, Plans
-from tvmbuild.schedules.registry import KernelReport, find_schedule
+from tvmbuild.schedules.registry import KernelReport, find_schedule, is_scheduled
 from tvmbuild.target.target import Target
 
 #: Numbers of ``Conv2dGeometry.numbers()`` that may differ between a shape and the tuned one that it borrows from: the
@@ -52,9 +53,9 @@ class TunedSchedules:
             plans = entry.plans() | plans
         self.plans: Plans = plans
 
-    def legalize_map(self, target: Target) -> Mapping[str, Any]:
-        """See ``schedules.legalize_map``; convolutions get the plans of the records."""
-        return schedules.legalize_map(target, self.plans)
+    def legalize_map(self, target: Target, plans: Plans = MappingProxyType({})) -> Mapping[str, Any]:
+        """See ``schedules.legalize_map``; convolutions that have no other plan get those of the records."""
+        return schedules.legalize_map(target, {**self.plans, **plans})
 
     def schedule_module(self, mod: Any, target: Target) -> tuple[Any, tuple[KernelReport, ...]]:
         """See ``schedules.schedule_module``; the reports say where each choice came from."""
@@ -63,7 +64,9 @@ class TunedSchedules:
         found = {
             str(var.name_hint): origin
             for var, func in mod.functions_items()
-            if isinstance(func, tirx.PrimFunc) and (origin := self.find(func, target)) is not None
+            if isinstance(func, tirx.PrimFunc)
+            and not is_scheduled(func)
+            and (origin := self.find(func, target)) is not None
         }
         choices = {name: origin.choice for name, origin in found.items()}
         scheduled, reports = schedules.schedule_module(mod, target, choices)

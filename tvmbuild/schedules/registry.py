@@ -17,6 +17,12 @@ from tvmbuild.target.target import Target
 
 #: Kind of a kernel that no schedule matched.
 NAIVE = "naive"
+#: Kind of a chain of kernels that are scheduled already.
+STRIPS = "strips"
+#: Attributes by which a PrimFunc says that it is scheduled, and what such a chain tells of itself: its
+#: multiply-accumulates, one line for people, and the rows of a strip.
+IS_SCHEDULED = "tirx.is_scheduled"
+MACS, WORKLOAD, ROWS = "tvmbuild.macs", "tvmbuild.workload", "tvmbuild.rows"
 
 #: Largest expression that a schedule may inline, far beyond what fusion leaves (``graph/kernel_size.py``) and the
 #: unrolled transforms of Winograd's algorithm (20 thousand): TVM would take minutes, or for ever.
@@ -48,6 +54,11 @@ class KernelReport:
 
 #: What a mistake in our own code raises; TVM passes on what its callbacks raise, so its mark alone says too little.
 _OURS = (TypeError, LookupError, AttributeError, NameError, AssertionError, NotImplementedError, ZeroDivisionError)
+
+
+def is_scheduled(func: Any) -> bool:
+    """Whether a PrimFunc has its schedule already."""
+    return func.attrs is not None and IS_SCHEDULED in func.attrs
 
 
 def find_schedule(kernel: Kernel, target: Target) -> Schedule | None:
@@ -101,6 +112,9 @@ def schedule_function(name: str, func: Any, target: Target, choice: Choice | Non
     import tvm
     from tvm import s_tir
 
+    if is_scheduled(func):
+        chosen = {"rows": int(func.attrs[ROWS])}
+        return func, KernelReport(name, STRIPS, int(func.attrs[MACS]), str(func.attrs[WORKLOAD]), chosen)
     kernel = analyze(name, func)
     if kernel is None:
         return func, KernelReport(name, NAIVE, 0, "", note="its blocks are opaque, nested or of dynamic extent")
@@ -121,4 +135,4 @@ def schedule_function(name: str, func: Any, target: Target, choice: Choice | Non
         note = f"{found.kind} failed: {str(error).strip().splitlines()[-1][:200]}"
         return func, KernelReport(name, NAIVE, kernel.macs, kernel.workload, note=note)
     report = KernelReport(name, found.kind, kernel.macs, kernel.workload, values)
-    return finish(loops.mod["main"], target).with_attr("tirx.is_scheduled", True), report
+    return finish(loops.mod["main"], target).with_attr(IS_SCHEDULED, True), report

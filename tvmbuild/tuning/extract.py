@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tvmbuild import schedules
@@ -36,9 +37,9 @@ class _Library:
     emit_conv2d = staticmethod(schedules.emit_conv2d)
     emit_matmul = staticmethod(schedules.emit_matmul)
 
-    def legalize_map(self, target: Target) -> Mapping[str, Any]:
+    def legalize_map(self, target: Target, plans: Plans = MappingProxyType({})) -> Mapping[str, Any]:
         """See ``schedules.legalize_map``."""
-        return schedules.legalize_map(target, self.plans)
+        return schedules.legalize_map(target, {**self.plans, **plans})
 
     def schedule_module(self, mod: Any, target: Target) -> tuple[Any, tuple[KernelReport, ...]]:
         """Leave the module as it is."""

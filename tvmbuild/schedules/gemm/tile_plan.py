@@ -64,17 +64,24 @@ def _spread_channels(g: Conv2dGeometry, plan: TilePlan, target: Target, size: in
 
 def direct_cost(geometry: Conv2dGeometry, target: Target, dtype: str = "float32") -> float:
     """Return predicted cycles of direct convolution."""
+    g, unit, c = geometry, vector_unit(target, dtype), caches(target)
+    plan = plan_conv2d(g, target, dtype)
+    traffic = _traffic(g, plan, unit)
+    moving = traffic.weight_bytes * traffic.blocks * c.stream
+    if c.is_known:
+        moving = cheapest_order(traffic, target).cycles + _copying_cycles(g, plan, target, unit.element_bytes)
+    return direct_cycles(geometry, target, dtype) + g.batch * g.groups * moving
+
+
+def direct_cycles(geometry: Conv2dGeometry, target: Target, dtype: str = "float32") -> float:
+    """Return predicted cycles of direct convolution, but for those in which it waits for what it reads."""
     g, unit = geometry, vector_unit(target, dtype)
     plan = plan_conv2d(g, target, dtype)
     reduced = g.kernel[0] * g.kernel[1] * g.group_in
     cost = tile_cost(plan.tile, g.out_width, g.group_out, unit)
     tiles = g.out_height * (plan.columns // plan.tile.columns) * -(-g.group_out // plan.tile.channels)
     starts = tiles * plan.tile.columns * plan.tile.channels / unit.lanes * TILE_CYCLES / unit.core.fma_per_cycle
-    traffic, c = _traffic(g, plan, unit), caches(target)
-    moving = traffic.weight_bytes * traffic.blocks * c.stream
-    if c.is_known:
-        moving = cheapest_order(traffic, target).cycles + _copying_cycles(g, plan, target, unit.element_bytes)
-    return g.batch * g.groups * (g.out_height * reduced * cost + starts + moving)
+    return g.batch * g.groups * (g.out_height * reduced * cost + starts)
 
 
 def _traffic(g: Conv2dGeometry, plan: TilePlan, unit: VectorUnit) -> Traffic:

@@ -76,6 +76,14 @@ def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     return (Knob("columns", min(candidates, key=lambda columns: (_row_cycles(g, columns), columns)), candidates),)
 
 
+def row_cycles(geometry: Conv2dGeometry, target: Target, dtype: str = "float32") -> float:
+    """Return predicted cycles of one row of the output, on one core."""
+    widest = min(MAX_COLUMNS, geometry.out_width)
+    vectors = -(-geometry.out_channels // channel_lanes(geometry.out_channels, target, dtype))
+    cycles = min(_row_cycles(geometry, columns) for columns in range(1, widest + 1))
+    return cycles * vectors / target.core.fma_per_cycle
+
+
 def _row_cycles(g: Conv2dGeometry, columns: int) -> float:
     """Estimate the cycles of one row of one vector of channels: multiply-adds and loads issue side by side."""
     taps = math.prod(g.kernel)

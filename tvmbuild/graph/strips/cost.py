@@ -1,0 +1,157 @@
+"""What a stage costs, alone and in strips: cycles of computing, and lines that pass the memory that all cores share.
+
+A tensor that one kernel makes and the next reads leaves the shared cache when it is large beside it: then it is written
+to memory and read again. In a chain it does not, but rows are moved or computed twice, weights come from the cache once
+a strip, and convolutions are computed by their definition.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tvmbuild.graph.rewriter import Var, array, dtype_of, is_constant, op_name, shape_of
+from tvmbuild.graph.strips.stage import Stage
+from tvmbuild.schedules.gemm.tile_plan import direct_cost, direct_cycles
+from tvmbuild.schedules.geometry import Conv2dGeometry
+from tvmbuild.schedules.legalize import conv2d_plan
+from tvmbuild.schedules.legalize.conv2d import geometry_of, oihw
+from tvmbuild.schedules.loops import depthwise
+from tvmbuild.target.target import Target
+
+#: Bytes of a line.
+LINE = 64
+#: Cycles for which a line, read or written back, keeps the memory busy when all cores wait for lines.
+BUS_LINE = 23.0
+#: Cycles by which a line from the second level cache delays a core.
+CACHE_LINE = 7.0
+#: Bytes that a core copies in a cycle, within the caches.
+COPIED = 8.0
+#: Microseconds to start all cores and to wait for the last.
+LAUNCH_US = 13.0
+#: Cycles of an element-wise operator for one vector.
+_VECTOR = 1.5
+#: Cycles to copy one value into a padded buffer.
+_PAD = 0.6
+#: Cycles to call a kernel.
+CALL = 200.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The caches of a board as chains see them.
+
+    Attributes:
+        shared: bytes of the last level that all cores share.
+        scratch: bytes that the strips of all cores and what they read may take.
+        mhz: clock, to turn times into cycles.
+    """
+
+    shared: int
+    scratch: int
+    mhz: int
+
+    def share_moved(self, size: int) -> float:
+        """Return how much of a tensor of some bytes leaves the cache before it is read again: from 0 to 1.
+
+        Half of it does where the tensor is half as large as the cache, for something else passes in between.
+        """
+        return min(1.0, max(0.0, 2.0 * size / self.shared - 0.5))
+
+    def lines_moved(self, size: int) -> float:
+        """Return the lines of a tensor that are written to memory, and as many are read again."""
+        return self.share_moved(size) * size / LINE
+
+    @property
+    def launch(self) -> float:
+        """Cycles to start all cores."""
+        return LAUNCH_US * self.mhz
+
+
+#: Share of the cache for strips: the rest is for what passes by.
+_SCRATCH_SHARE = 0.6
+#: Clock of boards that do not tell theirs.
+_ANY_MHZ = 1500
+
+
+def memory_of(target: Target) -> Memory:
+    """Return the caches of a board."""
+    size = target.l2_kib * 1024
+    return Memory(size, int(_SCRATCH_SHARE * size), target.max_mhz or _ANY_MHZ)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage takes, in cycles of one core and in bytes.
+
+    Attributes:
+        alone: computing of the whole layer as its own kernel.
+        row: computing of one row of the output in a strip.
+        weights: bytes of its constants.
+        row_bytes: of one row of its output.
+        padded_bytes: of one row of the copy of its input with padding; 0 where it makes none.
+        bytes: of its whole output.
+        macs: multiply-accumulates of the layer, by the definition.
+    """
+
+    alone: float
+    row: float
+    weights: int
+    row_bytes: int
+    padded_bytes: int
+    bytes: int
+    macs: int
+
+
+def cost_of(stage: Stage, target: Target) -> Cost:
+    """Return what a stage takes."""
+    _, rows, columns, channels = shape_of(stage.output)
+    dtype = dtype_of(stage.output)
+    size = int(np.dtype(dtype).itemsize)
+    vectors = columns * channels * size * 8 / target.vector_bits
+    tail = len(stage.bindings) - 1
+    row, alone, padded = 0.0, 0.0, 0
+    name = op_name(stage.head)
+    geometry = geometry_of(stage.head) if name == "nn.conv2d" else None
+    if geometry is not None and geometry.is_depthwise:
+        row = depthwise.row_cycles(geometry, target, dtype)
+    elif geometry is not None:
+        row = direct_cycles(geometry, target, dtype) / rows
+        if geometry.kernel != (1, 1) or geometry.is_padded:
+            padded = (geometry.width + geometry.padding[1] + geometry.padding[3]) * geometry.in_channels * size
+            row += padded / size * _PAD * geometry.stride[0]
+        alone = _alone(stage, geometry, target, dtype)
+    elif "pool" in name:
+        row = vectors * math.prod(int(extent) for extent in stage.head.attrs.pool_size)
+    else:
+        tail += 1
+    # Behind a convolution they work on what is in registers.
+    row += tail * vectors * (_VECTOR / 2 if geometry is not None else _VECTOR)
+    weights = sum(
+        array(argument).nbytes for _, call in stage.bindings for argument in call.args if is_constant(argument)
+    )
+    whole = row * rows
+    return Cost(
+        min(whole, alone) if alone else whole,
+        row,
+        weights,
+        columns * channels * size,
+        padded,
+        bytes_of(stage.output),
+        geometry.macs if geometry is not None else 0,
+    )
+
+
+def _alone(stage: Stage, geometry: Conv2dGeometry, target: Target, dtype: str) -> float:
+    """Return the cycles of a convolution as it would be planned by itself, without its weights' lines."""
+    kernel = oihw(array(stage.head.args[1]), str(stage.head.attrs.kernel_layout))
+    plan = conv2d_plan.choose(geometry, kernel, target)
+    saved = conv2d_plan.cost_of(geometry, plan, target, dtype) / direct_cost(geometry, target, dtype)
+    return min(1.0, saved) * direct_cycles(geometry, target, dtype)
+
+
+def bytes_of(var: Var) -> int:
+    """Return the bytes of a tensor."""
+    return math.prod(shape_of(var)) * int(np.dtype(dtype_of(var)).itemsize)
