@@ -68,7 +68,7 @@ def inspect(model: File, target: str | Target = "rpi4", **options: Any) -> Inspe
     Args:
         model: the ONNX file.
         target: a board's name, a TOML file, or a ``Target``.
-        options: ``shape``, ``value`` and ``limit`` as of ``build``.
+        options: ``shape``, ``value``, ``limit`` and ``strips`` as of ``build``.
 
     Raises:
         ModelError: the file is damaged or unsafe. Why a model that can be read cannot be built is in the result.
@@ -78,7 +78,9 @@ def inspect(model: File, target: str | Target = "rpi4", **options: Any) -> Inspe
     from tvmbuild.support.options import InspectOptions
 
     given = _options(InspectOptions, options)
-    return inspect_model(Path(model), given.shape, given.value, _target(target), parse_limits(given.limit))
+    return inspect_model(
+        Path(model), given.shape, given.value, _target(target), parse_limits(given.limit), strips=given.strips
+    )
 
 
 def quantize(

@@ -3,7 +3,7 @@
 Layers are the prepared model's tensors in topological order. Each round exposes some of them as outputs, evenly spread
 over the span that is still open, builds that truncated model with the same options, and runs it on the same device.
 The span shrinks by the number of probes each round, so a model of 300 layers takes three builds. Exposing a tensor
-ends fusion there: a fault that needs two operators fused can vanish, and the search then says so.
+ends fusion and a chain of strips there: a fault that needs two operators fused can vanish, and the search then says so.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class FirstDifference:
         if self.node is None or self.output is None:
             return (
                 "none: every layer agrees when it is an output of its own, so the fault needs operators that are fused "
-                "together; build with --dump-ir and look at the kernels of the last layers"
+                "together or run strip by strip; build with --no-strips, or with --dump-ir and look at the kernels of the "
+                "last layers"
             )
         return f"{self.operator} '{self.node}': {self.output}"
 
@@ -69,7 +70,7 @@ def first_difference(artifact: Artifact, model: Path, device: Device, options: V
     from tvmbuild.support.budget import parse_limits
 
     told = artifact.manifest.options
-    precision = precision_of(artifact)
+    precision, strips = precision_of(artifact), bool(told.get("strips", False))
     shapes, values = parse_shapes(told["shape"]), parse_values(told["value"])
     prepared = prepare(model, shapes, values, compare=False, limits=parse_limits(options.limit))
     sample = load_samples(artifact.manifest.inputs, options.inputs, count=1, seed=options.seed)[0]
@@ -79,7 +80,14 @@ def first_difference(artifact: Artifact, model: Path, device: Device, options: V
         while low < high:
             probed = sorted({low + (high - low) * k // PROBES for k in range(PROBES)} | {high - 1})
             found = _compare_layers(
-                prepared.proto, [layers[i] for i in probed], sample, target_of(artifact), device, options, precision
+                prepared.proto,
+                [layers[i] for i in probed],
+                sample,
+                target_of(artifact),
+                device,
+                options,
+                precision,
+                strips,
             )
             builds += 1
             bad = next((k for k, item in enumerate(found) if not item.passed), None)
@@ -122,6 +130,7 @@ def _compare_layers(
     device: Device,
     options: VerifyOptions,
     precision: Precision,
+    strips: bool,
 ) -> list[OutputDifference]:
     import onnx
 
@@ -134,7 +143,7 @@ def _compare_layers(
     with tempfile.TemporaryDirectory(prefix="tvmbuild-") as scratch:
         path = Path(scratch) / "part.onnx"
         onnx.save(part, path)
-        alone = BuildOptions(output=Path(scratch), name="part", compare=False, precision=precision)
+        alone = BuildOptions(output=Path(scratch), name="part", compare=False, precision=precision, strips=strips)
         result = build(path, target, alone)
         opened = open_artifact(Path(scratch) / "part.json")
         wanted = {spec.name: sample[spec.name] for spec in result.manifest.inputs}

@@ -64,7 +64,13 @@ class Inspection:
 
 
 def inspect_model(
-    path: Path, shape: Sequence[str], value: Sequence[str], target: Target, limits: Limits | None = None
+    path: Path,
+    shape: Sequence[str],
+    value: Sequence[str],
+    target: Target,
+    limits: Limits | None = None,
+    *,
+    strips: bool = True,
 ) -> Inspection:
     """Read a model, within the limits, and run the graph passes on it.
 
@@ -86,7 +92,7 @@ def inspect_model(
         check_support(path, opened.proto)
         prepared = prepare(path, shapes, values, limits=limits)
         notes = prepared.notes + about_core
-        _, graph = optimize(to_relax(prepared), target, kernels=schedules)
+        _, graph = optimize(to_relax(prepared), target, kernels=schedules, strips=strips)
     except ShapeError as error:
         if shape or value:
             refusal = error

@@ -154,7 +154,12 @@ def _build(
     with progress.stage("import into Relax"):
         module = to_relax(prepared)
     module, report = optimize(
-        module, target, kernels=ready.kernels, dump_ir=options.dump_ir, precision=options.precision
+        module,
+        target,
+        kernels=ready.kernels,
+        dump_ir=options.dump_ir,
+        precision=options.precision,
+        strips=options.strips,
     )
     if options.strict:
         _require_schedules(report)
@@ -218,7 +223,12 @@ def _manifest(
     report: GraphReport,
     options: BuildOptions,
 ) -> Manifest:
-    told = {"shape": list(options.shape), "value": list(options.value), "precision": options.precision.value}
+    told = {
+        "shape": list(options.shape),
+        "value": list(options.value),
+        "precision": options.precision.value,
+        "strips": options.strips,
+    }
     return Manifest(
         name=name,
         model=_describe(prepared),

@@ -170,7 +170,7 @@ _VALUES = {
     "name": "other",
 }
 #: Flags whose off side is not the default.
-_OFF = frozenset({"compare", "use_records", "tunnel"})
+_OFF = frozenset({"compare", "strips", "use_records", "tunnel"})
 
 
 def commands() -> Iterator[tuple[str, Callable[..., Any]]]:

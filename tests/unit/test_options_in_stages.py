@@ -41,6 +41,7 @@ OTHER: Mapping[str, Any] = {
     "dump_ir": Path("ir"),
     "records": Path("records"),
     "use_records": False,
+    "strips": False,
     "board": "desk",
     "limit": ("seconds=99",),
     "emulate": True,
@@ -147,6 +148,7 @@ _OF_BOTH: Mapping[str, set[str]] = {
     "records": {"tuned_schedules"},
     "use_records": {"tuned_schedules", "optimize"},
     "board": {"tuned_schedules"},
+    "strips": {"optimize"},
 }
 _MODEL = ("shape", "value", "limit")
 WORK: Mapping[str, Work] = {

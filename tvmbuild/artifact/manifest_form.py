@@ -97,12 +97,20 @@ class Int8Form:
 
 
 @dataclass(frozen=True)
+class StripsForm:
+    """What runs strip by strip."""
+
+    told: Line = ""
+
+
+@dataclass(frozen=True)
 class FusionForm:
     """What the graph passes did."""
 
     passes: tuple[PassForm, ...]
     kernels: tuple[KernelForm, ...]
     int8: Int8Form = Int8Form()
+    strips: StripsForm = StripsForm()
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,7 @@ class OptionsForm:
     shape: tuple[str, ...]
     value: tuple[str, ...]
     precision: Precision = Precision.FP32
+    strips: bool = False
 
 
 @dataclass(frozen=True)

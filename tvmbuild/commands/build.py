@@ -59,6 +59,9 @@ def build(
     strict: Annotated[
         bool | None, typer.Option("--strict/--no-strict", help="Refuse kernels without a fast schedule. [warn]")
     ] = None,
+    strips: Annotated[
+        bool | None, typer.Option("--strips/--no-strips", help="Run chains of layers strip by strip. [strips]")
+    ] = None,
     limit: Limit = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -99,6 +102,7 @@ def build(
         "use_records": use_records,
         "board": board,
         "strict": strict,
+        "strips": strips,
         "limit": limit,
     }
     resolved = resolve(BuildOptions, flags, project=read_project_file("build"))

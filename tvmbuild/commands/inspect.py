@@ -18,6 +18,9 @@ def inspect(
     shape: Annotated[list[str] | None, typer.Option("--shape", help="Input shape, NAME=1,3,224,224.")] = None,
     value: Annotated[list[str] | None, typer.Option("--value", help="Freeze an input, NAME=16000.")] = None,
     target: Annotated[str | None, typer.Option("-t", "--target", help="Board to plan for. [rpi4]")] = None,
+    strips: Annotated[
+        bool | None, typer.Option("--strips/--no-strips", help="Run chains of layers strip by strip. [strips]")
+    ] = None,
     limit: Limit = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -41,7 +44,7 @@ def inspect(
     if looks_like_artifact(path):
         _show_artifact(console, path)
     else:
-        _show_model(console, path, {"target": target, "shape": shape, "value": value, "limit": limit})
+        _show_model(console, path, {"target": target, "shape": shape, "value": value, "limit": limit, "strips": strips})
 
 
 def _show_artifact(console: Console, path: Path) -> None:
@@ -62,6 +65,9 @@ def _show_manifest(console: Console, manifest: Manifest) -> None:
         console.text(f"  {entry.name}  {size_text(entry.bytes)}  sha256 {entry.sha256}")
     for item in manifest.fusion["passes"]:
         console.text(f"  {item['applied']} of {item['total']} {item['what']}")
+    strips = manifest.fusion.get("strips", {}).get("told")
+    if strips:
+        console.text(f"  {strips}")
     for kernel in manifest.fusion["kernels"]:
         group = "+".join(kernel["ops"])
         how = f"{kernel['kind']}, {kernel.get('origin') or 'rule'}"
@@ -83,7 +89,9 @@ def _show_model(console: Console, path: Path, flags: dict[str, Any]) -> None:
     with console.stages():
         from tvmbuild.inspection import inspect_model
 
-        found = inspect_model(path, options.shape, options.value, board, parse_limits(options.limit))
+        found = inspect_model(
+            path, options.shape, options.value, board, parse_limits(options.limit), strips=options.strips
+        )
     console.text(f"{path}: opset {found.opset}, {sum(found.operators.values())} nodes, sha256 {found.sha256}")
     for word, texts in (("input", found.inputs), ("output", found.outputs)):
         for text in texts:

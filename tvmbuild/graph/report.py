@@ -210,7 +210,7 @@ class GraphReport:
                 for kernel, report, share in self.scheduled()
             ],
             "unfused": [asdict(kept) for kept in self.unfused],
-            "strips": asdict(self.strips),
+            "strips": {**asdict(self.strips), "told": str(self.strips) if self.strips.chains else ""},
             "int8": {**asdict(self.macs), "share": round(self.macs.share, 6)},
         }
 

@@ -54,6 +54,7 @@ class BuildOptions:
         board: beginning of the name of the board whose records to use; "" for the only one.
         limit: raised limits of reading and preparing the model ("seconds=3600"); see ``budget.Limits``.
         strict: refuse a kernel that multiplies and has no fast schedule, instead of warning of it.
+        strips: whether chains of layers may run strip by strip, where that is predicted to be faster.
     """
 
     target: str = "rpi4"
@@ -72,6 +73,7 @@ class BuildOptions:
     board: str = ""
     limit: tuple[str, ...] = ()
     strict: bool = False
+    strips: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,14 @@ class InspectOptions:
         shape: input shapes as given ("x=1,3,224,224"), one an input.
         value: inputs frozen to a constant ("sr=16000").
         limit: raised limits of reading and preparing the model ("seconds=3600"); see ``budget.Limits``.
+        strips: whether chains of layers may run strip by strip, where that is predicted to be faster.
     """
 
     target: str = "rpi4"
     shape: tuple[str, ...] = ()
     value: tuple[str, ...] = ()
     limit: tuple[str, ...] = ()
+    strips: bool = True
 
 
 @dataclass(frozen=True)

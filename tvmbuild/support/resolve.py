@@ -30,7 +30,9 @@ PROJECT_FILE = "tvmbuild.toml"
 _BORDER = Border("The project file", OptionError, "Mend the file, or run in another folder.")
 #: Its table for ``build``, and the options there that say what is built: other commands follow them.
 BUILD_TABLE = "build"
-BUILT_ALIKE = frozenset({"target", "shape", "value", "precision", "fp16", "toolchain", "records", "compare", "limit"})
+BUILT_ALIKE = frozenset(
+    {"target", "shape", "value", "precision", "fp16", "toolchain", "records", "compare", "limit", "strips"}
+)
 
 OptionsT = TypeVar("OptionsT")
 
