@@ -19,10 +19,14 @@ Array = np.ndarray[Any, Any]
 
 
 class RandomLayers:
-    """Draws layers in NHWC one after another; tensors drawn before may be read again. Values are small integers."""
+    """Draws layers in NHWC one after another; tensors drawn before may be read again.
 
-    def __init__(self, draw: Any) -> None:
+    Constants are small integers, whose sums are exact in any order, unless ``floats``.
+    """
+
+    def __init__(self, draw: Any, *, floats: bool = False) -> None:
         self.draw = draw
+        self.floats = floats
         self.rng = np.random.default_rng(draw(st.integers(0, 2**16)))
         self.builder = relax.BlockBuilder()
         self.shape = (1, draw(st.integers(5, 18)), draw(st.integers(4, 7)), 4 * draw(st.integers(1, 2)))
@@ -68,12 +72,12 @@ class RandomLayers:
 
     def convolution(self, data: Any) -> Any:
         attributes, channels = self.window(data), 4 * self.draw(st.integers(1, 2))
-        weight = self.integers(channels, shape_of(data)[3], *attributes.pop("kernel"))
+        weight = self.constant(channels, shape_of(data)[3], *attributes.pop("kernel"))
         return relax.op.nn.conv2d(data, weight, data_layout="NHWC", kernel_layout="OIHW", **attributes)
 
     def depthwise(self, data: Any) -> Any:
         attributes, channels = self.window(data), shape_of(data)[3]
-        weight = self.integers(channels, 1, *attributes.pop("kernel"))
+        weight = self.constant(channels, 1, *attributes.pop("kernel"))
         return relax.op.nn.conv2d(data, weight, data_layout="NHWC", kernel_layout="OIHW", groups=channels, **attributes)
 
     def pool(self, data: Any) -> Any:
@@ -81,14 +85,15 @@ class RandomLayers:
         return relax.op.nn.max_pool2d(data, attributes.pop("kernel"), layout="NHWC", **attributes)
 
     def bias(self, data: Any) -> Any:
-        return relax.op.add(data, self.integers(shape_of(data)[3]))
+        return relax.op.add(data, self.constant(shape_of(data)[3]))
 
     @staticmethod
     def relu(data: Any) -> Any:
         return relax.op.nn.relu(data)
 
-    def integers(self, *shape: int) -> Any:
-        return relax.const(self.rng.integers(-2, 3, shape).astype("float32"))
+    def constant(self, *shape: int) -> Any:
+        values = self.rng.standard_normal(shape) / 3 if self.floats else self.rng.integers(-2, 3, shape)
+        return relax.const(values.astype("float32"))
 
 
 def whole(bindings: Sequence[tuple[Any, Any]], data: Mapping[Any, Array]) -> dict[Any, Array]:

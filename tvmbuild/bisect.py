@@ -46,8 +46,8 @@ class FirstDifference:
         if self.node is None or self.output is None:
             return (
                 "none: every layer agrees when it is an output of its own, so the fault needs operators that are fused "
-                "together or run strip by strip; build with --no-strips, or with --dump-ir and look at the kernels of the "
-                "last layers"
+                "together or run strip by strip; build with --no-strips, or with --dump-ir and look at the kernels of "
+                "the last layers"
             )
         return f"{self.operator} '{self.node}': {self.output}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,8 @@ def test_a_dump_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 class CountingLibrary:
     """A kernel library that schedules nothing and remembers what it was shown."""
+
+    plans: Mapping[Any, str] = {}
 
     def legalize_map(self, target: Target, plans: Any = None) -> dict[str, Any]:
         return {"relax.nn.relu": self._legalize_relu}

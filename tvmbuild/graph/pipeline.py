@@ -54,6 +54,10 @@ Pass = Callable[[IRModule], tuple[IRModule, "PassReport | None"]]
 class KernelLibrary(IntegerKernels, Protocol):
     """What the graph needs of the schedules: computes for operators, integer products, and loops for kernels."""
 
+    @property
+    def plans(self) -> Mapping[Any, str]:
+        """Names of convolutions' plans, where they are not the rule's."""
+
     def legalize_map(self, target: Target, plans: Any = MappingProxyType({})) -> Mapping[str, Any]:
         """Return legalizations by operator name ("relax.nn.conv2d"); ``plans`` go before the library's own."""
 
@@ -234,7 +238,7 @@ def _strips(state: _State) -> None:
         _fuse(part)
         return library.schedule_module(part.mod, target)
 
-    state.mod, report, state.chains = run_in_strips(state.mod, state.target, make)
+    state.mod, report, state.chains = run_in_strips(state.mod, state.target, make, library.plans)
     state.passes += (report,)
 
 

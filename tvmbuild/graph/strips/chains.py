@@ -22,6 +22,7 @@ from tvmbuild.graph.strips.emit import Made, Maker, Order, make_kernels
 from tvmbuild.graph.strips.plan import Choice, Division, Link, link
 from tvmbuild.graph.strips.rows import Plan, plan_rows
 from tvmbuild.graph.strips.stage import Graph, Stage, find_stages
+from tvmbuild.schedules.legalize.conv2d_choices import Plans
 from tvmbuild.schedules.registry import IS_SCHEDULED, MACS, ROWS, WORKLOAD
 from tvmbuild.schedules.strips.chain import Chain
 from tvmbuild.schedules.strips.compose import compose, workspace_bytes
@@ -42,17 +43,18 @@ class _Ready:
     macs: int
 
 
-def run_in_strips(mod: IRModule, target: Target, make: Maker) -> tuple[IRModule, PassReport, StripReport]:
+def run_in_strips(mod: IRModule, target: Target, make: Maker, plans: Plans) -> tuple[IRModule, PassReport, StripReport]:
     """Replace stretches of ``main`` by chains that run strip by strip.
 
     Args:
         mod: operators in NHWC.
         target: the board.
         make: legalizes, fuses and schedules a module of operators.
+        plans: names of convolutions' plans, where they are not the rule's.
     """
     graph = Graph(mod[MAIN])
     memory = memory_of(target)
-    stages, costs, division, made = _settled(graph, target, memory, make)
+    stages, costs, division, made = _settled(graph, target, memory, make, plans)
     ready = [_ready(stages, costs, choice, target) for choice in division.chains]
     mod, chains = _replaced(mod, ready, made)
     done = sum(len(each.link.stages) for each in ready)
@@ -66,7 +68,7 @@ def run_in_strips(mod: IRModule, target: Target, make: Maker) -> tuple[IRModule,
 
 
 def _settled(
-    graph: Graph, target: Target, memory: Memory, make: Maker
+    graph: Graph, target: Target, memory: Memory, make: Maker, plans: Plans
 ) -> tuple[tuple[Stage, ...], list[Cost | None], Division, dict[Order, Made]]:
     """Plan, make the kernels, and plan again without the stages that have none."""
     alone: frozenset[Var] = frozenset()
@@ -74,14 +76,15 @@ def _settled(
     known: dict[tuple[Var, Var], Cost] = {}
     for _ in range(_ATTEMPTS):
         stages = find_stages(graph, alone)
-        costs = [None if stage.first in banned else _known_cost(stage, target, known) for stage in stages]
+        costs = [None if stage.first in banned else _known_cost(stage, target, plans, known) for stage in stages]
         division = planning.Planner(graph, stages, costs, memory, target.cores).divide()
         orders = [
             each
             for choice in division.chains
             for each in orders_of(_ready(stages, costs, choice, target).plan, choice.first)
         ]
-        made = dict(zip(orders, make_kernels(stages, orders, target, make), strict=True))
+        named = [cost.plan if cost is not None else "" for cost in costs]
+        made = dict(zip(orders, make_kernels(stages, orders, named, target, make), strict=True))
         failed = {each.stage for each, kernel in made.items() if kernel is None}
         if not failed:
             division.kept |= {number: UNKNOWN for number, stage in enumerate(stages) if stage.first in banned}
@@ -95,23 +98,24 @@ def _settled(
     return (), [], Division(), {}
 
 
-def _known_cost(stage: Stage, target: Target, known: dict[tuple[Var, Var], Cost]) -> Cost:
+def _known_cost(stage: Stage, target: Target, plans: Plans, known: dict[tuple[Var, Var], Cost]) -> Cost:
     key = stage.first, stage.output
     if key not in known:
-        known[key] = cost_of(stage, target)
+        known[key] = cost_of(stage, target, plans)
     return known[key]
 
 
 def _ready(stages: Sequence[Stage], costs: Sequence[Cost | None], choice: Choice, target: Target) -> _Ready:
     inside = slice(choice.first, choice.last + 1)
-    chain = link(stages[inside])
-    macs = sum(cost.macs for cost in costs[inside] if cost is not None)
+    priced = [cost for cost in costs[inside] if cost is not None]
+    chain = link(stages[inside], [cost.granule for cost in priced])
+    macs = sum(cost.macs for cost in priced)
     return _Ready(chain, choice, plan_rows(chain.rows, target.cores, choice.height, choice.policy), macs)
 
 
 def _moved(stages: Sequence[Stage], memory: Memory) -> float:
     """Return the bytes that kernels read from memory and write to it, as one chain."""
-    chain = link(stages)
+    chain = link(stages, [1] * len(stages))
     return LINE * sum(memory.lines_moved(bytes_of(var)) for var in (*chain.inputs, stages[-1].output))
 
 

@@ -1,23 +1,24 @@
 """What a stage costs, alone and in strips: cycles of computing, and lines that pass the memory that all cores share.
 
 A tensor that one kernel makes and the next reads leaves the shared cache when it is large beside it: then it is written
-to memory and read again. In a chain it does not, but rows are moved or computed twice, weights come from the cache once
-a strip, and convolutions are computed by their definition.
+to memory and read again. In a chain it does not, but rows are moved or computed twice, weights come from the
+cache once a strip.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from tvmbuild.graph.rewriter import Var, array, dtype_of, is_constant, op_name, shape_of
+from tvmbuild.graph.strips.algorithm import algorithm_of
 from tvmbuild.graph.strips.stage import Stage
-from tvmbuild.schedules.gemm.tile_plan import direct_cost, direct_cycles
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.schedules.legalize import conv2d_plan
-from tvmbuild.schedules.legalize.conv2d import geometry_of, oihw
+from tvmbuild.schedules.legalize.conv2d import geometry_of
+from tvmbuild.schedules.legalize.conv2d_choices import Plans
 from tvmbuild.schedules.loops import depthwise
 from tvmbuild.target.target import Target
 
@@ -87,69 +88,79 @@ class Cost:
     """What a stage takes, in cycles of one core and in bytes.
 
     Attributes:
-        alone: computing of the whole layer as its own kernel.
-        row: computing of one row of the output in a strip.
-        weights: bytes of its constants.
+        row: computing of one row of the output.
+        rows: of the whole output.
+        weights: bytes of its constants, as they are packed.
         row_bytes: of one row of its output.
         padded_bytes: of one row of the copy of its input with padding; 0 where it makes none.
-        bytes: of its whole output.
+        temporary: bytes that it needs besides while it runs.
         macs: multiply-accumulates of the layer, by the definition.
+        granule: strips begin at multiples of so many rows.
+        plan: the name of its plan, "" where there is none to choose.
     """
 
-    alone: float
     row: float
+    rows: int
     weights: int
     row_bytes: int
-    padded_bytes: int
-    bytes: int
-    macs: int
+    padded_bytes: int = 0
+    temporary: int = 0
+    macs: int = 0
+    granule: int = 1
+    plan: str = ""
+
+    @property
+    def alone(self) -> float:
+        """Computing of the whole layer."""
+        return self.row * self.rows
+
+    @property
+    def bytes(self) -> int:
+        """Of its whole output."""
+        return self.row_bytes * self.rows
 
 
-def cost_of(stage: Stage, target: Target) -> Cost:
-    """Return what a stage takes."""
+def cost_of(stage: Stage, target: Target, plans: Plans = MappingProxyType({})) -> Cost:
+    """Return what a stage takes; ``plans`` has names of convolutions' plans where they are not the rule's."""
     _, rows, columns, channels = shape_of(stage.output)
     dtype = dtype_of(stage.output)
     size = int(np.dtype(dtype).itemsize)
     vectors = columns * channels * size * 8 / target.vector_bits
-    tail = len(stage.bindings) - 1
-    row, alone, padded = 0.0, 0.0, 0
-    name = op_name(stage.head)
-    geometry = geometry_of(stage.head) if name == "nn.conv2d" else None
-    if geometry is not None and geometry.is_depthwise:
-        row = depthwise.row_cycles(geometry, target, dtype)
-    elif geometry is not None:
-        row = direct_cycles(geometry, target, dtype) / rows
-        if geometry.kernel != (1, 1) or geometry.is_padded:
-            padded = (geometry.width + geometry.padding[1] + geometry.padding[3]) * geometry.in_channels * size
-            row += padded / size * _PAD * geometry.stride[0]
-        alone = _alone(stage, geometry, target, dtype)
-    elif "pool" in name:
-        row = vectors * math.prod(int(extent) for extent in stage.head.attrs.pool_size)
-    else:
-        tail += 1
-    # Behind a convolution they work on what is in registers.
-    row += tail * vectors * (_VECTOR / 2 if geometry is not None else _VECTOR)
     weights = sum(
         array(argument).nbytes for _, call in stage.bindings for argument in call.args if is_constant(argument)
     )
-    whole = row * rows
-    return Cost(
-        min(whole, alone) if alone else whole,
-        row,
-        weights,
-        columns * channels * size,
-        padded,
-        bytes_of(stage.output),
-        geometry.macs if geometry is not None else 0,
+    name = op_name(stage.head)
+    geometry = geometry_of(stage.head) if name == "nn.conv2d" else None
+    tail = (len(stage.bindings) - 1) * vectors * _VECTOR
+    basic = Cost(tail, rows, weights, columns * channels * size)
+    if geometry is not None:
+        # Behind a convolution the others work on what is in registers.
+        return _convolution(replace(basic, row=tail / 2, macs=geometry.macs), stage, geometry, target, plans)
+    taps = math.prod(int(extent) for extent in stage.head.attrs.pool_size) if "pool" in name else _VECTOR
+    return replace(basic, row=tail + vectors * taps)
+
+
+def _convolution(basic: Cost, stage: Stage, geometry: Conv2dGeometry, target: Target, plans: Plans) -> Cost:
+    """Add what a convolution takes."""
+    dtype = dtype_of(stage.head)
+    if geometry.is_depthwise:
+        return replace(basic, row=basic.row + depthwise.row_cycles(geometry, target, dtype))
+    found = algorithm_of(stage.head, geometry, target, plans)
+    row, padded = basic.row + found.cycles / basic.rows, 0
+    if geometry.kernel != (1, 1) or geometry.is_padded:
+        columns = geometry.width + geometry.padding[1] + geometry.padding[3]
+        padded = columns * geometry.in_channels * int(np.dtype(dtype).itemsize)
+        row += columns * geometry.in_channels * _PAD * geometry.stride[0]
+    weights = basic.weights - array(stage.head.args[1]).nbytes + found.weights
+    return replace(
+        basic,
+        row=row,
+        weights=weights,
+        padded_bytes=padded,
+        temporary=found.temporary,
+        granule=found.granule,
+        plan=found.name,
     )
-
-
-def _alone(stage: Stage, geometry: Conv2dGeometry, target: Target, dtype: str) -> float:
-    """Return the cycles of a convolution as it would be planned by itself, without its weights' lines."""
-    kernel = oihw(array(stage.head.args[1]), str(stage.head.attrs.kernel_layout))
-    plan = conv2d_plan.choose(geometry, kernel, target)
-    saved = conv2d_plan.cost_of(geometry, plan, target, dtype) / direct_cost(geometry, target, dtype)
-    return min(1.0, saved) * direct_cycles(geometry, target, dtype)
 
 
 def bytes_of(var: Var) -> int:

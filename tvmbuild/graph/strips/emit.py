@@ -14,7 +14,7 @@ from tvmbuild.graph.strips.rows import Part, Range
 from tvmbuild.graph.strips.stage import Stage, padding_of
 from tvmbuild.schedules.gemm.tile_plan import plan_conv2d
 from tvmbuild.schedules.legalize.conv2d import geometry_of
-from tvmbuild.schedules.legalize.conv2d_choices import PlanKey, Plans, name_of, plan_key
+from tvmbuild.schedules.legalize.conv2d_choices import PlanKey, Plans, name_of, plan_choices, plan_key
 from tvmbuild.schedules.registry import NAIVE, KernelReport
 from tvmbuild.schedules.tir.serial_loops import serial
 from tvmbuild.target.target import Target
@@ -67,12 +67,15 @@ class _Emitted:
     plans: dict[PlanKey, str] = field(default_factory=dict)
 
 
-def make_kernels(stages: Sequence[Stage], orders: Sequence[Order], target: Target, make: Maker) -> list[Made | None]:
+def make_kernels(
+    stages: Sequence[Stage], orders: Sequence[Order], named: Sequence[str], target: Target, make: Maker
+) -> list[Made | None]:
     """Return the kernels of orders; None for one that is more than one kernel, or that has no schedule.
 
     Args:
         stages: what the orders number.
         orders: each once.
+        named: by stage, the name of its convolution's plan.
         target: the board.
         make: legalizes, fuses and schedules.
     """
@@ -94,7 +97,7 @@ def make_kernels(stages: Sequence[Stage], orders: Sequence[Order], target: Targe
             for each in orders:
                 stage = stages[each.stage]
                 own = [next(by_order) for _ in stage.sources]
-                results.append(_emit(builder, stage, each, own, target, emitted.plans))
+                results.append(_emit(builder, stage, each, own, named[each.stage], target, emitted.plans))
             outcome = builder.emit_output(relax.Tuple(results))
         builder.emit_func_output(outcome)
     mod, reports = make(builder.get(), emitted.plans)
@@ -102,7 +105,13 @@ def make_kernels(stages: Sequence[Stage], orders: Sequence[Order], target: Targe
 
 
 def _emit(
-    builder: Any, stage: Stage, wanted: Order, params: Sequence[Var], target: Target, plans: dict[PlanKey, str]
+    builder: Any,
+    stage: Stage,
+    wanted: Order,
+    params: Sequence[Var],
+    named: str,
+    target: Target,
+    plans: dict[PlanKey, str],
 ) -> Var:
     """Emit a stage's operators on the rows of an order."""
     given = {source.place: param for source, param in zip(stage.sources, params, strict=True)}
@@ -116,18 +125,19 @@ def _emit(
             ]
             value = relax.Call(call.op, arguments, call.attrs, call.ty_args)
         value = builder.normalize(value)
-        if op_name(value) == "nn.conv2d":
-            _plan_direct(value, target, plans)
+        if named and op_name(value) == "nn.conv2d":
+            _plan(value, named, target, plans)
         made[var] = builder.emit(value)
     return made[stage.output]
 
 
-def _plan_direct(call: Call, target: Target, plans: dict[PlanKey, str]) -> None:
-    """Have a convolution computed by its definition, as its sums then are those of the whole layer."""
+def _plan(call: Call, named: str, target: Target, plans: dict[PlanKey, str]) -> None:
+    """Have a convolution computed as the whole layer is; by its definition the sums are the same for any tile."""
     geometry = geometry_of(call)
     if geometry is not None:
         dtype = dtype_of(call)
-        plans[plan_key(geometry, dtype)] = name_of(plan_conv2d(geometry, target, dtype))
+        is_known = named in plan_choices(geometry, target, dtype)
+        plans[plan_key(geometry, dtype)] = named if is_known else name_of(plan_conv2d(geometry, target, dtype))
 
 
 def _same(call: Call, given: dict[tuple[int, int], Var], _wanted: Order) -> Expr:

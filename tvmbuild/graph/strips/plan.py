@@ -77,13 +77,16 @@ class Division:
     kept: dict[int, str] = field(default_factory=dict)
 
 
-def link(stages: Sequence[Stage]) -> Link:
-    """Return some stages, in an order in which they can run, as a chain."""
+def link(stages: Sequence[Stage], granules: Sequence[int]) -> Link:
+    """Return some stages, in an order in which they can run, as a chain; each begins at multiples of its granule."""
     made = {stage.output: index for index, stage in enumerate(stages)}
     inputs = list(dict.fromkeys(source.var for stage in stages for source in stage.sources if source.var not in made))
     number = {var: index for index, var in enumerate(inputs)}
     number |= {var: len(inputs) + index for var, index in made.items()}
-    nodes = tuple(Node(tuple(Read(number[source.var], source.window) for source in stage.sources)) for stage in stages)
+    nodes = tuple(
+        Node(tuple(Read(number[source.var], source.window) for source in stage.sources), granule)
+        for stage, granule in zip(stages, granules, strict=True)
+    )
     heights = tuple(shape_of(var)[1] for var in (*inputs, *made))
     return Link(tuple(stages), tuple(inputs), Rows(heights, nodes))
 
@@ -174,13 +177,15 @@ class Planner:
 
     def _cheapest(self, first: int, last: int) -> Choice | None:
         """Return the cheapest height and policy of a chain; None where no strip fits the cache."""
-        chain = link(self._stages[first : last + 1])
         costs = [cost for cost in self._costs[first : last + 1] if cost is not None]
-        shares = split(chain.rows.heights[-1], self._cores)
+        chain = link(self._stages[first : last + 1], [cost.granule for cost in costs])
+        granule = costs[-1].granule
+        shares = split(chain.rows.heights[-1], self._cores, granule)
         core = len(shares) // 2
         rows = max(high - low for low, high in shares)
         best: Choice | None = None
-        for height in sorted({-(-rows // count) for count in range(1, rows + 1)}):
+        parts = -(-rows // granule)
+        for height in sorted({granule * -(-parts // count) for count in range(1, parts + 1)}):
             policies = POLICIES[-1:] if height >= rows else POLICIES
             priced = [self._price(chain, costs, core, height, policy) for policy in policies]
             fitting = [
@@ -204,9 +209,9 @@ class Planner:
                 cost = costs[piece.node]
                 made = piece.rows[1] - piece.rows[0]
                 cycles += made * cost.row + CALL
-                if cost.padded_bytes:
-                    part = piece.reads[0]
-                    copies = max(copies, cost.padded_bytes * (part.rows[1] - part.rows[0] + part.top + part.bottom))
+                part = piece.reads[0]
+                padded = cost.padded_bytes * (part.rows[1] - part.rows[0] + part.top + part.bottom)
+                copies = max(copies, padded + cost.temporary)
             cycles += sum(kept.rows * costs[kept.tensor - inputs].row_bytes for kept in strip.kept) / COPIED
         weights = sum(cost.weights for cost in costs)
         passing = height * costs[-1].row_bytes
