@@ -89,7 +89,7 @@ BOARDS_NOTE = """\
 One inference, batch 1, 224 by 224, on a Raspberry Pi 4 (four Cortex-A72 at 1.8 GHz). ncnn's milliseconds are those that
 it published; its traffic and all of tvmbuild's figures are **predicted, not timed** ([predict.md](predict.md) says how
 far they may be off; in brackets what a board is expected to take). Traffic is what is read from memory and written back
-to it: tvmbuild's with four threads, ncnn's with one. "before" is tvmbuild of {before}, by the same prediction."""
+to it with four threads. "before" is tvmbuild of {before}, by the same prediction."""
 
 
 def boards_section(results: Mapping[str, Result], limits: Mapping[str, Any]) -> list[str]:
