@@ -47,7 +47,11 @@ class RandomLayers:
         newest = tensors[-1]
         alike = [tensor for tensor in tensors[:-1] if shape_of(tensor) == shape_of(newest)]
         beside = [tensor for tensor in tensors[:-1] if shape_of(tensor)[1:3] == shape_of(newest)[1:3]]
-        kinds = ["convolution", "depthwise", "pool", "relu", "bias"] + ["add"] * bool(alike) + ["concat"] * bool(beside)
+        kinds = (
+            ["convolution", "depthwise", "pool", "relu", "bias", "enlarged"]
+            + ["add"] * bool(alike)
+            + ["concat"] * bool(beside)
+        )
         kind = self.draw(st.sampled_from(kinds))
         if kind == "add":
             return self.builder.emit(relax.op.add(newest, self.draw(st.sampled_from(alike))))
@@ -83,6 +87,19 @@ class RandomLayers:
     def pool(self, data: Any) -> Any:
         attributes = self.window(data)
         return relax.op.nn.max_pool2d(data, attributes.pop("kernel"), layout="NHWC", **attributes)
+
+    def enlarged(self, data: Any) -> Any:
+        rows, columns = shape_of(data)[1:3]
+        times = self.draw(st.integers(1, 2)) if rows < 40 else 1
+        how = self.draw(st.sampled_from([("asymmetric", "floor"), ("half_pixel", "round")]))
+        return relax.op.image.resize2d(
+            data,
+            (rows * times, columns),
+            layout="NHWC",
+            method="nearest_neighbor",
+            coordinate_transformation_mode=how[0],
+            rounding_method=how[1],
+        )
 
     def bias(self, data: Any) -> Any:
         return relax.op.add(data, self.constant(shape_of(data)[3]))
@@ -120,6 +137,8 @@ def layer(call: Any, arguments: Sequence[Any], rows: tuple[int, int] | None) -> 
         return np.maximum(arguments[0], 0)
     if name == "add":
         return np.asarray(arguments[0] + arguments[1])
+    if name == "image.resize2d":
+        return np.repeat(arguments[0], shape_of(call)[1] // shape_of(call.args[0])[1], axis=1)
     if name == "concat":
         return np.concatenate(arguments[0], axis=3)
     attrs = call.attrs

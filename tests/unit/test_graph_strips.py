@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from tvmbuild.graph.strips.cost import Memory, cost_of
 from tvmbuild.graph.strips.emit import Made
 from tvmbuild.graph.strips.plan import Planner, link
 from tvmbuild.graph.strips.rows import Policy, Window, plan_rows, split
-from tvmbuild.graph.strips.stage import Graph, find_stages, is_chain
+from tvmbuild.graph.strips.stage import Graph, Stage, find_stages, granule_of, is_chain
 from tvmbuild.schedules.registry import KernelReport
 from tvmbuild.target.target import load_target
 
@@ -30,9 +31,10 @@ BOARD = load_target("rpi4")
 REPORT = KernelReport("", "", 0, "")
 
 
-def granules(count: int) -> st.SearchStrategy[list[int]]:
+def granules(stages: Sequence[Stage]) -> st.SearchStrategy[list[int]]:
     """Rows at whose multiples the kernels of stages begin; mostly any."""
-    return st.lists(st.sampled_from([1, 1, 1, 2, 4]), min_size=count, max_size=count)
+    drawn = st.lists(st.sampled_from([1, 1, 1, 2, 4]), min_size=len(stages), max_size=len(stages))
+    return drawn.map(lambda rows: [granule_of(stage) * each for stage, each in zip(stages, rows, strict=True)])
 
 
 @given(st.data())
@@ -44,7 +46,7 @@ def test_strips_give_what_layers_give(data: st.DataObject) -> None:
     first = data.draw(st.integers(0, len(stages) - 1))
     lasts = [last for last in range(first, len(stages)) if is_chain(graph, stages[first : last + 1])]
     chosen = stages[first : data.draw(st.sampled_from(lasts)) + 1]
-    chained = link(chosen, data.draw(granules(len(chosen))))
+    chained = link(chosen, data.draw(granules(chosen)))
     height = chained.rows.nodes[-1].granule * data.draw(st.integers(1, 6))
     plan = plan_rows(chained.rows, data.draw(st.integers(1, 5)), height, data.draw(st.sampled_from(Policy)))
     made = {
@@ -65,10 +67,12 @@ def test_strips_give_what_layers_give(data: st.DataObject) -> None:
 def test_rolling_computes_no_row_twice(data: st.DataObject) -> None:
     graph = Graph(RandomLayers(data.draw).module()["main"])
     stages = find_stages(graph)
-    height = data.draw(st.integers(1, 4))
+    height = granule_of(stages[-1]) * data.draw(st.integers(1, 4))
     if not is_chain(graph, stages):
         return
-    plan = plan_rows(link(stages, [1] * len(stages)).rows, data.draw(st.integers(1, 3)), height, Policy.ROLLING)
+    plan = plan_rows(
+        link(stages, [granule_of(stage) for stage in stages]).rows, data.draw(st.integers(1, 3)), height, Policy.ROLLING
+    )
     for strips in plan.cores:
         made = [(piece.node, row) for strip in strips for piece in strip.pieces for row in range(*piece.rows)]
         assert len(made) == len(set(made))

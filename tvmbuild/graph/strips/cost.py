@@ -15,7 +15,7 @@ import numpy as np
 
 from tvmbuild.graph.rewriter import Var, array, dtype_of, is_constant, op_name, shape_of
 from tvmbuild.graph.strips.algorithm import algorithm_of
-from tvmbuild.graph.strips.stage import Stage
+from tvmbuild.graph.strips.stage import Stage, granule_of
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.legalize.conv2d import geometry_of
 from tvmbuild.schedules.legalize.conv2d_choices import Plans
@@ -132,7 +132,7 @@ def cost_of(stage: Stage, target: Target, plans: Plans = MappingProxyType({})) -
     name = op_name(stage.head)
     geometry = geometry_of(stage.head) if name == "nn.conv2d" else None
     tail = (len(stage.bindings) - 1) * vectors * _VECTOR
-    basic = Cost(tail, rows, weights, columns * channels * size)
+    basic = Cost(tail, rows, weights, columns * channels * size, granule=granule_of(stage))
     if geometry is not None:
         # Behind a convolution the others work on what is in registers.
         return _convolution(replace(basic, row=tail / 2, macs=geometry.macs), stage, geometry, target, plans)

@@ -188,11 +188,26 @@ def _concat(call: Call, given: dict[tuple[int, int], Var], _wanted: Order) -> Ex
     return relax.op.concat(relax.Tuple(fields), axis=int(call.attrs.axis or 0))
 
 
+def _resize(call: Call, given: dict[tuple[int, int], Var], wanted: Order) -> Expr:
+    attrs = call.attrs
+    return relax.op.image.resize2d(
+        given[(0, 0)],
+        (wanted.rows, shape_of(call)[2]),
+        roi=tuple(float(value) for value in attrs.roi),
+        layout="NHWC",
+        method=str(attrs.method),
+        coordinate_transformation_mode=str(attrs.coordinate_transformation_mode),
+        rounding_method=str(attrs.rounding_method),
+        out_dtype=attrs.out_dtype,
+    )
+
+
 _HEADS: dict[str, Callable[[Call, dict[tuple[int, int], Var], Order], Expr]] = {
     "nn.conv2d": _conv2d,
     "nn.max_pool2d": _pool,
     "nn.avg_pool2d": _pool,
     "concat": _concat,
+    "image.resize2d": _resize,
 }
 
 

@@ -217,6 +217,24 @@ def _concatenation(call: Call) -> tuple[Source, ...] | None:
     return tuple(Source(field, ALIGNED, (0, number)) for number, field in enumerate(fields)) or None
 
 
+def _resizing(call: Call) -> tuple[Source, ...] | None:
+    """An enlargement that repeats each row: its strips begin where a row of the input does (``granule_of``)."""
+    attrs = call.attrs
+    before, after = shape_of(call.args[0])[_ROWS], shape_of(call)[_ROWS]
+    if str(attrs.layout) != "NHWC" or str(attrs.method) != "nearest_neighbor" or after % before:
+        return None
+    mode, rounding = str(attrs.coordinate_transformation_mode), str(attrs.rounding_method)
+    # Other pairs take rows that lie half a row or more away.
+    if (mode, rounding) != ("asymmetric", "floor") and (mode != "half_pixel" or not rounding.startswith("round")):
+        return None
+    return (Source(call.args[0], Window(repeat=after // before), (0, 0)),)
+
+
+def granule_of(stage: Stage) -> int:
+    """Return at multiples of how many rows the kernels of a stage can begin, as far as its operators say."""
+    return max(source.window.repeat for source in stage.sources)
+
+
 def padding_of(attrs: Any) -> tuple[int, int, int, int]:
     """Return an operator's padding at the top, left, bottom and right."""
     values = [int(value) for value in attrs.padding]
@@ -229,6 +247,7 @@ _HEADS: Mapping[str, Callable[[Call], tuple[Source, ...] | None]] = {
     "nn.max_pool2d": _pooling,
     "nn.avg_pool2d": _pooling,
     "concat": _concatenation,
+    "image.resize2d": _resizing,
 }
 
 
