@@ -36,7 +36,7 @@ HOST = load_target("host")
 
 def tiny(scratch: int) -> Any:
     """Return a board's caches by which every stretch of layers is a chain, in strips that fit ``scratch``."""
-    return lambda _target: Memory(64, scratch, 1500)
+    return lambda _target: Memory(64, scratch)
 
 
 def run(mod: Any, data: np.ndarray, *, strips: bool) -> tuple[np.ndarray, int]:

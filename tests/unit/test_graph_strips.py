@@ -19,7 +19,7 @@ from tvmbuild.graph.pipeline import optimize
 from tvmbuild.graph.rewriter import flat_bindings, op_name, shape_of
 from tvmbuild.graph.strips import plan as planning
 from tvmbuild.graph.strips.assemble import assemble, orders_of
-from tvmbuild.graph.strips.cost import Memory, cost_of
+from tvmbuild.graph.strips.cost import Memory, cost_of, memory_of
 from tvmbuild.graph.strips.emit import Made
 from tvmbuild.graph.strips.plan import Planner, link
 from tvmbuild.graph.strips.rows import Policy, Window, plan_rows, split
@@ -129,7 +129,7 @@ def divided(mod: Any, memory: Memory) -> planning.Division:
 
 
 MEBIBYTE = 2**20
-PI = Memory(MEBIBYTE, int(0.6 * MEBIBYTE), 1500)
+PI = Memory(MEBIBYTE, int(0.6 * MEBIBYTE))
 
 
 def test_element_wise_operators_belong_to_the_layer_before() -> None:
@@ -157,6 +157,12 @@ def test_what_does_not_fit_is_left_alone() -> None:
     division = divided(net(56), dataclasses.replace(PI, scratch=MEBIBYTE // 64))
     assert not division.chains
     assert planning.TOO_LARGE in division.kept.values()
+
+
+def test_an_unknown_cache_is_not_planned_for() -> None:
+    assert memory_of(BOARD) == dataclasses.replace(PI, launch=memory_of(BOARD).launch)
+    assert memory_of(load_target("rpi5")).shared == 2 * MEBIBYTE
+    assert memory_of(dataclasses.replace(load_target("rpi5"), l3_kib=0)) is None
 
 
 def test_what_others_read_is_stored() -> None:

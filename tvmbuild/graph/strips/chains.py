@@ -13,7 +13,7 @@ from tvm import relax
 
 from tvmbuild.graph.kernel_operator import OPERATOR
 from tvmbuild.graph.operators import Fusion
-from tvmbuild.graph.report import Kept, PassReport, StripChain, StripReport
+from tvmbuild.graph.report import NO_STRIPS, Kept, PassReport, StripChain, StripReport
 from tvmbuild.graph.rewriter import MAIN, Expr, IRModule, Rewriter, Var, dtype_of, rewrite, shape_of
 from tvmbuild.graph.strips import plan as planning
 from tvmbuild.graph.strips.assemble import assemble, orders_of
@@ -30,6 +30,8 @@ from tvmbuild.target.target import Target
 
 #: Times that chains are planned anew without a stage that turned out to be no kernel.
 _ATTEMPTS = 8
+#: Name and subject of the report.
+_COUNTED = ("strips", "kernels in chains that run strip by strip")
 UNKNOWN = "there is no fast kernel for strips of it"
 
 
@@ -52,14 +54,16 @@ def run_in_strips(mod: IRModule, target: Target, make: Maker, plans: Plans) -> t
         make: legalizes, fuses and schedules a module of operators.
         plans: names of convolutions' plans, where they are not the rule's.
     """
-    graph = Graph(mod[MAIN])
     memory = memory_of(target)
+    if memory is None:
+        return mod, PassReport(*_COUNTED, 0), NO_STRIPS
+    graph = Graph(mod[MAIN])
     stages, costs, division, made = _settled(graph, target, memory, make, plans)
     ready = [_ready(stages, costs, choice, target) for choice in division.chains]
     mod, chains = _replaced(mod, ready, made)
     done = sum(len(each.link.stages) for each in ready)
     kept = tuple(Kept(str(stages[number]), reason) for number, reason in sorted(division.kept.items()))
-    report = PassReport("strips", "kernels in chains that run strip by strip", done, kept)
+    report = PassReport(*_COUNTED, done, kept)
     before = sum(_moved([stage], memory) for stage in stages)
     inside = {stage.output for each in ready for stage in each.link.stages}
     alone = sum(_moved([stage], memory) for stage in stages if stage.output not in inside)

@@ -24,14 +24,8 @@ from tvmbuild.target.target import Target
 
 #: Bytes of a line.
 LINE = 64
-#: Cycles for which a line, read or written back, keeps the memory busy when all cores wait for lines.
-BUS_LINE = 23.0
-#: Cycles by which a line from the second level cache delays a core.
-CACHE_LINE = 7.0
 #: Bytes that a core copies in a cycle, within the caches.
 COPIED = 8.0
-#: Microseconds to start all cores and to wait for the last.
-LAUNCH_US = 13.0
 #: Cycles of an element-wise operator for one vector.
 _VECTOR = 1.5
 #: Cycles to copy one value into a padded buffer.
@@ -40,47 +34,47 @@ _PAD = 0.6
 CALL = 200.0
 
 
-@dataclass(frozen=True)
-class Memory:
-    """The caches of a board as chains see them.
-
-    Attributes:
-        shared: bytes of the last level that all cores share.
-        scratch: bytes that the strips of all cores and what they read may take.
-        mhz: clock, to turn times into cycles.
-    """
-
-    shared: int
-    scratch: int
-    mhz: int
-
-    def share_moved(self, size: int) -> float:
-        """Return how much of a tensor of some bytes leaves the cache before it is read again: from 0 to 1.
-
-        Half of it does where the tensor is half as large as the cache, for something else passes in between.
-        """
-        return min(1.0, max(0.0, 2.0 * size / self.shared - 0.5))
-
-    def lines_moved(self, size: int) -> float:
-        """Return the lines of a tensor that are written to memory, and as many are read again."""
-        return self.share_moved(size) * size / LINE
-
-    @property
-    def launch(self) -> float:
-        """Cycles to start all cores."""
-        return LAUNCH_US * self.mhz
-
-
 #: Share of the cache for strips: the rest is for what passes by.
 _SCRATCH_SHARE = 0.6
 #: Clock of boards that do not tell theirs.
 _ANY_MHZ = 1500
 
 
-def memory_of(target: Target) -> Memory:
-    """Return the caches of a board."""
-    size = target.l2_kib * 1024
-    return Memory(size, int(_SCRATCH_SHARE * size), target.max_mhz or _ANY_MHZ)
+@dataclass(frozen=True)
+class Memory:
+    """The caches of a board as chains see them. Cycles are of a core; a line has 64 bytes.
+
+    Attributes:
+        shared: bytes of the last level, which all cores share.
+        scratch: bytes that the strips of all cores and what they read may take.
+        bus_line: cycles for which a line, read or written back, keeps the memory busy when all cores wait for lines.
+        cache_line: cycles by which a line from the second level cache delays a core.
+        launch: cycles to start all cores and to wait for the last.
+    """
+
+    shared: int
+    scratch: int
+    bus_line: float = 23.0
+    cache_line: float = 7.0
+    launch: float = 19_500.0
+
+    def lines_moved(self, size: int) -> float:
+        """Return the lines of a tensor of some bytes that are written to memory; as many are read again.
+
+        Half of a tensor that is half as large as the cache leaves it, for something else passes before it is read.
+        """
+        share = min(1.0, max(0.0, 2.0 * size / self.shared - 0.5))
+        return share * size / LINE
+
+
+def memory_of(target: Target) -> Memory | None:
+    """Return the caches of a board; None where too little is known of them to plan by."""
+    core = target.core
+    size = 1024 * (target.l3_kib or (target.l2_kib if core.l2_is_shared else 0))
+    if not size or not core.costs.bus_line:
+        return None
+    launch = core.costs.launch_us * (target.max_mhz or _ANY_MHZ)
+    return Memory(size, int(_SCRATCH_SHARE * size), core.costs.bus_line, core.costs.l2_line, launch)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tvmbuild.graph.rewriter import Var, shape_of
-from tvmbuild.graph.strips.cost import BUS_LINE, CACHE_LINE, CALL, COPIED, LINE, Cost, Memory, bytes_of
+from tvmbuild.graph.strips.cost import CALL, COPIED, LINE, Cost, Memory, bytes_of
 from tvmbuild.graph.strips.rows import Node, Policy, Read, Rows, plan_rows, split
 from tvmbuild.graph.strips.stage import Graph, Stage, is_chain
 
@@ -139,7 +139,7 @@ class Planner:
         if cost is None:
             return 0.0
         lines = self._lines([source.var for source in stage.sources]) + self._memory.lines_moved(cost.bytes)
-        return cost.alone / self._cores + self._memory.launch + lines * BUS_LINE
+        return cost.alone / self._cores + self._memory.launch + lines * self._memory.bus_line
 
     def _lines(self, tensors: Sequence[Var]) -> float:
         """Return the lines that reading tensors brings from memory, each tensor once."""
@@ -217,6 +217,6 @@ class Planner:
         passing = height * costs[-1].row_bytes
         if self._cores * (scratch + copies + passing) + weights > self._memory.scratch:
             return None
-        cycles += weights / LINE * CACHE_LINE * (len(plan.cores[0]) - 1)
+        cycles += weights / LINE * self._memory.cache_line * (len(plan.cores[0]) - 1)
         lines = self._lines(chain.inputs) + self._memory.lines_moved(costs[-1].bytes)
-        return cycles + self._memory.launch + lines * BUS_LINE
+        return cycles + self._memory.launch + lines * self._memory.bus_line
