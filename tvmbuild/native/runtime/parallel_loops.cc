@@ -60,10 +60,16 @@ Pool* NewPool() {
 // Of a child the threads stayed with its parent; it starts its own with its first loop.
 void ForgetPool() { shared.store(nullptr); }
 
+// A child that cannot start threads does its loops alone.
 Pool* SharedPool() {
   Pool* pool = shared.load(std::memory_order_acquire);
   if (pool != nullptr) return pool;
-  Pool* made = NewPool();
+  Pool* made = nullptr;
+  try {
+    made = NewPool();
+  } catch (const std::system_error&) {
+    made = new Pool(1, false);
+  }
   if (shared.compare_exchange_strong(pool, made)) return made;
   delete made;
   return pool;
@@ -85,7 +91,7 @@ int Launch(LoopBody body, void* closure, int asked) {
 // The caller does not look at what a barrier returns, so that going on would give wrong numbers.
 int RefuseBarrier(int, ParallelGroup*) {
   std::fputs(
-      "tvmbuild-runner: a kernel of this library has a barrier in a parallel loop; run it with "
+      "tvmbuild: a kernel of this library has a barrier in a parallel loop; run it with "
       "TVMBUILD_THREAD_POOL=tvm\n",
       stderr);
   std::abort();
@@ -125,8 +131,9 @@ bool OwnsParallelLoops() {
 
 void ShareParallelLoops() {
   if (!OwnsParallelLoops()) return;
+  if (shared.load() != nullptr) return;
   try {
-    SharedPool();
+    shared.store(NewPool());
   } catch (const std::system_error& error) {
     throw Failure(ExitCode::kLibrary, std::string("cannot start threads: ") + error.what());
   }

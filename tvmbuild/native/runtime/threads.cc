@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <string>
 
 #include "common/number.h"
@@ -31,7 +32,8 @@ int Threads() {
   const char* told = std::getenv(kVariable);
   if (told == nullptr) told = std::getenv("OMP_NUM_THREADS");
   if (told == nullptr) return UsableCores();
-  return static_cast<int>(std::max<int64_t>(1, LeadingNumber(told, kMostThreads).value_or(1)));
+  const int64_t number = LeadingNumber(told, std::numeric_limits<int64_t>::max()).value_or(1);
+  return static_cast<int>(std::clamp<int64_t>(number, 1, kMostThreads));
 }
 
 }  // namespace tvmbuild
