@@ -40,7 +40,7 @@ bench-tune: setup models ## tune two models for this machine and write the table
 bench-tune-rate: setup ## count trials a minute on 1 to 16 boards and write docs/tuning.md: 4 minutes
 	@$(RUN) benchmarks/tune_rate.py
 
-bench-busy: setup ## time models alone and beside busy processes and write docs/performance.md: 4 minutes
+bench-busy: setup ## time models alone and beside busy processes and write docs/performance.md: 3 minutes
 	@$(RUN) benchmarks/busy.py
 
 release: setup models ## build, verify, bundle and (with TVMBUILD_KEY) sign the models of examples/release

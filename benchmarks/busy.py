@@ -50,7 +50,7 @@ MARKERS = (
 #: Two nets of a few milliseconds and two of tens.
 MODELS = ("squeezenet", "mobilenet_v2", "densenet121", "resnet50")
 OWN, TVMS, OTHER = "own", "tvm", "onnxruntime"
-ROUNDS = 4
+ROUNDS = 3
 #: Seconds of runs that one program has in a round, and the bounds of their number.
 SECONDS, LEAST, MOST = 0.4, 3, 200
 WARMUP = 3

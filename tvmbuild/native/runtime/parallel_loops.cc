@@ -26,11 +26,6 @@ struct ParallelGroup {
 };
 using LoopBody = int (*)(int task, ParallelGroup* group, void* closure);
 
-// A body cuts its loop into num_task equal parts and does the one with the number of the task. The pool does not know
-// how many iterations there are; with so many parts a thread's share is cut finely enough, and parts beyond the last
-// iteration do nothing.
-constexpr int kPartsOfThread = 16;
-
 struct Loop {
   LoopBody body;
   void* closure;
@@ -77,7 +72,7 @@ Pool* SharedPool() {
 
 int Launch(LoopBody body, void* closure, int asked) {
   Pool* pool = SharedPool();
-  const int parts = asked > 0 ? asked : pool->threads() == 1 ? 1 : kPartsOfThread * pool->threads();
+  const int parts = asked > 0 ? asked : PartsFor(pool->threads());
   Loop loop{body, closure, {nullptr, parts}};
   const int result = pool->Run(RunPart, &loop, parts);
   if (const TVMFFIObjectHandle error = loop.error.load()) {
@@ -119,6 +114,11 @@ void Replace(const char* name, Hook* function) {
 }
 
 }  // namespace
+
+int PartsFor(int threads) {
+  constexpr int kPartsOfThread = 16;
+  return threads == 1 ? 1 : kPartsOfThread * threads;
+}
 
 bool OwnsParallelLoops() {
   constexpr const char* kVariable = "TVMBUILD_THREAD_POOL";

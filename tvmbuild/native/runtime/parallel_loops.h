@@ -4,6 +4,11 @@
 
 namespace tvmbuild {
 
+// Into how many parts a parallel loop is cut for so many threads. A body does the iterations from task * step on, where
+// step = ceil(iterations / parts); the pool does not know how many iterations there are. So many parts cut a thread's
+// share finely enough, and those beyond the last iteration do nothing.
+int PartsFor(int threads);
+
 // Whether the loops are for our threads: TVMBUILD_THREAD_POOL=tvm leaves them to TVM's. Throws Failure(kUsage) when
 // that variable has another value than "own" and "tvm".
 bool OwnsParallelLoops();
