@@ -8,32 +8,54 @@ import numpy as np
 import pytest
 from seeded import fresh
 
+#: Twice the scale of the codes in tests of quantized graphs.
+_STEP = 0.125
+
 
 @pytest.fixture(autouse=True)
 def _passes_keep_numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have NumPy compute each module that a test of the graph gives to a pass, before and after it."""
     if not request.node.path.name.startswith("test_graph_"):
         return
-    from tests.relax_numpy import Unknown, outputs
     from tvmbuild.graph import counted
-    from tvmbuild.graph.rewriter import dtype_of, shape_of
+    from tvmbuild.graph.integers import quantize
 
-    rewrite = counted.rewrite
+    rewrite, to_integers = counted.rewrite, quantize.quantize
 
     def checked(mod: Any, rule: Any) -> Any:
         after = rewrite(mod, rule)
-        generator = fresh()
-        inputs = [drawn(generator, shape_of(param), dtype_of(param)) for param in mod["main"].params]
-        try:
-            expected, actual = outputs(mod, inputs), outputs(after, inputs)
-        except Unknown:
-            return after
-        for one, other in zip(expected, actual, strict=True):
-            assert one.shape == other.shape
-            np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5 * max(1.0, _largest(one)))
+        _compare(mod, after, rounds=False)
         return after
 
+    def checked_integers(mod: Any, *more: Any) -> Any:
+        after, *told = to_integers(mod, *more)
+        _compare(mod, after, rounds=True)
+        return after, *told
+
     monkeypatch.setattr(counted, "rewrite", checked)
+    monkeypatch.setattr("tvmbuild.graph.pipeline.quantize", checked_integers)
+
+
+def _compare(before: Any, after: Any, *, rounds: bool) -> None:
+    """Compare two modules on random inputs; where one rounds in another place, a code in thirty may be the next one."""
+    from tests.relax_numpy import Unknown, outputs
+    from tvmbuild.graph.rewriter import dtype_of, shape_of
+
+    generator = fresh()
+    inputs = [drawn(generator, shape_of(param), dtype_of(param)) for param in before["main"].params]
+    try:
+        expected, actual = outputs(before, inputs), outputs(after, inputs)
+    except Unknown:
+        return
+    for one, other in zip(expected, actual, strict=True):
+        assert one.shape == other.shape
+        absolute = 1e-5 * max(1.0, _largest(one))
+        if not rounds:
+            np.testing.assert_allclose(other, one, rtol=1e-4, atol=absolute)
+            continue
+        apart = np.abs(other.astype(np.float64) - one)
+        assert np.mean(apart > absolute + 1e-4 * np.abs(one)) <= 1 / 30
+        assert np.max(apart, initial=0.0) <= _STEP
 
 
 def _largest(values: Any) -> float:
