@@ -15,6 +15,7 @@ CHECKS = {
     "import rules": ["-c", "from importlinter.cli import lint_imports_command as c; c()"],
     "structure": ["scripts/structure.py"],
     "lock": ["scripts/check_lock.py"],
+    "clang-tidy": ["scripts/tidy.py"],
 }
 #: Programs beside this Python, and the files of the checkout that each is given.
 PROGRAMS = {

@@ -87,9 +87,9 @@ def main() -> int:
     asked = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(asked, cwd=TOP, capture_output=True, text=True, check=False).stdout.strip()
     copies = [Copy(number) for number in range(options.workers)]
-    judges = Judges(TOP, FOLDER / "lines")
-    record(copies, judges)
     areas = [options.area] if options.area else list(AREAS)
+    judges = Judges(TOP, FOLDER / "lines", areas)
+    record(copies, judges)
     modules = [path.relative_to(TOP) for area in areas for path in sorted((TOP / "tvmbuild" / area).rglob("*.py"))]
     stamp = FOLDER / "state"
     state = f"{judges.state} {options.seed} {areas}"

@@ -64,6 +64,8 @@ def recorded(file: str) -> dict[str, Any]:
         def run() -> int:
             from devtools.mutants.recorder import Recorder
 
+            # There is no mutant yet, so what pytest makes of the tests may be kept.
+            sys.dont_write_bytecode = False
             return tests([file], Recorder(found))
 
         passed, output = forked(run, 600)

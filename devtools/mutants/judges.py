@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ MOST_SECONDS = 60.0
 
 
 class Judges:
-    """The tests of each line of the package.
+    """The tests of each line of some folders of the package: those whose file imports one of their modules.
 
     What a file of tests runs is recorded once, and holds as long as it and all that it ran or imported stay the same.
 
@@ -24,10 +24,14 @@ class Judges:
         failed: what the tests printed that fail without a mutant, by file.
     """
 
-    def __init__(self, top: Path, folder: Path) -> None:
-        """Take the checkout, and the folder that keeps what was recorded."""
+    def __init__(self, top: Path, folder: Path, areas: Sequence[str]) -> None:
+        """Take the checkout, the folder that keeps what was recorded, and the folders of the package."""
         self._top, self._folder = top, folder
-        self._files = [str(path.relative_to(top)) for path in sorted((top / "tests" / "unit").glob("test_*.py"))]
+        places = tuple(f"tvmbuild/{area}/" for area in areas)
+        files = sorted((top / "tests" / "unit").glob("test_*.py"))
+        self._files = [
+            str(path.relative_to(top)) for path in files if any(name.startswith(places) for name in imports(top, path))
+        ]
         self._digests: dict[str, str] = {}
         self._seconds: dict[str, float] = {}
         self._lines: dict[str, dict[int, set[str]]] = {}

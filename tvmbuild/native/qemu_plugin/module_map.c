@@ -20,7 +20,7 @@ static int module_of(const char *path) {
   for (int i = 0; i < path_count; i++) {
     if (strcmp(paths[i], path) == 0) return i;
   }
-  char **grown = realloc(paths, (size_t)(path_count + 1) * sizeof *paths);
+  char **grown = (char **)realloc((void *)paths, (size_t)(path_count + 1) * sizeof *paths);
   char *copy = strdup(path);
   if (grown == NULL || copy == NULL) abort();
   paths = grown;
@@ -31,8 +31,9 @@ static int module_of(const char *path) {
 static void add_mapping(mapping entry) {
   if (mapping_count == mapping_capacity) {
     mapping_capacity = mapping_capacity ? 2 * mapping_capacity : 256;
-    mappings = realloc(mappings, mapping_capacity * sizeof *mappings);
-    if (mappings == NULL) abort();
+    mapping *grown = realloc(mappings, mapping_capacity * sizeof *mappings);
+    if (grown == NULL) abort();
+    mappings = grown;
   }
   mappings[mapping_count++] = entry;
 }
@@ -47,11 +48,13 @@ static void read_mappings(void) {
   while (getline(&line, &capacity, file) > 0) {
     mapping entry;
     int path_at = 0;
+    // The kernel wrote it: 64 bits at most, in this form.
+    // NOLINTNEXTLINE(cert-err34-c,bugprone-unchecked-string-to-number-conversion)
     if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %*s %*s %n", &entry.low, &entry.high, &entry.offset,
                &path_at) < 3) {
       continue;
     }
-    line[strcspn(line, "\n")] = '\0';
+    line[strcspn(line, "\n")] = '\0';  // NOLINT(clang-analyzer-security.ArrayBound): at the latest its own end
     entry.module = path_at > 0 && line[path_at] == '/' ? module_of(line + path_at) : 0;
     add_mapping(entry);
   }

@@ -92,6 +92,7 @@ void Run(const Options& options) {
   if (!options.output_dir.empty()) MakeFolder(options.output_dir);
   Model model(options.library);
   std::vector<NpyArray> inputs;
+  inputs.reserve(options.inputs.size());
   for (const std::string& path : options.inputs) inputs.push_back(ReadNpy(path));
   model.SetInputs(std::move(inputs));
   const std::vector<double> seconds = TimeRuns(options, &model);

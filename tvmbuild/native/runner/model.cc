@@ -59,7 +59,7 @@ Value Method(const Value& module, const char* name, const std::string& path) {
 // Keeps an array alive for as long as the tensor that the runtime makes of it.
 struct ManagedArray {
   NpyArray array;
-  DLManagedTensor managed{};
+  DLManagedTensor managed{};  // NOLINT(bugprone-invalid-enum-default-initialization): ToTensor sets all of it
 };
 
 Value ToTensor(NpyArray array) {
@@ -77,7 +77,7 @@ Value ToTensor(NpyArray array) {
   if (TVMFFITensorFromDLPack(&holder->managed, kAlignment, 1, &handle) != 0) {
     throw Failure(ExitCode::kInput, "the runtime refuses an input: " + RaisedMessage());
   }
-  holder.release();
+  static_cast<void>(holder.release());
   return Object(handle);
 }
 
@@ -127,6 +127,7 @@ void Model::SetInputs(std::vector<NpyArray> inputs) {
 void Model::Run() {
   result_ = Value();
   std::vector<TVMFFIAny> arguments;
+  arguments.reserve(inputs_.size());
   for (const Value& input : inputs_) arguments.push_back(input.any());
   TVMFFIAny result{};
   if (TVMFFIFunctionCall(main_.object(), arguments.data(), static_cast<int32_t>(arguments.size()), &result) != 0) {

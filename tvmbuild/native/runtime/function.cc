@@ -26,7 +26,7 @@ void Register(const std::string& name, Function function) {
           owned.get(), CallBack, [](void* self) { delete static_cast<Function*>(self); }, &handle) != 0) {
     throw Failure(ExitCode::kServe, "cannot make " + name + ": " + RaisedMessage());
   }
-  owned.release();
+  static_cast<void>(owned.release());  // The handle owns it now.
   const Value held = Object(handle);
   if (TVMFFIFunctionSetGlobal(&bytes, handle, 1) != 0) {
     throw Failure(ExitCode::kServe, "cannot register " + name + ": " + RaisedMessage());

@@ -39,7 +39,7 @@ std::string RaisedMessage(std::string* kind) {
   const Value error = Object(handle);
   const TVMFFIErrorCell* cell = TVMFFIErrorGetCellPtr(handle);
   if (kind != nullptr) kind->assign(cell->kind.data, cell->kind.size);
-  const std::string message(cell->message.data, cell->message.size);
+  std::string message(cell->message.data, cell->message.size);
   if (message.rfind("Check failed: ", 0) != 0) return message;
   for (const std::string end : {" is false: ", ") : "}) {
     const size_t at = message.find(end);

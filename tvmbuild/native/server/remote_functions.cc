@@ -65,7 +65,11 @@ Value ReadBytes(const std::string& path) {
   if (file == nullptr) throw Failure(ExitCode::kRun, "cannot read " + path + ": " + std::strerror(errno));
   std::string content;
   char block[1 << 16];
-  while (const size_t size = std::fread(block, 1, sizeof(block), file.get())) content.append(block, size);
+  size_t size = sizeof(block);
+  while (size == sizeof(block)) {
+    size = std::fread(block, 1, sizeof(block), file.get());
+    content.append(block, size);
+  }
   if (std::ferror(file.get()) != 0) throw Failure(ExitCode::kRun, "cannot read " + path + ": " + std::strerror(errno));
   const TVMFFIByteArray bytes{content.data(), content.size()};
   TVMFFIAny any{};

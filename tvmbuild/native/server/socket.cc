@@ -177,7 +177,7 @@ bool ReceiveSome(int socket, std::string* data, size_t size) {
 }
 
 void SetTimeLimit(int socket, int timeout_ms) {
-  const timeval limit{timeout_ms / 1000, (timeout_ms % 1000) * 1000};
+  const timeval limit{timeout_ms / 1000, (timeout_ms % 1000) * 1000L};
   setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
   setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 }
