@@ -19,7 +19,7 @@ from tvmbuild.graph.fold.constant_scales import fold_affine
 from tvmbuild.graph.fold.constants import fold_constants
 from tvmbuild.graph.fuse import fuse
 from tvmbuild.graph.integers.products import IntegerKernels
-from tvmbuild.graph.integers.quantize import is_quantized, quantize
+from tvmbuild.graph.integers.quantize import is_quantized, quantize_graph
 from tvmbuild.graph.kernel_operator import legalize_operators
 from tvmbuild.graph.layer_norm import recognize_layer_norm
 from tvmbuild.graph.layout.nhwc import to_channels_last
@@ -215,7 +215,7 @@ def _layout(state: _State) -> None:
 
 def _quantize(state: _State) -> None:
     if state.kernels is not None and is_quantized(state.mod):
-        state.mod, report, state.macs = quantize(state.mod, state.kernels, state.target)
+        state.mod, report, state.macs = quantize_graph(state.mod, state.kernels, state.target)
         state.passes += (report,)
         _run(state, [fold_constants])
 

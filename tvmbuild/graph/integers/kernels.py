@@ -49,7 +49,7 @@ def requantize(builder: relax.BlockBuilder, value: Value, scale: float, zero: in
     return builder.call_te(compute, *arguments.tensors, primfunc_name_hint="requantize")
 
 
-def quantize(builder: relax.BlockBuilder, data: Expr, scale: float, zero: int) -> Expr:
+def round_to_codes(builder: relax.BlockBuilder, data: Expr, scale: float, zero: int) -> Expr:
     """Return the call that rounds float32 to int8 codes."""
     factor = float(np.float32(1.0 / scale))
 

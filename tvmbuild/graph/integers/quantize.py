@@ -66,7 +66,7 @@ def is_quantized(mod: IRModule) -> bool:
     return any(op_name(value) in ("quantize", "dequantize") for _, value in flat_bindings(mod[MAIN]))
 
 
-def quantize(mod: IRModule, kernels: IntegerKernels, target: Target) -> tuple[IRModule, PassReport, MacShare]:
+def quantize_graph(mod: IRModule, kernels: IntegerKernels, target: Target) -> tuple[IRModule, PassReport, MacShare]:
     """Rewrite the quantized products of ``main``, which is in NHWC, to integer kernels with epilogues.
 
     Returns:
@@ -159,7 +159,9 @@ class _Quantizer:
             return rewriter.emit(relax.op.concat(fields, axis=int(parts.attrs.axis or 0)), "codes")
         value = self._operand(rewriter, data)
         if value is None:
-            return rewriter.emit(epilogues.quantize(self.builder, self._number(rewriter, data), scale, zero), "codes")
+            return rewriter.emit(
+                epilogues.round_to_codes(self.builder, self._number(rewriter, data), scale, zero), "codes"
+            )
         codes = value.codes
         if codes is not None and (codes.scale, codes.zero) == (scale, zero):
             return self._int8(rewriter, value, codes)
