@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tvm
+from rpc_libraries import expected, inputs, make_library, wait_until
 from tvm import rpc
 
-from tests.rpc_libraries import expected, inputs, make_library, wait_until
 from tvmbuild.device import open_device
 from tvmbuild.device.fleet import boards as boards_module
 from tvmbuild.device.fleet.address import Address, parse_address

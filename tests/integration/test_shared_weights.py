@@ -15,10 +15,10 @@ import pytest
 import tvm
 from elftools.elf.elffile import ELFFile
 from onnx import helper
+from onnx_models import model, saved
 from test_bundle import run
 from tvm import relax
 
-from tests.onnx_models import model, saved
 from tvmbuild.artifact.open import Artifact, open_artifact
 from tvmbuild.artifact.relink import extract_objects
 from tvmbuild.codegen.elf import neighbours, read_elf

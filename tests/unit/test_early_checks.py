@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import helper
+from onnx_models import model, saved
 from test_artifact import MANIFEST
 
-from tests.onnx_models import model, saved
 from tvmbuild import pipeline
 from tvmbuild.artifact.build_store import BuildStore
 from tvmbuild.artifact.open import Artifact

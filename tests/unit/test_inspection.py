@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import helper
+from onnx_models import model, saved
 
-from tests.onnx_models import model, saved
 from tvmbuild.commands.app import run
 from tvmbuild.support import errors
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from distributions import histogram
 
-from tests.distributions import histogram
 from tvmbuild.quantization.calibration.histogram import SIDE, Histogram
 from tvmbuild.quantization.calibration.thresholds import RangeRule, find_range
 

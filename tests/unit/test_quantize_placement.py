@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 from onnx import NodeProto, helper
+from onnx_models import model
 from seeded import rng
 
-from tests.onnx_models import model
 from tvmbuild.onnx_model.reference import random_inputs, run_reference
 from tvmbuild.onnx_model.shapes import input_specs, set_shape
 from tvmbuild.quantization.fold_affine import fold_affine

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import NodeProto, helper
+from onnx_models import model, saved
 
-from tests.onnx_models import model, saved
 from tvmbuild.commands.app import run
 from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.quantization import quantize

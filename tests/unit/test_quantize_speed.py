@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from onnx_models import model, saved
 
-from tests.onnx_models import model, saved
-from tvmbuild.quantization import quantize
+from tvmbuild.quantization import quantize_model
 from tvmbuild.quantization.graph_view import view
 from tvmbuild.quantization.placement import find_layers
 from tvmbuild.quantization.speed import LayerSpeed, ModelSpeed, predict_speed

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from distributions import histogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.distributions import histogram
 from tvmbuild.quantization.calibration.histogram import Histogram
 from tvmbuild.quantization.calibration.thresholds import MODES, RangeRule, find_range
 from tvmbuild.support.errors import OptionError

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from onnx import helper
+from onnx_models import model, saved
 from test_artifact import MANIFEST
 
-from tests.onnx_models import model, saved
 from tvmbuild.artifact.build_store import BuildStore
 from tvmbuild.artifact.manifest import file_entry
 from tvmbuild.codegen.toolchain import Toolchain

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from kernel_bounds import Prover
+from kernel_cases import CASES, LARGE_CASES, Case
 from tvm import te
 
-from tests.kernel_bounds import Prover
-from tests.kernel_cases import CASES, LARGE_CASES, Case
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.winograd import compute
 from tvmbuild.schedules.winograd.plan import possible
