@@ -11,9 +11,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from rpc_libraries import wait_until
 from tvm import rpc
 
-from tests.rpc_libraries import wait_until
 from tvmbuild.device.fleet import relay
 from tvmbuild.device.fleet.address import Address
 from tvmbuild.device.fleet.processes import native_server_command, start, stop

@@ -38,7 +38,8 @@ def _passes_keep_numbers(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
 def _compare(before: Any, after: Any, *, rounds: bool) -> None:
     """Compare two modules on random inputs; where one rounds in another place, a code in thirty may be the next one."""
-    from tests.relax_numpy import Unknown, outputs
+    from relax_numpy import Unknown, outputs
+
     from tvmbuild.graph.rewriter import dtype_of, shape_of
 
     generator = fresh()

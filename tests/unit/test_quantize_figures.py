@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
+from onnx_models import model
 from seeded import rng
 
-from tests.onnx_models import model
 from tvmbuild.quantization import accuracy, layer_shape
 from tvmbuild.quantization.accuracy import Similarity, compare, sqnr
 from tvmbuild.quantization.budget import Budget, parse_budget, search

@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 from onnx_models import model, saved
 
-from tvmbuild.quantization import quantize_model
+from tvmbuild.quantization import quantize
 from tvmbuild.quantization.graph_view import view
 from tvmbuild.quantization.placement import find_layers
 from tvmbuild.quantization.speed import LayerSpeed, ModelSpeed, predict_speed

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm_ffi
+from schedule_harness import build_module
 from tuning_fakes import BOARD
 from tvm import relax, s_tir
+from tvmbuild.records.store import BoardRecords, board_folder, read_board, write_board
 
-from tests.schedule_harness import build_module
 from tvmbuild import schedules
 from tvmbuild.graph.pipeline import make_kernels
 from tvmbuild.records import fingerprint, maintenance, values
@@ -23,7 +24,6 @@ from tvmbuild.records.database import DatabaseImage, scheduled
 from tvmbuild.records.fingerprint import Board
 from tvmbuild.records.journal import JOURNAL, append_line, read_journal, trial_line
 from tvmbuild.records.maintenance import merge, prune, pruned
-from tvmbuild.records.store import BoardRecords, board_folder, read_board, write_board
 from tvmbuild.records.trial import Trial
 from tvmbuild.records.workload import workload_key
 from tvmbuild.schedules.knob import defaults
