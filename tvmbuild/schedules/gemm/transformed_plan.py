@@ -104,8 +104,9 @@ def _moving_cycles(products: Products, plan: TransformedPlan, target: Target) ->
     stays = c.hold(common / chunks, of_each / chunks)
     rounds = -(-chunks // c.cores) if by_chunk else chunks
     near = weights * (chunks - 1) + inputs * (1 + groups)
-    # What does not stay is fetched to be written, written, and read again by each group.
-    far = 0.0 if stays else inputs * (2 + groups)
+    # What does not stay is fetched to be written, written, and read again by each group; of what stays, the place it has
+    # for one chunk.
+    far = 2 * (common + c.cores * of_each) / chunks if stays else inputs * (2 + groups)
     if outputs / chunks > c.first / 2:
         near += 2 * outputs * groups
         far += 0.0 if stays else 3 * outputs * groups
