@@ -1,5 +1,7 @@
 """Rules that choose tiles and algorithms, packing, and Winograd's algebra: nothing here is compiled."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -225,16 +227,19 @@ def test_pairs_of_positions_cover_the_output_without_spanning_chunks(height, wid
     assert rows == 1 or (height % rows == 0 and 2 * pairs == height // rows * width)
 
 
-def test_strassen_is_for_deep_1x1_layers_with_few_weights():
-    def kinds(**values):
-        plans = conv2d_plan.alternatives(Conv2dGeometry(batch=1, kernel=(1, 1), **values), RPI4, "float32")
+def test_strassen_is_for_deep_1x1_layers_with_few_weights_of_a_core_that_has_the_caches_for_itself():
+    alone = dataclasses.replace(RPI4, cores=1)
+
+    def kinds(target=alone, **values):
+        plans = conv2d_plan.alternatives(Conv2dGeometry(batch=1, kernel=(1, 1), **values), target, "float32")
         return [type(plan) for plan in plans]
 
     strassen = [strassen_compute.StrassenPlan]
     assert kinds(height=28, width=28, in_channels=512, out_channels=256) == strassen
     assert kinds(height=56, width=56, in_channels=512, out_channels=256, stride=(2, 2)) == strassen
+    assert kinds(height=28, width=28, in_channels=512, out_channels=256, target=RPI4) == []
     assert kinds(height=56, width=56, in_channels=16, out_channels=64) == []
-    assert kinds(height=7, width=7, in_channels=512, out_channels=2048) == []
+    assert kinds(height=7, width=7, in_channels=512, out_channels=2048, target=RPI4) == []
     assert kinds(height=28, width=28, in_channels=512, out_channels=257) == []
     assert kinds(height=28, width=28, in_channels=512, out_channels=256, padding=(1, 1, 1, 1)) == []
 
