@@ -41,8 +41,9 @@ TARGETS = ("rpi4", "rpi5")
 #: Those that need no quantized model.
 PRECISIONS = tuple(each for each in Precision if not each.quantizes)
 BUILD_TARGET = "rpi4"
-#: The board that others published times of, and that all its cores are predicted of.
-BOARD = "rpi4"
+#: Boards that all cores are predicted of, and in which precision: others published times of these.
+BOARDS = (("rpi4", Precision.FP32), ("rpi5", Precision.FP16))
+INTEGER_BOARD = "rpi4"
 
 #: One measurement: its part, the name of its result, the model, and what measures it into a folder for artifacts.
 Work = tuple[str, str, str, Callable[[BenchModel, Path], store.Result]]
@@ -57,10 +58,7 @@ def plan(parts: Sequence[str], models: Sequence[str] | None) -> Iterator[Work]:
                 for precision in (each for each in PRECISIONS if load_target(target).has_arithmetic(each)):
                     yield "predicted", f"{name}-{target}-{precision}", name, _predict_for(target, precision)
     if "boards" in parts:
-        for name in (name for name in ON_BOARDS if name in chosen):
-            yield "boards", f"{name}-{BOARD}-{Precision.FP32}", name, _predict_for(BOARD, Precision.FP32)
-        for name in (name for name in INTEGER if name in chosen):
-            yield "boards", f"{name}-{BOARD}-{Precision.INT8}", name, _predict_integer
+        yield from _on_boards(chosen)
     if "build" in parts:
         for name in (name for name in PREDICTED if name in chosen):
             yield "build", f"{name}-{BUILD_TARGET}", name, _build
@@ -69,12 +67,20 @@ def plan(parts: Sequence[str], models: Sequence[str] | None) -> Iterator[Work]:
             yield "host", name, name, time_model
 
 
+def _on_boards(chosen: Sequence[str]) -> Iterator[Work]:
+    for name in (name for name in ON_BOARDS if name in chosen):
+        for target, precision in BOARDS:
+            yield "boards", f"{name}-{target}-{precision}", name, _predict_for(target, precision)
+    for name in (name for name in INTEGER if name in chosen):
+        yield "boards", f"{name}-{INTEGER_BOARD}-{Precision.INT8}", name, _predict_integer
+
+
 def _predict_for(target: str, precision: Precision) -> Callable[[BenchModel, Path], store.Result]:
     return lambda subject, folder: predict_model(subject, target, folder, precision=precision)
 
 
 def _predict_integer(subject: BenchModel, folder: Path) -> store.Result:
-    return predict_model(quantized(subject, folder, BOARD)[0], BOARD, folder)
+    return predict_model(quantized(subject, folder, INTEGER_BOARD)[0], INTEGER_BOARD, folder)
 
 
 def _build(subject: BenchModel, folder: Path) -> store.Result:

@@ -86,10 +86,11 @@ def made_with(results: Iterable[Result], machine: str, command: str = "make benc
 
 
 BOARDS_NOTE = """\
-One inference, batch 1, 224 by 224, on a Raspberry Pi 4 (four Cortex-A72 at 1.8 GHz). ncnn's milliseconds are those that
-it published; its traffic and all of tvmbuild's figures are **predicted, not timed** ([predict.md](predict.md) says how
-far they may be off; in brackets what a board is expected to take). Traffic is what is read from memory and written back
-to it with four threads. "before" is tvmbuild of {before}, by the same prediction."""
+One inference, batch 1, 224 by 224, on a Raspberry Pi 4 (four Cortex-A72 at 1.8 GHz) and 5 (four Cortex-A76 at 2.4
+GHz). ncnn's milliseconds are those that it published (in fp16 on the Pi 5); its traffic and all of tvmbuild's figures
+are **predicted, not timed** ([predict.md](predict.md) says how far they may be off; in brackets what a board is
+expected to take). Traffic is what is read from memory and written back to it with four threads. "before" is tvmbuild
+of {before}, by the same prediction."""
 
 
 def boards_section(results: Mapping[str, Result], limits: Mapping[str, Any]) -> list[str]:
@@ -100,13 +101,13 @@ def boards_section(results: Mapping[str, Result], limits: Mapping[str, Any]) -> 
         said = f"failed: {result['failed']}" if "failed" in result else "not measured"
         by_threads = result.get("by_threads", {})
         four, one = by_threads.get(str(limits["threads"])), by_threads.get("1")
-        name = f"{row['model']} {row['precision']}"
+        name = (f"{row['model']} {row['precision']}", row["target"])
         moved = four["read_mb"] + four["written_mb"] if four else None
         text = f"**{moved:.0f}** ({four['read_mb']:.0f} + {four['written_mb']:.0f})" if four else said
-        traffic.append([name, *_beside(row, "mb", text, moved, ("must", "aim"))])
-        shared.append([name, *_beside(row, "ms", _time(four) or said, four and four["ms"], ("must", "aim"))])
-        alone.append([name, *_beside(row, "one_ms", _time(one) or said, one and one["ms"], ("must",))])
-    head = ["model", "ncnn", "before", "now", "must", "aim"]
+        traffic.append([*name, *_beside(row, "mb", text, moved, ("must", "aim"))])
+        shared.append([*name, *_beside(row, "ms", _time(four) or said, four and four["ms"], ("must", "aim"))])
+        alone.append([*name, *_beside(row, "one_ms", _time(one) or said, one and one["ms"], ("must",))])
+    head = ["model", "board", "ncnn", "before", "now", "must", "aim"]
     return [
         "## On all cores of a board (predicted)",
         BOARDS_NOTE.format(before=limits["before"]),
@@ -121,7 +122,7 @@ def boards_section(results: Mapping[str, Result], limits: Mapping[str, Any]) -> 
 
 def _beside(row: Mapping[str, Any], figure: str, text: str, value: float | None, names: Sequence[str]) -> list[str]:
     others = [f"{row[side][figure]:g}" if figure in row[side] else "-" for side in ("ncnn", "before")]
-    return [*others, text, *(judged(value, row[name][figure]) for name in names)]
+    return [*others, text, *(judged(value, row[name][figure]) if figure in row[name] else "-" for name in names)]
 
 
 def _time(totals: Result | None) -> str:

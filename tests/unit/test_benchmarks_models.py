@@ -66,7 +66,9 @@ def test_boards_are_predicted_in_float_and_in_int8() -> None:
     work = [(name, of) for _, name, of, _ in kernels.plan(("boards",), ["resnet50", "resnet18"])]
     assert work == [
         ("resnet18-rpi4-fp32", "resnet18"),
+        ("resnet18-rpi5-fp16", "resnet18"),
         ("resnet50-rpi4-fp32", "resnet50"),
+        ("resnet50-rpi5-fp16", "resnet50"),
         ("resnet50-rpi4-int8", "resnet50"),
     ]
 

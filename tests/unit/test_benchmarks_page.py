@@ -101,14 +101,21 @@ def test_what_is_missing_is_said_and_neither_met_nor_missed(results: dict[str, s
 def test_a_boards_cores_are_judged_beside_what_others_need() -> None:
     _, _, _, traffic, _, shared, _, alone = page.boards_section({"squeezenet-rpi4-fp32": PREDICTED}, LIMITS["boards"])
     name = "squeezenet fp32"
-    assert _row([traffic], name)[1:] == ["168", "82", "**77** (55 + 22)", "<= 80 met", "<= 20 **not met**"]
-    assert _row([shared], name)[1:] == ["46.3", "-", "**27.0**", "<= 18 **not met**", "<= 13 **not met**"]
-    assert _row([alone], name)[1:] == ["73.4", "-", "**54.0** (48 to 60)", "<= 60 met"]
+    assert _row([traffic], name)[1:] == ["rpi4", "168", "82", "**77** (55 + 22)", "<= 80 met", "<= 20 **not met**"]
+    assert _row([shared], name)[1:] == ["rpi4", "46.3", "-", "**27.0**", "<= 18 **not met**", "<= 13 **not met**"]
+    assert _row([alone], name)[1:] == ["rpi4", "73.4", "-", "**54.0** (48 to 60)", "<= 60 met"]
 
 
 def test_a_board_that_was_not_measured_is_not_judged() -> None:
     parts = page.boards_section({"squeezenet-rpi4-fp32": {"failed": "no LLVM"}}, LIMITS["boards"])
-    assert _row(parts[3:4], "squeezenet fp32")[3:] == ["failed: no LLVM", "<= 80", "<= 20"]
+    assert _row(parts[3:4], "squeezenet fp32")[4:] == ["failed: no LLVM", "<= 80", "<= 20"]
+
+
+def test_a_board_without_limits_is_not_judged() -> None:
+    row = {**BOARD, "must": {"ms": 30}, "aim": {}}
+    parts = page.boards_section({"squeezenet-rpi4-fp32": PREDICTED}, {**LIMITS["boards"], "rows": [row]})
+    assert _row(parts[3:4], "squeezenet fp32")[5:] == ["-", "-"]
+    assert _row(parts[5:6], "squeezenet fp32")[5:] == ["<= 30 met", "-"]
 
 
 def test_host_ratios_are_summed_up_without_the_failures() -> None:
