@@ -48,7 +48,7 @@ class RandomLayers:
         alike = [tensor for tensor in tensors[:-1] if shape_of(tensor) == shape_of(newest)]
         beside = [tensor for tensor in tensors[:-1] if shape_of(tensor)[1:3] == shape_of(newest)[1:3]]
         kinds = (
-            ["convolution", "depthwise", "pool", "relu", "bias", "enlarged"]
+            ["convolution", "depthwise", "pool", "relu", "bias", "enlarged", "gated"]
             + ["add"] * bool(alike)
             + ["concat"] * bool(beside)
         )
@@ -101,6 +101,11 @@ class RandomLayers:
             rounding_method=how[1],
         )
 
+    def gated(self, data: Any) -> Any:
+        """Channels weighed by what a whole image says, of which no strip knows."""
+        weights = self.builder.emit(relax.op.max(data, axis=[1, 2], keepdims=True))
+        return relax.op.multiply(data, self.builder.emit(relax.op.nn.relu(weights)))
+
     def bias(self, data: Any) -> Any:
         return relax.op.add(data, self.constant(shape_of(data)[3]))
 
@@ -139,6 +144,10 @@ def layer(call: Any, arguments: Sequence[Any], rows: tuple[int, int] | None) -> 
         return np.asarray(arguments[0] + arguments[1])
     if name == "image.resize2d":
         return np.repeat(arguments[0], shape_of(call)[1] // shape_of(call.args[0])[1], axis=1)
+    if name == "multiply":
+        return np.asarray(arguments[0] * arguments[1])
+    if name == "max":
+        return np.max(arguments[0], axis=(1, 2), keepdims=True)
     if name == "concat":
         return np.concatenate(arguments[0], axis=3)
     attrs = call.attrs
