@@ -19,7 +19,7 @@ test: setup models ## all tests: unit, then integration (compile, link, run on t
 test-unit: setup ## unit tests only: no compilation, seconds
 	@$(RUN) -m pytest -n 2 --dist worksteal tests/unit
 
-lint: setup ## ruff, mypy, the import rules, and the form of C++, shell and TOML
+lint: setup ## ruff, mypy, the import rules, clang-tidy, and the form of C++, shell and TOML
 	@$(RUN) scripts/lint.py
 
 format: setup ## format the code in place

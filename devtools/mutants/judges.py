@@ -7,9 +7,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cosmic_ray.work_item import MutationSpec
+if TYPE_CHECKING:
+    from cosmic_ray.work_item import MutationSpec
 
 #: Tests of a mutant take at most so many seconds of the processor; slower ones are not asked.
 MOST_SECONDS = 60.0
