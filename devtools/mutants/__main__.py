@@ -17,10 +17,11 @@ import queue
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def main() -> int:
         if not stamp.exists() or stamp.read_text() != state:
             session.clear()
             stamp.write_text(state)
-        tried = {item.mutations[0] for item in session.work_items}
+        tried = [item.mutations[0] for item in session.work_items]
         work(session, (each for each in drawn(TOP, modules, options.seed) if each not in tried), copies, judges, end)
         body = page(outcomes(session), areas, options.seed, commit)
     for each in copies:
@@ -108,13 +109,10 @@ def main() -> int:
     return 0
 
 
-def together(tasks: Iterable[Callable[[], None]]) -> None:
-    """Run functions in threads of their own and wait for them."""
-    threads = [threading.Thread(target=task) for task in tasks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+def together(task: Callable[[Copy], None], copies: Sequence[Copy]) -> None:
+    """Do the same in all copies at once and wait for it; an error of one is raised."""
+    with ThreadPoolExecutor(len(copies)) as threads:
+        list(threads.map(task, copies))
 
 
 def record(copies: list[Copy], judges: Judges) -> None:
@@ -124,40 +122,40 @@ def record(copies: list[Copy], judges: Judges) -> None:
         left.put(file)
 
     def some(copy: Copy) -> None:
-        while not left.empty():
-            for file, found in copy.ask({"record": [left.get()]}).items():
-                judges.keep(file, found)
+        with suppress(queue.Empty):
+            while True:
+                for file, found in copy.ask({"record": [left.get_nowait()]}).items():
+                    judges.keep(file, found)
 
-    together([lambda each=each: some(each) for each in copies])  # type: ignore[misc]
+    together(some, copies)
     if judges.failed:
         sys.exit("\n".join(f"{file} fails without a mutant:\n{text}" for file, text in judges.failed.items()))
     judges.load()
 
 
 def work(session: WorkDB, mutants: Iterator[MutationSpec], copies: list[Copy], judges: Judges, end: float) -> None:
-    """Try mutants until the time is over."""
-    lock, done = threading.Lock(), list[tuple[MutationSpec, WorkResult]]()
+    """Try mutants until the time is over; each outcome is kept as soon as it is there."""
+    under_way: dict[Future[WorkResult], tuple[MutationSpec, Copy]] = {}
+    with ThreadPoolExecutor(len(copies)) as threads:
 
-    def some(copy: Copy) -> None:
-        while time.monotonic() < end:
-            with lock:
-                mutant = next(mutants, None)
-            if mutant is None:
-                return
-            result = judged(mutant, copy, judges)
-            with lock:
-                done.append((mutant, result))
-                noticed = sum(bool(each.is_killed) for _, each in done)
-                print(f"\r{noticed} of {len(done)} noticed", end="", file=sys.stderr, flush=True)
+        def go_on(copy: Copy) -> None:
+            mutant = next(mutants, None) if time.monotonic() < end else None
+            if mutant is not None:
+                under_way[threads.submit(judged, mutant, copy, judges)] = mutant, copy
 
-    together([lambda each=each: some(each) for each in copies])  # type: ignore[misc]
+        for copy in copies:
+            go_on(copy)
+        while under_way:
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                mutant, copy = under_way.pop(future)
+                item = WorkItem.single(f"{session.num_work_items:06}", mutant)
+                session.add_work_item(item)
+                session.set_result(item.job_id, future.result())
+                go_on(copy)
+            counted = outcomes(session)
+            noticed = sum(count for (_, was), count in counted.items() if was)
+            print(f"\r{noticed} of {sum(counted.values())} noticed", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    # SQLite wants its connection in the thread that made it.
-    before = session.num_work_items
-    for number, (mutant, result) in enumerate(done, before):
-        item = WorkItem.single(f"{number:06}", mutant)
-        session.add_work_item(item)
-        session.set_result(item.job_id, result)
 
 
 def judged(mutant: MutationSpec, copy: Copy, judges: Judges) -> WorkResult:
