@@ -17,7 +17,7 @@ from tvm.relax.frontend.onnx import from_onnx
 from tvmbuild import schedules
 from tvmbuild.graph.integers.products import integer_weights, with_bias
 from tvmbuild.graph.integers.quantized import Codes, Term, Value, Weights, value_of
-from tvmbuild.graph.pipeline import optimize
+from tvmbuild.graph.pipeline import make_kernels, prepare_graph
 from tvmbuild.graph.rewriter import dtype_of, flat_bindings, used_vars
 
 #: Largest |code - zero point| and largest |weight| of 8 bits.
@@ -80,7 +80,7 @@ def test_what_two_read_is_computed_from_its_sums_once(first: str, second: str) -
     net = Net()
     data = net.conv(net.q("x"))
     outputs = dict.fromkeys([READERS[first](net, data), READERS[second](net, data)])
-    mod = optimize(from_onnx(net.model(*outputs)), TARGET, kernels=schedules)[0]
+    mod = make_kernels(prepare_graph(from_onnx(net.model(*outputs)), TARGET, schedules), TARGET, schedules)
     bindings = flat_bindings(mod["main"])
     readers = Counter(var for _, value in bindings for var in set(used_vars(value)))
     sums = [var for var, _ in bindings if isinstance(var.ty, relax.TensorType) and dtype_of(var) == "int32"]
