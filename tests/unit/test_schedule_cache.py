@@ -93,3 +93,11 @@ def test_on_four_cores_temporaries_that_leave_the_cache_cost_more_than_the_produ
         return direct_cost(layer, target) / strassen_cost(layer, plan, target)  # type: ignore[arg-type]
 
     assert gain(alone) > 1 > gain(PI4)
+
+
+def test_a_chunk_that_all_blocks_of_weights_pass_is_one_that_stays() -> None:
+    """28 rows of 57 kB: four cores with seven rows each would fetch 1.6 MB for each of 32 blocks."""
+    traffic = Traffic(rows=28, strips=4, blocks=32, weight_bytes=16_384, row_bytes=57_344, tile_bytes=14_336)
+    order = cheapest_order(traffic, PI4)
+    assert order.weight_stationary == 0
+    assert caches(PI4).hold(0, order.rows * traffic.row_bytes)

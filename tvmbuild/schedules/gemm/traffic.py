@@ -80,4 +80,6 @@ def moving_cycles(traffic: Traffic, rows: int, weight_stationary: int, target: T
         # Cores that work on different chunks go through the weights at one pace.
         together = min(c.cores, chunks)
         far = 0.0 if c.hold(weights, chunk) else weights * (-(-chunks // together) - 1)
+        # All blocks of weights pass a chunk; one that does not stay comes from memory for each of them.
+        far += 0.0 if c.hold(0, chunk) else inputs * (traffic.blocks - 1)
     return near * c.near + far * c.far + weights * c.stream
