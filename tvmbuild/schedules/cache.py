@@ -16,6 +16,9 @@ from tvmbuild.target.target import Target
 #: Share of a cache that may be counted on.
 CACHE_SHARE = 0.7
 
+#: Beyond that by this share of it, nothing of what is read in turn stays.
+_SPILL = 0.86
+
 #: Bytes of a line.
 LINE = 64
 
@@ -57,9 +60,20 @@ class Caches:
     cores: int
     is_known: bool
 
-    def hold(self, common: float, of_each: float = 0.0) -> bool:
-        """Whether data that all cores read, and data that each core has for itself, stay behind the first level."""
-        return common + of_each <= self.own or common + self.cores * of_each <= self.shared
+    def lost(self, common: float, of_each: float = 0.0, cores: int | None = None) -> float:
+        """Return the share of some data that does not stay behind the first level until it is read again.
+
+        None is lost of what fills the part of a cache that may be counted on, and all of what is nearly twice as much.
+
+        Args:
+            common: bytes that all cores read.
+            of_each: bytes that a core has for itself.
+            cores: that have some; all by default.
+        """
+        busy = self.cores if cores is None else cores
+        needs = ((common + of_each, self.own), (common + busy * of_each, self.shared))
+        fill = min(need / level if level else math.inf for need, level in needs)
+        return min(1.0, max(0.0, (fill - 1) / _SPILL))
 
 
 @lru_cache

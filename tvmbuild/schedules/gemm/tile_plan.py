@@ -55,7 +55,7 @@ def _spread_channels(g: Conv2dGeometry, plan: TilePlan, target: Target, size: in
         return plan.channels
     c = caches(target)
     copied = g.batch * g.height * g.width * plan.channels * size
-    copying = 0.0 if is_copied else 2 * copied * c.near + (0.0 if c.hold(copied) else 3 * copied * c.far)
+    copying = 0.0 if is_copied else 2 * copied * c.near + 3 * c.lost(copied) * copied * c.far
     tiles = g.batch * g.out_height * (plan.columns // columns) * -(-g.out_channels // plan.tile.channels)
     # A line is loaded in vectors, and is gone again before the next one of it is.
     again = tiles * columns * math.prod(g.kernel) * plan.channels * size * (LINE // (plan.lane_step * size) - 1)
@@ -105,7 +105,7 @@ def _copying_cycles(g: Conv2dGeometry, plan: TilePlan, target: Target, element: 
     c = caches(target)
     size = g.height * g.width * g.group_in * element
     is_copied = g.is_padded or (g.groups == 1 and plan.channels != g.in_channels)
-    return 3 * size * c.far if is_copied and not c.hold(size * g.groups) else 0.0
+    return 3 * c.lost(size * g.groups) * size * c.far if is_copied else 0.0
 
 
 def plan_matmul(rows: int, depth: int, columns: int, target: Target, dtype: str = "float32") -> TilePlan:

@@ -73,13 +73,14 @@ def moving_cycles(traffic: Traffic, rows: int, weight_stationary: int, target: T
     weights_fit = traffic.weight_bytes + traffic.tile_bytes <= c.first
     if weight_stationary:
         near = weights * (1 if weights_fit else tiles) + inputs * traffic.blocks
-        far = 0.0 if c.hold(inputs) else inputs * (traffic.blocks - 1)
+        far = c.lost(inputs) * inputs * (traffic.blocks - 1)
     else:
         inputs_fit = chunk + traffic.weight_bytes <= c.first
         near = inputs * (1 if inputs_fit else traffic.blocks) + weights * (chunks if weights_fit else tiles)
-        # Cores that work on different chunks go through the weights at one pace.
+        # Cores go through the weights at one pace where each has as many chunks; else each fetches its own.
         together = min(c.cores, chunks)
-        far = 0.0 if c.hold(weights, chunk) else weights * (-(-chunks // together) - 1)
+        passes = chunks // together if chunks % together == 0 else chunks
+        far = c.lost(weights, chunk, together) * weights * (passes - 1)
         # All blocks of weights pass a chunk; one that does not stay comes from memory for each of them.
-        far += 0.0 if c.hold(0, chunk) else inputs * (traffic.blocks - 1)
+        far += c.lost(0, chunk, together) * inputs * (traffic.blocks - 1)
     return near * c.near + far * c.far + weights * c.stream

@@ -101,19 +101,18 @@ def _moving_cycles(products: Products, plan: TransformedPlan, target: Target) ->
     by_chunk = chunks >= 2 * c.cores
     # The cores work on chunks of their own, or on groups of one chunk.
     common, of_each = (0.0, inputs + outputs) if by_chunk else (inputs, outputs)
-    stays = c.hold(common / chunks, of_each / chunks)
+    lost = c.lost(common / chunks, of_each / chunks)
     rounds = -(-chunks // c.cores) if by_chunk else chunks
     near = weights * (chunks - 1) + inputs * (1 + groups)
-    # What does not stay is fetched to be written, written, and read again by each group; of what stays, the place it has
-    # for one chunk.
-    far = 2 * (common + c.cores * of_each) / chunks if stays else inputs * (2 + groups)
+    # What does not stay is fetched to be written, written, and read again by each group; of what stays it is the place
+    # that one chunk has.
+    far = 2 * (1 - lost) * (common + c.cores * of_each) / chunks + lost * inputs * (2 + groups)
     if outputs / chunks > c.first / 2:
         near += 2 * outputs * groups
-        far += 0.0 if stays else 3 * outputs * groups
-    if not by_chunk and groups == 1 and not c.hold(0, inputs / chunks / p.positions):
+        far += 3 * lost * outputs * groups
+    if not by_chunk and groups == 1:
         # Each core goes through the blocks of a position of its own, whose inputs it reads for each of them.
-        far += inputs * (blocks - 1)
-    if not c.hold(weights + common / chunks, of_each / chunks):
-        far += weights * (rounds - 1)
+        far += c.lost(0, inputs / chunks / p.positions) * inputs * (blocks - 1)
+    far += c.lost(weights + common / chunks, of_each / chunks) * weights * (rounds - 1)
     launches = 1 if by_chunk else chunks * (2 if groups > 1 else 3)
     return near * c.near + far * c.far + launches * c.launch
