@@ -99,9 +99,10 @@ def _moving_cycles(products: Products, plan: TransformedPlan, target: Target) ->
     inputs = p.positions * p.depth * plan.tiles * unit.element_bytes
     outputs = p.positions * plan.tile.channels * unit.element_bytes * plan.tiles * plan.group
     by_chunk = chunks >= 2 * c.cores
-    # The cores work on chunks of their own, or on groups of one chunk.
+    # The cores work on chunks of their own, or on groups of one chunk; a group's weights pass in between.
     common, of_each = (0.0, inputs + outputs) if by_chunk else (inputs, outputs)
-    lost = c.lost(common / chunks, of_each / chunks)
+    passing = (weights / groups, 0.0) if by_chunk else (0.0, weights / groups)
+    lost = c.lost(common / chunks + passing[0], of_each / chunks + passing[1])
     rounds = -(-chunks // c.cores) if by_chunk else chunks
     near = weights * (chunks - 1) + inputs * (1 + groups)
     # What does not stay is fetched to be written, written, and read again by each group; of what stays it is the place
