@@ -20,7 +20,7 @@ from benchmarks.int8_on_board import HEAD, board_row
 from benchmarks.kernels import machine
 from benchmarks.models import model as bench_model
 from devtools.zoo import fetch
-from tvmbuild.quantization.quantizer import Quantized, quantize
+from tvmbuild.quantization.quantizer import Quantized, quantize_model
 from tvmbuild.support.options import QuantizeOptions
 from tvmbuild.support.versions import package_versions
 
@@ -158,7 +158,7 @@ def run(case: Case, options: QuantizeOptions) -> tuple[Quantized, float]:
     given = replace(options, shape=(case.shape,), images=case.preset)
     path = bench_model(case.model, BUILD).path
     started = time.monotonic()
-    done = quantize(path, pictures, given)
+    done = quantize_model(path, pictures, given)
     return done, time.monotonic() - started
 
 

@@ -11,7 +11,7 @@ import onnx
 from devtools.classifiers import NETWORKS, classifier
 from devtools.light import LIGHT_MODELS, light_model
 from devtools.zoo import fetch, load_catalogue, model_file
-from tvmbuild.quantization.quantizer import quantize
+from tvmbuild.quantization.quantizer import quantize_model
 from tvmbuild.support.options import QuantizeOptions
 from tvmbuild.target.target import load_target
 
@@ -92,7 +92,7 @@ def quantized(subject: BenchModel, folder: Path, target: str | None) -> tuple[Be
     """
     samples = np.random.default_rng(SEED).standard_normal((SAMPLES, 1, 3, 224, 224)).astype(np.float32)
     options = QuantizeOptions(calibrate_mode="max", shape=subject.shapes)
-    done = quantize(subject.path, list(samples), options, target=load_target(target) if target else None)
+    done = quantize_model(subject.path, list(samples), options, target=load_target(target) if target else None)
     name = f"{subject.name}.{target or 'any'}.int8"
     path = folder / f"{name}.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -106,11 +106,11 @@ def quantize(
         AccuracyError: ``budget`` cannot be met.
         TvmbuildError: any other of its classes, by the stage that failed.
     """
-    from tvmbuild.quantization.quantizer import quantize as run
+    from tvmbuild.quantization.quantizer import quantize_model
     from tvmbuild.support.options import QuantizeOptions
 
     board = _target(target) if target is not None else None
-    result = run(model, samples, _options(QuantizeOptions, options), target=board)
+    result = quantize_model(model, samples, _options(QuantizeOptions, options), target=board)
     if output is not None:
         result.save(Path(output))
     return result

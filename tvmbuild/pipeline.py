@@ -21,7 +21,7 @@ from tvmbuild.graph.weights import take_out_weights
 from tvmbuild.onnx_model.prepare import PreparedModel, prepare
 from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.onnx_model.to_relax import to_relax
-from tvmbuild.quantization.quantizer import Quantized, quantize
+from tvmbuild.quantization.quantizer import Quantized, quantize_model
 from tvmbuild.records.apply import TunedSchedules, tuned_schedules
 from tvmbuild.support import progress
 from tvmbuild.support.atomic.staging import check_writable, staged
@@ -80,7 +80,7 @@ def build_int8(model: Path, target: Target, options: BuildOptions, quantization:
     """
     path = Path(f"{model.stem}{options.precision.model_ending}.onnx")
     ready = _ready(artifact_name(model, target, options), target, options, path.name)
-    quantized = quantize(
+    quantized = quantize_model(
         model,
         options.calibrate,
         dataclasses.replace(

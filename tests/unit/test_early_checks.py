@@ -15,7 +15,7 @@ from tvmbuild.artifact.build_store import BuildStore
 from tvmbuild.artifact.open import Artifact
 from tvmbuild.codegen.toolchain import Toolchain
 from tvmbuild.commands.app import run
-from tvmbuild.quantization import quantize
+from tvmbuild.quantization import quantize_model
 from tvmbuild.releases import bundle, cell
 from tvmbuild.releases.plan import read_plan
 from tvmbuild.support import errors
@@ -69,7 +69,7 @@ def test_build_checks_its_surroundings_first(
 ) -> None:
     if "--toolchain" not in flags:
         request.getfixturevalue("installed")
-    for name in ("prepare", "quantize"):
+    for name in ("prepare", "quantize_model"):
         monkeypatch.setattr(pipeline, name, reached)
     assert run(["build", "net.onnx", "-t", "rpi4", *int8, *flags]) == error.exit_code
     assert not Path("dist").exists()
@@ -112,7 +112,7 @@ def test_quantize_checks_its_options_before_it_reads_the_model(
 def test_layers_to_keep_are_looked_up_before_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tvmbuild.quantization.quantizer.calibrate_table", reached)
     with pytest.raises(errors.OptionError, match="No layer matches"):
-        quantize("net.onnx", "samples", keep_fp32=("none*",))
+        quantize_model("net.onnx", "samples", keep_fp32=("none*",))
 
 
 @pytest.mark.usefixtures("installed")

@@ -67,7 +67,7 @@ COMMANDS: Mapping[str, Command] = {
         (
             "tvmbuild.support.atomic.staging:check_writable",
             "tvmbuild.quantization.report:check_plot",
-            "tvmbuild.quantization.quantizer:quantize",
+            "tvmbuild.quantization.quantizer:quantize_model",
         ),
     ),
     "verify": Command(

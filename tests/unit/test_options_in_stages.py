@@ -80,7 +80,7 @@ class Work:
 
 
 def start_build(options: BuildOptions, stages: Stages, quantization: QuantizeOptions | None = None) -> None:
-    for name in ("require_precision", "check_writable", "find_toolchain", "quantize", "prepare", "to_relax"):
+    for name in ("require_precision", "check_writable", "find_toolchain", "quantize_model", "prepare", "to_relax"):
         stages.replace(pipeline, name)
     stages.replace(pipeline, "tuned_schedules", (None, ()))
     stages.replace(pipeline, "optimize", last=True)
@@ -164,9 +164,9 @@ WORK: Mapping[str, Work] = {
         lambda options, stages: start_build(options, stages, QuantizeOptions()),
         {
             **_OF_BOTH,
-            **{key: {"quantize", "prepare"} for key in ("limit", "compare", "seed")},
+            **{key: {"quantize_model", "prepare"} for key in ("limit", "compare", "seed")},
             # The quantized model has the shapes and the frozen inputs.
-            **{key: {"quantize"} for key in ("shape", "value", "calibrate")},
+            **{key: {"quantize_model"} for key in ("shape", "value", "calibrate")},
         },
         frozenset({"target", "strict"}),
     ),

@@ -15,7 +15,7 @@ from onnx_models import model, saved
 
 from tvmbuild.commands.app import run
 from tvmbuild.onnx_model.reference import run_reference
-from tvmbuild.quantization import quantize
+from tvmbuild.quantization import quantize_model
 from tvmbuild.quantization.calibration.table import read_table
 from tvmbuild.support.errors import AccuracyError, CalibrationError, OptionError
 
@@ -64,7 +64,9 @@ def files(folder: Path, count: int = 20) -> Path:
 
 
 def test_the_names_of_the_python_interface(tmp_path: Path) -> None:
-    done = quantize(saved(net(), tmp_path), calibrate=samples(), calibrate_mode="kl_divergence", weight_scale="max")
+    done = quantize_model(
+        saved(net(), tmp_path), calibrate=samples(), calibrate_mode="kl_divergence", weight_scale="max"
+    )
     done.save(tmp_path / "q.onnx")
     assert done.report.accuracy is not None
     assert done.report.accuracy.held_out
@@ -73,7 +75,7 @@ def test_the_names_of_the_python_interface(tmp_path: Path) -> None:
     expected, found = (run_reference(tmp_path / name, inputs)["y"] for name in ("m.onnx", "q.onnx"))
     np.testing.assert_allclose(found, expected, atol=0.1 * np.abs(expected).max())
     with pytest.raises(OptionError) as caught:
-        quantize(tmp_path / "m.onnx", samples(), calibration_mode="max")
+        quantize_model(tmp_path / "m.onnx", samples(), calibration_mode="max")
     assert "calibrate_mode" in caught.value.hint
 
 
@@ -81,7 +83,7 @@ def test_the_names_of_the_python_interface(tmp_path: Path) -> None:
 def test_every_choice_gives_a_model_that_runs(tmp_path: Path, mode: str) -> None:
     path = saved(net(), tmp_path)
     for choice in ({}, {"symmetric": True}, {"power2": True}, {"weight_scale": "mse"}):
-        done = quantize(path, samples(), calibrate_mode=mode, **choice)
+        done = quantize_model(path, samples(), calibrate_mode=mode, **choice)
         assert done.report.accuracy is not None
         assert done.report.accuracy.outputs[0].sqnr > 15
 
@@ -95,7 +97,7 @@ def test_the_table_is_the_same_bytes_in_any_order(tmp_path: Path, monkeypatch: p
         shutil.copy(file, backward / f"{index:03}.npy")
     for index, folder in enumerate((forward, backward, forward)):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"cache{index}"))
-        done = quantize(path, folder, table=tmp_path / f"{index}.json")
+        done = quantize_model(path, folder, table=tmp_path / f"{index}.json")
         texts.add((tmp_path / f"{index}.json").read_bytes())
         texts.add(done.table.to_json().encode())
     assert len(texts) == 1
@@ -103,12 +105,12 @@ def test_the_table_is_the_same_bytes_in_any_order(tmp_path: Path, monkeypatch: p
 
 def test_a_table_is_reused_and_may_be_edited(tmp_path: Path) -> None:
     table = tmp_path / "t.json"
-    first = quantize(saved(net(), tmp_path), samples(), table=table)
+    first = quantize_model(saved(net(), tmp_path), samples(), table=table)
     content = json.loads(table.read_text())
     content["tensors"]["b"]["high"] = 0.5
     table.write_text(json.dumps(content))
     # Other weights, no samples: the table alone.
-    again = quantize(saved(net(seed=5), tmp_path, "other.onnx"), table=table)
+    again = quantize_model(saved(net(seed=5), tmp_path, "other.onnx"), table=table)
     scales = [
         next(onnx.numpy_helper.to_array(t) for t in each.proto.graph.initializer if t.name == "b_scale")
         for each in (first, again)
@@ -120,24 +122,24 @@ def test_a_table_is_reused_and_may_be_edited(tmp_path: Path) -> None:
 
 def test_damaged_histograms_in_the_cache_are_made_anew(tmp_path: Path) -> None:
     path, data = saved(net(), tmp_path), files(tmp_path / "data")
-    quantize(path, data, table=tmp_path / "a.json")
+    quantize_model(path, data, table=tmp_path / "a.json")
     for content in (b"", b"PK", b"\x93NUMPY\x01\x00"):
         for kept in (tmp_path / "cache").rglob("histograms.npz"):
             kept.write_bytes(content)
         (tmp_path / "b.json").unlink(missing_ok=True)
-        quantize(path, data, table=tmp_path / "b.json")
+        quantize_model(path, data, table=tmp_path / "b.json")
         assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
 
 
 def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path, table = saved(net(), tmp_path), tmp_path / "t.json"
-    quantize(path, samples(), table=table)
+    quantize_model(path, samples(), table=table)
     content = json.loads(table.read_text())
 
     def refused(change: dict[str, Any], said: str) -> None:
         table.write_text(json.dumps({**content, **change}))
         with pytest.raises(CalibrationError, match=said):
-            quantize(path, table=table)
+            quantize_model(path, table=table)
 
     entries = content["tensors"]
     refused({"version": 99}, "version 99")
@@ -150,12 +152,14 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="cannot be read"):
         read_table(table)
     with pytest.raises(CalibrationError, match="no samples"):
-        quantize(path, table=tmp_path / "none.json")
+        quantize_model(path, table=tmp_path / "none.json")
 
 
 def test_layers_kept_in_float(tmp_path: Path) -> None:
     path = saved(net(), tmp_path)
-    done = quantize(path, samples(), keep_fp32=("c_*", "Gemm"), decide=lambda layer: "slow" * (layer.name == "a_node"))
+    done = quantize_model(
+        path, samples(), keep_fp32=("c_*", "Gemm"), decide=lambda layer: "slow" * (layer.name == "a_node")
+    )
     assert done.report.layers == ()
     assert set(done.report.kept.values()) == {
         "asked for by --keep-fp32 c_*",
@@ -163,7 +167,7 @@ def test_layers_kept_in_float(tmp_path: Path) -> None:
         "slow",
     }
     with pytest.raises(OptionError, match="No layer matches"):
-        quantize(path, samples(), keep_fp32=("conv*",))
+        quantize_model(path, samples(), keep_fp32=("conv*",))
 
 
 def test_a_budget_keeps_the_worst_layers_in_float(tmp_path: Path) -> None:
@@ -174,10 +178,10 @@ def test_a_budget_keeps_the_worst_layers_in_float(tmp_path: Path) -> None:
     array[0] *= 300.0
     weight.CopyFrom(onnx.numpy_helper.from_array(array, "w1"))
     path = saved(proto, tmp_path)
-    plain = quantize(path, samples()).report.accuracy
+    plain = quantize_model(path, samples()).report.accuracy
     assert plain is not None
     wanted = plain.outputs[0].sqnr + 3.0
-    done = quantize(path, samples(), budget=f"sqnr>={wanted}")
+    done = quantize_model(path, samples(), budget=f"sqnr>={wanted}")
     assert done.report.accuracy is not None
     assert done.report.accuracy.outputs[0].sqnr >= wanted
     assert 0 < len(done.report.kept) < 3
@@ -195,19 +199,19 @@ def test_metrics_as_functions_and_their_budget(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     path = saved(net(), tmp_path)
-    done = quantize(path, samples(), metric="mine:first", budget="metric-loss<=0")
+    done = quantize_model(path, samples(), metric="mine:first", budget="metric-loss<=0")
     assert done.report.accuracy is not None
     assert done.report.accuracy.metric == (1.0, 1.0)
     with pytest.raises(AccuracyError, match="metric>=2"):
-        quantize(path, samples(), metric="mine:first", budget="metric>=2")
+        quantize_model(path, samples(), metric="mine:first", budget="metric>=2")
     with pytest.raises(AccuracyError, match="only with every layer in float"):
-        quantize(path, samples(), budget="sqnr>=150")
+        quantize_model(path, samples(), budget="sqnr>=150")
     with pytest.raises(OptionError, match="cannot be imported"):
-        quantize(path, samples(), metric="mine:second")
+        quantize_model(path, samples(), metric="mine:second")
     with pytest.raises(OptionError, match="none is given"):
-        quantize(path, samples(), budget="metric>=2")
+        quantize_model(path, samples(), budget="metric>=2")
     with pytest.raises(OptionError, match="another form"):
-        quantize(path, samples(), budget="sqnr=30")
+        quantize_model(path, samples(), budget="sqnr=30")
 
 
 @pytest.mark.subprocess
@@ -219,18 +223,18 @@ def test_metrics_as_commands(tmp_path: Path) -> None:
         "print(len(json.loads((folder / 'samples.json').read_text())) - len(list(folder.glob('*.npz'))))\n"
     )
     path = saved(net(), tmp_path)
-    done = quantize(path, samples(), metric=f"{sys.executable} {program}")
+    done = quantize_model(path, samples(), metric=f"{sys.executable} {program}")
     assert done.report.accuracy is not None
     assert done.report.accuracy.metric == (0.0, 0.0)
     with pytest.raises(OptionError, match="failed"):
-        quantize(path, samples(), metric=f"{sys.executable} {tmp_path / 'none.py'}")
+        quantize_model(path, samples(), metric=f"{sys.executable} {tmp_path / 'none.py'}")
 
 
 def test_bias_correction_takes_mean_errors_out(tmp_path: Path) -> None:
     path, errors = saved(net(), tmp_path), []
     for corrected in (False, True):
         # Scales that are powers of two round coarsely, hence with a mean.
-        done = quantize(path, samples(40), power2=True, symmetric=True, bias_correction=corrected)
+        done = quantize_model(path, samples(40), power2=True, symmetric=True, bias_correction=corrected)
         inputs = list(samples(40))
         found = [run_reference(done.proto, {"x": x})["y"] - run_reference(path, {"x": x})["y"] for x in inputs]
         errors.append(np.abs(np.mean(found, axis=0)).max())
@@ -243,7 +247,7 @@ def test_constant_and_dead_activations_are_told(tmp_path: Path) -> None:
         tensor = next(each for each in proto.graph.initializer if each.name == name)
         zeros = np.zeros(tuple(tensor.dims), np.float32)
         tensor.CopyFrom(onnx.numpy_helper.from_array(zeros, name))
-    done = quantize(saved(proto, tmp_path), samples())
+    done = quantize_model(saved(proto, tmp_path), samples())
     assert "activation 'b' is always zero: it gets the scale 1" in done.report.notes
     assert any("8 of 8 channels are all zero" in note for note in done.report.notes)
     for tensor in done.proto.graph.initializer:
@@ -256,17 +260,17 @@ def test_constant_and_dead_activations_are_told(tmp_path: Path) -> None:
 def test_infinite_activations_are_named(tmp_path: Path) -> None:
     path = saved(net(scale=1e30), tmp_path)
     with pytest.raises(CalibrationError, match="activation 'e' has NaN or infinity for sample"):
-        quantize(path, samples(), compare=False)
+        quantize_model(path, samples(), compare=False)
 
 
 def test_models_that_cannot_be_quantized(tmp_path: Path) -> None:
     path = saved(net(), tmp_path)
-    quantize(path, samples()).save(tmp_path / "q.onnx")
+    quantize_model(path, samples()).save(tmp_path / "q.onnx")
     with pytest.raises(CalibrationError, match=r"q\.onnx is quantized already"):
-        quantize(tmp_path / "q.onnx", samples())
+        quantize_model(tmp_path / "q.onnx", samples())
     nothing = model([helper.make_node("Relu", ["x"], ["y"])], {"x": [2, 3]}, ["y"])
     with pytest.raises(CalibrationError, match="no convolution"):
-        quantize(saved(nothing, tmp_path, "relu.onnx"), samples())
+        quantize_model(saved(nothing, tmp_path, "relu.onnx"), samples())
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -293,6 +297,6 @@ def test_build_takes_samples_only_with_int8(capsys: pytest.CaptureFixture[str]) 
 def test_an_open_batch_is_one(tmp_path: Path) -> None:
     proto = net()
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
-    done = quantize(saved(proto, tmp_path), calibrate=samples())
+    done = quantize_model(saved(proto, tmp_path), calibrate=samples())
     assert done.assumed == ("the open batch of 'x' is taken as 1",)
     assert [size.dim_value for size in done.proto.graph.input[0].type.tensor_type.shape.dim] == list(SHAPE)

@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 from onnx_models import model, saved
 
-from tvmbuild.quantization import quantize
+from tvmbuild.quantization import quantize_model
 from tvmbuild.quantization.graph_view import view
 from tvmbuild.quantization.placement import find_layers
 from tvmbuild.quantization.speed import LayerSpeed, ModelSpeed, predict_speed
@@ -67,8 +67,8 @@ def test_cores_that_were_never_predicted_keep_int8() -> None:
 def test_quantize_for_a_board_reports_what_stays_and_force_int8_does_not(tmp_path: Path) -> None:
     path, board = saved(net(), tmp_path), load_target("rpi4")
     samples = list(np.random.default_rng(1).standard_normal((10, 1, 64, 28, 28), np.float32))
-    report = quantize(path, samples, target=board).report
+    report = quantize_model(path, samples, target=board).report
     assert set(report.kept) == {"middle"}
     assert "predicted slower in int8 on cortex-a72" in "\n".join(report.lines())
-    assert not quantize(path, samples, target=board, force_int8=True).report.kept
-    assert not quantize(path, samples).report.kept
+    assert not quantize_model(path, samples, target=board, force_int8=True).report.kept
+    assert not quantize_model(path, samples).report.kept

@@ -112,7 +112,7 @@ def quantize(
     for line in resolved.lines():
         console.text(f"  {line}")
     with console.stages():
-        from tvmbuild.quantization.quantizer import quantize as run_quantize
+        from tvmbuild.quantization.quantizer import quantize_model
         from tvmbuild.quantization.report import check_plot
         from tvmbuild.quantization.report import plot as draw
         from tvmbuild.support.atomic.staging import check_writable, write_whole
@@ -121,7 +121,7 @@ def quantize(
             check_writable(written.parent, written.name)
         if plot is not None:
             check_plot(plot, has_samples=calibrate is not None)
-        done = run_quantize(model, calibrate, resolved.options, target=board)
+        done = quantize_model(model, calibrate, resolved.options, target=board)
         done.save(target)
         if report is not None:
             write_whole(report, json.dumps(done.report.to_json(), indent=2) + "\n")

@@ -1,6 +1,6 @@
 """From a float model and sample inputs to an int8 model in the standard QDQ form.
 
-``quantize(model, calibrate=..., calibrate_mode="kl_divergence", weight_scale="max")`` does all of it.
+``quantize_model(model, calibrate=..., calibrate_mode="kl_divergence", weight_scale="max")`` does all of it.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tvmbuild.quantization.quantizer import Quantized, quantize
+    from tvmbuild.quantization.quantizer import Quantized, quantize_model
 
-__all__ = ["Quantized", "quantize"]
+__all__ = ["Quantized", "quantize_model"]
 
 
 def __getattr__(name: str) -> object:

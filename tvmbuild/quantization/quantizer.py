@@ -65,7 +65,7 @@ class Quantized:
             (aside / path.name).write_bytes(self.proto.SerializeToString(deterministic=True))
 
 
-def quantize(
+def quantize_model(
     model: Path | str,
     calibrate: Path | str | Iterable[Any] | None = None,
     options: QuantizeOptions | None = None,
