@@ -1,6 +1,8 @@
 """The polynomials' errors against NumPy in float64, in units in the last place (ulp) of the float32 result."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ pytestmark = pytest.mark.integration
 #: Largest error in ulp over the samples below; the polynomials' own and the roundings of their arithmetic.
 BOUNDS = {"exp": 1.5, "log": 1.5, "sigmoid": 3.0, "tanh": 2.0, "erf": 2.0}
 
-EXACT = {
+EXACT: dict[str, Callable[..., Any]] = {
     "exp": np.exp,
     "log": np.log,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -53,7 +54,7 @@ def normal(*shape: int) -> np.ndarray:
 
 
 #: Input shape, output channels, kernel, and attributes.
-CONVOLUTIONS = [
+CONVOLUTIONS: list[tuple[tuple[int, ...], int, tuple[int, ...], dict[str, Any]]] = [
     ((1, 1, 5, 7), 1, (3, 3), {}),
     ((1, 3, 17, 13), 10, (3, 3), {"strides": [2, 2], "pads": [1, 0, 0, 1]}),
     ((1, 7, 11, 11), 13, (1, 1), {}),
@@ -147,7 +148,7 @@ def test_real_models_stay_within_the_tolerance_of_float16(name: str, model_folde
 
 
 #: Operators whose sums are taken in float32, by the constants and attributes that they need.
-NORMS: dict[str, tuple[str, tuple[str, ...], dict[str, object]]] = {
+NORMS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "layer": ("LayerNormalization", ("scale", "shift"), {"axis": -1}),
     "rms": ("RMSNormalization", ("scale",), {"axis": -1}),
     "instance": ("InstanceNormalization", ("gain", "bias"), {}),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ HOST = load_target("host")
 COMPILED = 6
 
 
-def fused(shapes: list[tuple[int, ...]], body: object) -> tvm.IRModule:
+def fused(shapes: list[tuple[int, ...]], body: Callable[..., Any]) -> tvm.IRModule:
     return make_kernels(build_module(shapes, body), HOST, schedules)
 
 
@@ -29,7 +31,7 @@ def weight(*shape: int) -> relax.Constant:
     return relax.const(np.random.default_rng(1).normal(0, 0.2, shape).astype("float32"))
 
 
-def convolution(kernel: int, channels: int, depthwise: bool = False) -> object:
+def convolution(kernel: int, channels: int, depthwise: bool = False) -> Callable[..., Any]:
     def body(x: relax.Var) -> relax.Expr:
         kernels = weight(channels, 1 if depthwise else channels, kernel, kernel)
         return relax.op.nn.relu(
@@ -46,7 +48,7 @@ def convolution(kernel: int, channels: int, depthwise: bool = False) -> object:
     return body
 
 
-CASES = {
+CASES: dict[str, tuple[list[tuple[int, ...]], Callable[..., Any]]] = {
     "direct": ([(1, 11, 13, 24)], convolution(1, 24)),
     "winograd": ([(1, 28, 28, 64)], convolution(3, 64)),
     "depthwise": ([(1, 11, 13, 24)], convolution(3, 24, depthwise=True)),

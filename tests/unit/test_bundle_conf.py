@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from bundle_grammar import bundle_conf
@@ -31,7 +32,7 @@ def test_what_is_written_has_the_grammar(names, boards, tolerance, outputs, monk
     monkeypatch.setattr(bundle, "read_elf", lambda _: SimpleNamespace(glibc="2.28"))
     for name in names:
         check_name(name, "artifact name")
-    packed = [SimpleNamespace(folder=Path("nowhere"), manifest=SimpleNamespace(name=name)) for name in names]
+    packed: list[Any] = [SimpleNamespace(folder=Path("nowhere"), manifest=SimpleNamespace(name=name)) for name in names]
     folders = [golden_folder(names, name) for name in names]
     golden = [[GoldenOutput(f"{folder}/output_{i}.npy", tolerance) for i in range(outputs)] for folder in folders]
     text = bundle._conf(names[0], packed, boards[: len(names)], golden)

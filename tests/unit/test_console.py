@@ -123,8 +123,12 @@ def model_of(folder: Path, *nodes: onnx.NodeProto) -> list[str]:
     return ["inspect", "net.onnx"]
 
 
+#: Whatever keyword is given becomes an attribute.
+EVIL_ATTRIBUTE: dict[str, Any] = {EVIL: 1}
+
+
 def operator_and_attribute(folder: Path) -> list[str]:
-    return model_of(folder, helper.make_node(EVIL, ["x"], ["y"], name=EVIL, domain="other", **{EVIL: 1}))
+    return model_of(folder, helper.make_node(EVIL, ["x"], ["y"], name=EVIL, domain="other", **EVIL_ATTRIBUTE))
 
 
 def local_function(folder: Path) -> list[str]:

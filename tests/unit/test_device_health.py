@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def test_what_spoils_a_measurement(before: Mapping[str, Any], after: Mapping[str
 class Instant(LocalMeasurer):
     """Runs nothing."""
 
-    def __init__(self, health: list[Mapping[str, Any]]) -> None:
+    def __init__(self, health: Sequence[Mapping[str, Any]]) -> None:
         self._health, self._cooling = iter(health).__next__, 0.0
         self.batches = 0
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -253,7 +254,7 @@ def test_a_targets_file_cannot_bring_a_line_break(tmp_path: Path) -> None:
 
 @given(st.sampled_from(["name", "target", "toolchain", "packages", "dtype"]), hostile)
 def test_a_manifest_with_control_characters_where_files_are_made_of_it_is_refused(field: str, text: str) -> None:
-    changed = {
+    changed: Any = {
         "name": {"name": text},
         "target": {"target": {"name": "rpi4", "description": text}},
         "toolchain": {"toolchain": {"name": text}},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import onnx
 import pytest
@@ -13,7 +13,7 @@ from seeded import rng
 from tvm import tirx, topi
 from tvm.relax.frontend.onnx import from_onnx
 
-from tvmbuild.graph.pipeline import PHASES, lower, optimize
+from tvmbuild.graph.pipeline import PHASES, KernelLibrary, lower, optimize
 from tvmbuild.graph.report import GraphReport
 from tvmbuild.support.errors import OutputError
 from tvmbuild.target.target import Target, load_target
@@ -188,7 +188,7 @@ class CountingLibrary:
 def test_a_kernel_library_legalizes_and_schedules_what_is_fused() -> None:
     net = Net()
     model = net.model(net.op("Relu", net.conv("x")))
-    _, report = optimize(from_onnx(model), TARGET, kernels=CountingLibrary())
+    _, report = optimize(from_onnx(model), TARGET, kernels=cast(KernelLibrary, CountingLibrary()))
     assert report.groups()["conv2d+bias+own_relu"] == 1
     assert set(report.schedules) == {kernel.name for kernel in report.kernels}
 

@@ -192,9 +192,14 @@ def test_whoever_ends_the_moves_of_another_moves_the_manifest_last(
         patch.setattr(Path, "rename", lambda path, to: os.rename(path, to) if to.name == moves.READY else path)  # noqa: PTH104
         with pytest.raises(SystemExit):
             moves.move_all(tmp_path / "aside", tmp_path, last="m.json")
-    order = []
+    order: list[str] = []
     real = Path.replace
-    monkeypatch.setattr(Path, "replace", lambda path, target: (order.append(path.name), real(path, target))[1])
+
+    def noting(path: Path, target: Path) -> Path:
+        order.append(path.name)
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", noting)
     assert moves.finish_moves(tmp_path)
     assert order == ["m.so", "m.tar", "m.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.json", "m.so", "m.tar"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from onnx import ModelProto, helper
@@ -19,7 +21,7 @@ def _ramp(*shape: int) -> np.ndarray:
     return np.linspace(-1, 1, int(np.prod(shape)), dtype=np.float32).reshape(shape)
 
 
-CASES = {
+CASES: dict[str, tuple[Any, ...]] = {
     "upsample7_nearest": (7, "Upsample", {"mode": "nearest", "scales": [1.0, 1.0, 2.0, 3.0]}, {"x": [1, 2, 3, 4]}, {}),
     "upsample7_linear": (7, "Upsample", {"mode": "linear", "scales": [1.0, 1.0, 2.0, 2.0]}, {"x": [1, 2, 3, 4]}, {}),
     "upsample9": (9, "Upsample", {"mode": "nearest"}, {"x": [1, 2, 3, 4]}, {"s": np.array([1, 1, 2, 2], np.float32)}),

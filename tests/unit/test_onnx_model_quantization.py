@@ -20,7 +20,7 @@ from tvmbuild.support.errors import ModelError
 WEIGHT = np.random.default_rng(5).integers(-127, 128, (4, 3, 2, 2)).astype(np.int8)
 
 
-def qdq(scale: Any, zero: Any, **attributes: int) -> onnx.ModelProto:
+def qdq(scale: Any, zero: Any, **attributes: Any) -> onnx.ModelProto:
     nodes = [
         helper.make_node("DequantizeLinear", ["w", "scale", "zero"], ["v"], name="weights", **attributes),
         helper.make_node("Conv", ["x", "v"], ["y"]),

@@ -95,7 +95,9 @@ def test_resize_gets_sizes_of_all_axes(
     assert _rewritten(proto) == ("1 Resize rewritten for TVM's importer",)
     node = proto.graph.node[0]
     assert node.input[2] == ""
-    assert len(gather_facts(proto).array(node.input[3])) == 4
+    sizes_given = gather_facts(proto).array(node.input[3])
+    assert sizes_given is not None
+    assert len(sizes_given) == 4
     assert limit(node, gather_facts(proto)) == ""
 
 

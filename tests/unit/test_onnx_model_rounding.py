@@ -20,7 +20,7 @@ from tvmbuild.support.errors import PreparationError
 NODE = helper.make_node
 
 
-def quantized(zero: Any, **attributes: int) -> ModelProto:
+def quantized(zero: Any, **attributes: Any) -> ModelProto:
     inputs = ["x", "s"] + (["z"] if zero is not None else [])
     nodes = [NODE("QuantizeLinear", inputs, ["q"], **attributes), NODE("DequantizeLinear", ["q", *inputs[1:]], ["y"])]
     weights = {"s": np.float32(0.1)} | ({"z": zero} if zero is not None else {})

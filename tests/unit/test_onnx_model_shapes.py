@@ -16,7 +16,7 @@ from tvmbuild.onnx_model.shapes import freeze_shapes, input_specs, parse_shapes,
 from tvmbuild.support.errors import ShapeError
 
 
-def _two_inputs() -> object:
+def _two_inputs() -> onnx.ModelProto:
     nodes = [helper.make_node("Add", ["image", "state.1"], ["y"])]
     return model(nodes, {"image": ["batch", 3, "h", "w"], "state.1": ["batch", 3, 1, 1]}, ["y"])
 

@@ -178,9 +178,9 @@ def commands() -> Iterator[tuple[str, Callable[..., Any]]]:
         for one in group.registered_commands:
             assert one.callback is not None
             yield " ".join((*above, one.name or one.callback.__name__.replace("_", "-"))), one.callback
-        for one in group.registered_groups:
-            assert one.typer_instance is not None
-            yield from walk(one.typer_instance, (*above, str(one.name or one.typer_instance.info.name)))
+        for inner in group.registered_groups:
+            assert inner.typer_instance is not None
+            yield from walk(inner.typer_instance, (*above, str(inner.name or inner.typer_instance.info.name)))
 
     return walk(app, ())
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +22,7 @@ def weights(*shape: int) -> np.ndarray:
     return rng().standard_normal(shape).astype(np.float32)
 
 
-def node(operator: str, inputs: Sequence[str], output: str, **attributes: object) -> NodeProto:
+def node(operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> NodeProto:
     return helper.make_node(operator, list(inputs), [output], name=f"{output}_node", **attributes)
 
 

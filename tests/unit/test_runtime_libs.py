@@ -21,9 +21,9 @@ from tvmbuild.target.target import load_target
 RPI4 = load_target("rpi4")
 TVM, FFI = pinned_versions()
 #: What the wheels hold, besides much that is not wanted. Wheels list folders as members of their own.
-TVM_WHEEL = ("tvm/", "tvm/lib/libtvm_runtime.so", "tvm/lib/libtvm.so", "tvm/LICENSE", "tvm/NOTICE")
+TVM_WHEEL: tuple[str, ...] = ("tvm/", "tvm/lib/libtvm_runtime.so", "tvm/lib/libtvm.so", "tvm/LICENSE", "tvm/NOTICE")
 TVM_WHEEL += ("tvm/licenses/", "tvm/licenses/LICENSE.dmlc.txt", "tvm/licenses/deep/", "tvm/licenses/deep/LICENSE.x")
-FFI_WHEEL = ("tvm_ffi/lib/libtvm_ffi.so", "tvm_ffi/include/tvm/", "tvm_ffi/include/tvm/ffi/c_api.h")
+FFI_WHEEL: tuple[str, ...] = ("tvm_ffi/lib/libtvm_ffi.so", "tvm_ffi/include/tvm/", "tvm_ffi/include/tvm/ffi/c_api.h")
 FFI_WHEEL += ("tvm_ffi/include/dlpack/dlpack.h", f"apache_tvm_ffi-{FFI}.dist-info/licenses/LICENSE")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,9 +34,7 @@ def test_arrays_and_archives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("shape", "expected"), [((1, 3, 4, 6), (0, slice(None), 2, 3)), ((1, 4, 6, 3), (0, 2, 3))])
-def test_pictures_become_rgb_in_the_inputs_layout(
-    tmp_path: Path, shape: tuple[int, ...], expected: tuple[object, ...]
-) -> None:
+def test_pictures_become_rgb_in_the_inputs_layout(tmp_path: Path, shape: tuple[int, ...], expected: Any) -> None:
     Image.new("RGB", (12, 8), (255, 51, 0)).save(tmp_path / "p.png")
     sample = load_samples([TensorSpec("x", "float32", shape)], tmp_path / "p.png")[0]["x"]
     assert sample.shape == shape

@@ -71,7 +71,7 @@ def failing(step):
 def test_a_mistake_in_a_schedule_of_ours_is_not_taken_for_a_slow_kernel(monkeypatch):
     builder = relax.BlockBuilder()
     builder.add_func(_padded_window_sum_relu(), "k")
-    for step, error in ((lambda sch: sch.vectorize(0), TypeError), (lambda sch: {}["absent"], KeyError)):
+    for step, error in ((lambda sch: sch.vectorize(0), TypeError), (lambda sch: dict[str, int]()["absent"], KeyError)):
         monkeypatch.setattr("tvmbuild.schedules.registry.SCHEDULES", (failing(step),))
         with pytest.raises(error):
             schedule_module(builder.get(), load_target("rpi4"))

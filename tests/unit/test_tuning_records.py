@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,7 @@ from tvmbuild.tuning.runs import RunState, TaskEntry, read_run, run_path, write_
 RPI4 = load_target("rpi4")
 
 
-def trial(rows: int = 1, seconds: tuple[float, ...] = (1.0,), **values: object) -> Trial:
+def trial(rows: int = 1, seconds: tuple[float, ...] = (1.0,), **values: Any) -> Trial:
     made = Trial("a" * 16, "a" * 16, {"rows": rows}, "", seconds, kind="conv2d.direct", shape="conv", time=1.5)
     return dataclasses.replace(made, **values)
 

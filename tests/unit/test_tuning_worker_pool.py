@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_what_fails_while_a_run_ends_is_not_kept() -> None:
             return Failure("crash", "SIGINT")
 
         build = fail if step == "build" else lambda: LIBRARY
-        answer = pool.send(build, lambda library, fail=fail: fail(), kept.append)
+        answer = pool.send(build, partial(lambda fail, library: fail(), fail), kept.append)
         assert started.wait(PATIENCE)
         pool.drop()
         go.set()

@@ -12,8 +12,8 @@ WARNING = b"[15:52:39] /project/include/tvm/topi/transform.h:1261: Warning: Fast
 
 def test_tvms_warnings_are_dropped_and_nothing_else_is(capfd: pytest.CaptureFixture[str]) -> None:
     with without_warnings():
-        for said in (b"before\n", WARNING, b"[15:52:39] a fatal thing\n", b"no end of line"):
-            os.write(2, said)
+        for line in (b"before\n", WARNING, b"[15:52:39] a fatal thing\n", b"no end of line"):
+            os.write(2, line)
         print("a bar", end="", file=sys.stderr, flush=True)
     os.write(2, WARNING)
     said = capfd.readouterr().err

@@ -145,7 +145,7 @@ def test_rounding_allows_much_to_an_int8_model_but_never_a_wrong_output(noise: f
 
 
 def test_a_nudge_changes_floats_by_a_millionth_and_leaves_integers() -> None:
-    inputs = {"x": np.ones((4, 4), np.float32), "n": np.arange(4)}
+    inputs: dict[str, np.ndarray[Any, Any]] = {"x": np.ones((4, 4), np.float32), "n": np.arange(4)}
     changed = int8_rounding.nudged_inputs(inputs, 0)
     assert changed["x"].dtype == np.float32
     assert 0 < np.abs(changed["x"] - 1).max() <= 1.2e-6

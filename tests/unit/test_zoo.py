@@ -105,7 +105,8 @@ def test_unwritable_folder_is_an_error(tmp_path: Path, pip: list[list[str]]) -> 
 def test_catalogue_is_sound() -> None:
     catalogue = load_catalogue()
     assert len(catalogue.models) == 7
-    for entry in (*catalogue.models.values(), *catalogue.pictures.values()):
+    entries: list[Any] = [*catalogue.models.values(), *catalogue.pictures.values()]
+    for entry in entries:
         assert entry.wheel in catalogue.wheels
         assert len(entry.sha256) == 64
     for model in catalogue.models.values():

@@ -54,8 +54,10 @@ class FakeMeasurer:
             workload, choice = eval(run.library.read_text())
             self.measured.append((workload, choice))
             outcome = self._outcome(workload, choice)
-            failed = isinstance(outcome, Failure)
-            answers.append(outcome if failed else Measurement((outcome,), np.zeros(3, "float32")))
+            if isinstance(outcome, Failure):
+                answers.append(outcome)
+            else:
+                answers.append(Measurement((outcome,), np.zeros(3, "float32")))
         return answers
 
     def close(self) -> None: ...
