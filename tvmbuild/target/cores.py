@@ -81,7 +81,7 @@ class Core:
         llvm_cpu: LLVM's name, by which code is generated and targets name it ("cortex-a72").
         part: part number in MIDR_EL1 (implementer Arm Limited); 0 for what has none.
         extensions: which of ``EXTENSIONS`` it has.
-        in_order: whether the core issues in order; llvm-mca's own count of cycles then stands as it is.
+        in_order: whether the core issues in order: what llvm-mca counts then stands, unless it multiplies too fast.
         issue: micro-operations issued in a cycle.
         fma_per_cycle: vector multiply-adds issued in a cycle.
         fma_latency: cycles until a multiply-add's sum can be added to again.
@@ -136,24 +136,28 @@ class Core:
 
 
 _A53_COSTS = Costs(
-    "do not trust: computing is several times too slow beside published times of a Raspberry Pi 3", 1400,
-    l2_line=12, memory_line=40, bus_line=32, launch_us=13,
+    "fitted to the times that ncnn published for a Raspberry Pi 3B+", 1400,
+    l2_line=0, memory_line=15.3, bus_line=28.3, launch_us=3,
+    spread=0.055, shared_spread=0.076,
 )  # fmt: skip
 _A72_COSTS = Costs(
     "fitted to the times that ncnn published for a Raspberry Pi 4", 1800,
     pairwise_add=0.9, pairwise_add_most=1.0, divide_excess=30,
-    l2_line=7, memory_line=17, bus_line=23, launch_us=13,
-    spread=0.061, shared_spread=0.119,
+    l2_line=6.2, memory_line=17.3, bus_line=23.5, launch_us=6,
+    spread=0.069, shared_spread=0.088,
 )  # fmt: skip
 _A76_COSTS = Costs(
-    "judgement, not fitted to a board's times", 2400,
-    l3_line=2, memory_line=5, bus_line=5.3, launch_us=13,
+    "fitted to the times that ncnn published for a Raspberry Pi 5", 2400, compute_factor=0.9,
+    l3_line=5, memory_line=7.2, bus_line=14.6, launch_us=2,
+    spread=0.068, shared_spread=0.093,
 )  # fmt: skip
 
+# In LLVM's own model of the Cortex-A53 nothing may be done before what was issued earlier, so that a load behind a
+# multiply-add waits for it. That of its successor, the A55, fits published times of a Raspberry Pi 3 (docs/predict.md).
 _A53 = Core(
     "Cortex-A53", "cortex-a53", 0xD03, (), in_order=True,
     issue=2, fma_per_cycle=1, fma_latency=8, loads_per_cycle=1, load_uops=1.0,
-    float32_macs=4, float16_macs=0, int8_macs=8, scheduling_model="cortex-a53",
+    float32_macs=4, float16_macs=0, int8_macs=8, scheduling_model="cortex-a55",
     window=0, forwarding=16,
     costs=_A53_COSTS, shared_memory_line=32,
     l1_ways=4, l2_ways=16, l2_is_shared=True, l3_ways=0,

@@ -1,0 +1,1 @@
+"""Predictions compared with times that others published of real boards; ``make bench-truth``."""
