@@ -99,6 +99,13 @@ def test_nothing_overlaps_on_a_core_that_issues_in_order() -> None:
     assert price_block(loop_of(Code(), "nop", "b.ne #-4"), (), COST, A53, {8: 1000}).cycles == COST.cycles
 
 
+def test_a_core_that_issues_in_order_multiplies_no_faster_than_it_can() -> None:
+    body = tuple(f"fmla v{n}.4s, v30.4s, v31.4s" for n in range(8))
+    block = Superblock((Code().block(0, 10, *body),), 10, False)
+    assert price_block(block, body, BlockCost(4, 4, 8, 2), A53, {}).cycles == 8
+    assert price_block(block, body, BlockCost(10, 4, 8, 2), A53, {}).cycles == 10
+
+
 def test_a_spilled_accumulator_costs_its_way_through_memory() -> None:
     body = ("ldr q0, [sp]", "fmla v0.4s, v1.4s, v2.4s", "str q0, [sp]", "b.ne #-12")
     priced = price_block(loop_of(Code(), *body), body, BlockCost(2, 2, 4, 3), A72, {16: 1})

@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 
 from tvmbuild.predict import llvm
 from tvmbuild.predict.costs import Counts
-from tvmbuild.predict.instructions import pairwise_adds, spilled_accumulators, vector_divisions
+from tvmbuild.predict.instructions import (
+    multiply_add_bound,
+    pairwise_adds,
+    spilled_accumulators,
+    vector_divisions,
+)
 from tvmbuild.predict.profile import Block, Profile
 from tvmbuild.predict.superblocks import Superblock, join
 from tvmbuild.target.cores import Core
@@ -123,7 +128,10 @@ def price_block(
     trips = _trips(block, executions) if block.is_loop else 1.0
     spills = spilled_accumulators(list(body)) if block.is_loop else 0
     cycles = cost.cycles
-    if not core.in_order:
+    if core.in_order:
+        # LLVM's model of the Cortex-A55, which stands for the A53, issues twice the multiply-adds that either does.
+        cycles = max(cycles, multiply_add_bound(list(body), core)[1])
+    else:
         cycles = max(cost.floor, cost.cycles * min(1.0, trips * cost.micro_ops / core.window))
     if spills:
         # llvm-mca takes loads as independent of stores, which hides this chain.
