@@ -18,6 +18,7 @@ from tvm import relax
 
 from tvmbuild import schedules
 from tvmbuild.device import open_device
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.graph.pipeline import lower, optimize
 from tvmbuild.graph.rewriter import shape_of
 from tvmbuild.graph.strips import chains, plan
@@ -74,7 +75,7 @@ def residuals(rng: np.random.Generator, size: int, channels: int) -> onnx.ModelP
         values = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
         weights.append(numpy_helper.from_array(values.astype("float32"), f"w{number}"))
         weights.append(numpy_helper.from_array(rng.standard_normal(shape[0]).astype("float32"), f"b{number}"))
-        attributes = {"group": group, "pads": [shape[2] // 2] * 4, "strides": [stride] * 2}
+        attributes: dict[str, Any] = {"group": group, "pads": [shape[2] // 2] * 4, "strides": [stride] * 2}
         nodes.append(helper.make_node("Conv", [source, f"w{number}", f"b{number}"], [f"c{number}"], **attributes))
         if activation:
             nodes.append(helper.make_node(activation, [f"c{number}"], [f"a{number}"]))
@@ -114,7 +115,9 @@ def test_a_board_with_any_threads(
         options = BuildOptions(output=tmp_path, name=name, compare=False, precision=precision, strips=strips)
         result = build(tmp_path / "net.onnx", target, options)
         assert bool(result.graph.strips.chains) is strips
-        outputs += [device.run(tmp_path / f"{name}.so", [data], threads=count).outputs[0] for count in threads]
+        outputs += [
+            device.run(RunRequest(tmp_path / f"{name}.so", [data], threads=count)).outputs[0] for count in threads
+        ]
     for output in outputs[1:]:
         np.testing.assert_array_equal(output, outputs[0])
     wanted = run_reference(proto, {"x": data})["y"]

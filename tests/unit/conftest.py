@@ -20,7 +20,7 @@ def _passes_keep_numbers(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     from tvmbuild.graph import counted
     from tvmbuild.graph.integers import quantize
 
-    rewrite, to_integers = counted.rewrite, quantize.quantize
+    rewrite, to_integers = counted.rewrite, quantize.quantize_graph
 
     def checked(mod: Any, rule: Any) -> Any:
         after = rewrite(mod, rule)
@@ -33,7 +33,7 @@ def _passes_keep_numbers(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
         return after, *told
 
     monkeypatch.setattr(counted, "rewrite", checked)
-    monkeypatch.setattr("tvmbuild.graph.pipeline.quantize", checked_integers)
+    monkeypatch.setattr("tvmbuild.graph.pipeline.quantize_graph", checked_integers)
 
 
 def _compare(before: Any, after: Any, *, rounds: bool) -> None:

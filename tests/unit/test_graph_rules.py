@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from relax_numpy import outputs
 from seeded import rng
 from tvm import relax
 
-from tests.relax_numpy import outputs
 from tvmbuild.graph.layout.nhwc import to_channels_last
 from tvmbuild.graph.pipeline import fold_passes, simplify_passes
 from tvmbuild.graph.rewriter import flat_bindings, op_name

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,7 +136,12 @@ def prediction(threads: int = 1) -> Prediction:
         KernelPrediction("softmax", 5_000_000, 4e6, 6e6, 0.075, None),
         KernelPrediction("(libm.so.6)", 1_000_000, 2e6, 2e6, 0.025, None),
     )
-    moved = {"read_bytes": 15_000_000, "written_bytes": 7_000_000, "band": (40.0, 70.0), "source": "fitted to a board"}
+    moved: dict[str, Any] = {
+        "read_bytes": 15_000_000,
+        "written_bytes": 7_000_000,
+        "band": (40.0, 70.0),
+        "source": "fitted to a board",
+    }
     return Prediction(
         "rpi4", "Cortex-A72", "22.1.8", 86_000_000, 76e6, 80e6, 53.3, 10, 5, 0.999, kernels, threads, **moved
     )

@@ -14,14 +14,14 @@ import tvm_ffi
 from schedule_harness import build_module
 from tuning_fakes import BOARD
 from tvm import relax, s_tir
-from tvmbuild.records.store import BoardRecords, board_folder, read_board, write_board
 
 from tvmbuild import schedules
 from tvmbuild.graph.pipeline import make_kernels
 from tvmbuild.records import fingerprint, maintenance, values
 from tvmbuild.records.apply import TunedSchedules, distance, tuned_schedules
+from tvmbuild.records.board_records import BoardRecords, board_folder, read_board, write_board
 from tvmbuild.records.database import DatabaseImage, scheduled
-from tvmbuild.records.fingerprint import Board
+from tvmbuild.records.fingerprint import BoardIdentity
 from tvmbuild.records.journal import JOURNAL, append_line, read_journal, trial_line
 from tvmbuild.records.maintenance import merge, prune, pruned
 from tvmbuild.records.trial import Trial
@@ -68,7 +68,7 @@ def failed(task: Task, number: int, cause: str) -> Trial:
     return trial(task, 1.0, number, cause=cause, is_default=False)
 
 
-def recorded(records: Path, *trials: Trial, board: Board = BOARD, tasks: tuple[Task, ...] = ()) -> BoardRecords:
+def recorded(records: Path, *trials: Trial, board: BoardIdentity = BOARD, tasks: tuple[Task, ...] = ()) -> BoardRecords:
     """Write a board's folder as tuning does."""
     folder = board_folder(records, RPI4, board)
     folder.mkdir(parents=True, exist_ok=True)
@@ -298,7 +298,7 @@ def test_boards_of_which_anything_differs_have_folders_of_their_own() -> None:
     assert dataclasses.replace(BOARD, about="else").name == BOARD.name
     assert BOARD.name.rpartition("-")[0] == "predicted-cortex-a72"
     assert len(BOARD.name.rpartition("-")[2]) == 8
-    assert Board.from_json(json.loads(json.dumps(BOARD.to_json()))) == BOARD
+    assert BoardIdentity.from_json(json.loads(json.dumps(BOARD.to_json()))) == BOARD
 
 
 def test_a_predicted_board_is_the_core_its_clock_and_the_tools() -> None:

@@ -94,7 +94,9 @@ def _made_up(threads: int) -> tuple[Published, BoardCounts]:
         else shared_cycles(net.counts, COSTS, speedup=net.speedup, launches=net.launches, mhz=1000)
         for name, net in nets.items()
     }
-    times = {str(threads): {name: (value / 1e6, 0.0, 0.0) for name, value in cycles.items()}}
+    times: dict[str, dict[str, tuple[float, ...]]] = {
+        str(threads): {name: (value / 1e6, 0.0, 0.0) for name, value in cycles.items()}
+    }
     board = Published("A board", "rpi4", 1000, "rpi4", "1", "https://", "today", "./run", "", times)
     return board, BoardCounts("1", "", {str(threads): nets for threads in THREADS})
 

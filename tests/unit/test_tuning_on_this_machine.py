@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from test_records_of_kernels import RPI4, conv, module
-from tuning_fakes import BOARD, FakeBuilder, FakeTrier, task
+from tuning_fakes import BOARD, FakeBuilder, FakeTrialRunner, task
 
-from tvmbuild.records.trial import Failure, Measured, Trial
+from tvmbuild.records.trial import Failure, Measurement, Trial
 from tvmbuild.records.workload import workload_key
 from tvmbuild.schedules.library import revision
 from tvmbuild.support.errors import DeviceError, ToolchainError
@@ -37,15 +37,15 @@ class Batches:
         self.batches: list[list[dict[str, int]]] = []
         self.seen: list[bool] = []
 
-    def measure(self, runs: Sequence[Run]) -> list[Measured | Failure]:
+    def measure(self, runs: Sequence[Run]) -> list[Measurement | Failure]:
         speed = self._speed[min(len(self.batches), len(self._speed) - 1)]
         choices = [eval(run.library.read_text())[1] for run in runs]
         self.batches.append(choices)
-        outputs: list[Measured | Failure] = []
+        outputs: list[Measurement | Failure] = []
         for choice in choices:
             told = self._outcome(choice)
             seconds = (speed * choice["rows"],) * 3
-            outputs.append(told if isinstance(told, Failure) else Measured(seconds, np.zeros(3, "float32")))
+            outputs.append(told if isinstance(told, Failure) else Measurement(seconds, np.zeros(3, "float32")))
         return outputs
 
     def close(self) -> None: ...
@@ -54,7 +54,7 @@ class Batches:
 def tried(folder: Path, measurer: Batches, rows: Sequence[int] = (2, 3)) -> tuple[list[Trial], list[Trial]]:
     """Return the trials of a batch, and those that were kept."""
     one = task()
-    trier = FakeTrier(FakeBuilder(folder), measurer, seed=0)
+    trier = FakeTrialRunner(FakeBuilder(folder), measurer, seed=0)
     kept: list[Trial] = []
     made = [trial for _, trial in trier.try_defaults([one], lambda _, trial: kept.append(trial))]
     some = [Candidate(0, (row, 0)) for row in rows]
@@ -117,10 +117,10 @@ def test_candidates_without_a_default_have_its_failure(tmp_path: Path) -> None:
 
 def test_only_a_measurer_of_batches_lets_compiling_wait(tmp_path: Path) -> None:
     builder = FakeBuilder(tmp_path)
-    trier = FakeTrier(builder, Batches([1.0]), seed=0)
+    trier = FakeTrialRunner(builder, Batches([1.0]), seed=0)
     assert (trier.depth, trier.batch, trier.waits) == (1, 8, None)
     boards: Any = SimpleNamespace(batched=False, slots=3, board=BOARD)
-    trier = FakeTrier(builder, boards, seed=0)
+    trier = FakeTrialRunner(builder, boards, seed=0)
     assert (trier.depth, trier.batch) == (2, 12)
     assert trier.waits is not None
 
@@ -158,8 +158,8 @@ def test_a_candidate_runs_in_rounds_for_as_long_as_a_round_takes(
     machine = Machine(seconds)
     found = measurer(monkeypatch, machine).measure([RUN, RUN])
     expected = max(3, min(local._MOST_RUNS, round(local._ROUND_SECONDS / max(seconds, 1e-7))))
-    assert [each.seconds for each in found if isinstance(each, Measured)] == [(seconds,) * local.ROUNDS] * 2
-    assert [each.readings for each in found if isinstance(each, Measured)] == [{"mhz": 5.0}] * 2
+    assert [each.seconds for each in found if isinstance(each, Measurement)] == [(seconds,) * local.ROUNDS] * 2
+    assert [each.readings for each in found if isinstance(each, Measurement)] == [{"mhz": 5.0}] * 2
     # In turns: the first of each to learn how long it takes, then a round of each.
     assert machine.asked[:4] == [(3, 2, 3), (expected, 2, 3)] * 2
     assert len(machine.asked) == 2 * (local.ROUNDS + 1)
@@ -179,7 +179,7 @@ def test_what_failed_once_is_not_run_again_in_the_other_rounds(
 ) -> None:
     machine = Machine(1.0, [None, None, error])
     first, second = measurer(monkeypatch, machine).measure([RUN, RUN])
-    assert isinstance(first, Measured)
+    assert isinstance(first, Measurement)
     assert second == Failure(cause, error.message)  # type: ignore[attr-defined]
     assert len(machine.asked) == 2 + 1 + (local.ROUNDS - 1)
 
@@ -188,7 +188,7 @@ def test_a_throttled_machine_cools_and_a_failure_stays_one(monkeypatch: pytest.M
     slept: list[float] = []
     monkeypatch.setattr(local.time, "sleep", slept.append)
     (found,) = measurer(monkeypatch, Machine(1.0), [True]).measure([RUN])
-    assert isinstance(found, Measured)
+    assert isinstance(found, Measurement)
     assert slept == [4.0]
     slept.clear()
     # Each time the first of the two fails at once, and the other runs in all rounds.
