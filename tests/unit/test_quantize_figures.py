@@ -240,7 +240,7 @@ def layer(kind: str, inputs: Sequence[str] = ("x", "w"), domain: str = "", **att
 
 
 F32 = np.float32
-CONSTANTS = {
+CONSTANTS: dict[str, Any] = {
     "w": np.ones((6, 4, 1, 1), F32),
     "m": np.ones((4, 6), F32),
     "m3": np.ones((2, 4, 6), F32),
