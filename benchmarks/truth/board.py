@@ -211,10 +211,12 @@ def _ncnn(version: str, target: Target, folder: Path) -> Path:
 
 def _root(target: Target, files: Path, root: Path) -> Path:
     """Make what the emulated program sees as /: Python's files, and what Linux says of the board's cores."""
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir(parents=True)
+    root.mkdir(parents=True, exist_ok=True)
     for name in ("usr", "lib"):
-        (root / name).symlink_to(files.resolve() / name)
+        link, there = root / name, files.resolve() / name
+        if not link.is_symlink() or link.readlink() != there:
+            link.unlink(missing_ok=True)
+            link.symlink_to(there)
     for name, text in core_files(target).items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -100,7 +100,10 @@ def load_counts(path: Path = PATH) -> dict[str, BoardCounts]:
 def store(boards: dict[str, BoardCounts], path: Path = PATH) -> None:
     """Write the file, aside and then in place."""
     aside = path.with_suffix(".partial")
-    content = {name: asdict(board) for name, board in sorted(boards.items())}
+    content = {name: asdict(board) for name, board in boards.items()}
+    for board in content.values():
+        for net in (net for nets in board["nets"].values() for net in nets.values()):
+            net["counts"] = {name: round(value) for name, value in net["counts"].items()}
     aside.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     aside.replace(path)
 

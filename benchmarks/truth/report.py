@@ -127,6 +127,7 @@ def draw(found: Sequence[Comparison], output: Path) -> None:
         OutputError: the file cannot be written.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     pairs = _pairs(found)
     figure = Figure(figsize=(4 * len(pairs), 4), layout="constrained")
@@ -139,6 +140,10 @@ def draw(found: Sequence[Comparison], output: Path) -> None:
             label = f"{one.threads} thread{'s' if one.threads > 1 else ''}, rms {one.spread:.3f}"
             axes.plot(published, predicted, marker, markersize=4, alpha=0.7, label=label)
         axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, title=pair[0].board.title)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 3)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
         axes.set(xlabel="published, ms", ylabel="predicted, ms")
         axes.legend(loc="upper left")
     try:

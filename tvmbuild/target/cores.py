@@ -137,19 +137,19 @@ class Core:
 
 _A53_COSTS = Costs(
     "fitted to the times that ncnn published for a Raspberry Pi 3B+", 1400,
-    l2_line=0, memory_line=15.3, bus_line=28.3, launch_us=3,
+    l2_line=0, memory_line=15.3, bus_line=28.3, launch_us=2,
     spread=0.055, shared_spread=0.076,
 )  # fmt: skip
 _A72_COSTS = Costs(
     "fitted to the times that ncnn published for a Raspberry Pi 4", 1800,
     pairwise_add=0.9, pairwise_add_most=1.0, divide_excess=30,
     l2_line=6.2, memory_line=17.3, bus_line=23.5, launch_us=6,
-    spread=0.069, shared_spread=0.088,
+    spread=0.07, shared_spread=0.088,
 )  # fmt: skip
 _A76_COSTS = Costs(
     "fitted to the times that ncnn published for a Raspberry Pi 5", 2400, compute_factor=0.9,
     l3_line=5, memory_line=7.2, bus_line=14.6, launch_us=2,
-    spread=0.068, shared_spread=0.093,
+    spread=0.065, shared_spread=0.09,
 )  # fmt: skip
 
 # In LLVM's own model of the Cortex-A53 nothing may be done before what was issued earlier, so that a load behind a
