@@ -179,6 +179,10 @@ def test_a_chain_is_one_call_with_a_workspace() -> None:
     sizes = [[tuple(map(int, field.shape)) for field in call.ty.fields] for call in chains]
     assert all(output == (1, 56, 56, 16) and workspace[0] < 0.6 * MEBIBYTE for output, workspace in sizes)
     assert report.strips.after < report.strips.before
+    assert str(report.strips) in report.lines()
+    assert report.summary()["strips"]["told"] == str(report.strips)
+    assert [f"  {chain}" in report.lines(verbose=True) for chain in report.strips.chains] == [True] * len(chains)
+    assert not [line for line in report.lines() if line.startswith("warning")]
     assert report.plan.arena < 2 * 56 * 56 * 16 * 4 + MEBIBYTE
 
 
