@@ -154,3 +154,20 @@ def test_a_float_model_is_left_alone() -> None:
     report = report_of(net, net.op("Conv", "x", weight))
     assert report.macs.total == 0
     assert all(each.name != "quantize" for each in report.passes)
+
+
+@pytest.mark.parametrize("zero", [np.int8(0), np.int8(-7), np.uint8(200)])
+@pytest.mark.parametrize(
+    "operator",
+    [
+        lambda net, data: net.op("AveragePool", data, kernel_shape=[2, 2], strides=[2, 2]),
+        lambda net, data: net.op("GlobalAveragePool", data),
+        lambda net, data: net.op("MaxPool", data, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        lambda net, data: net.op("Concat", data, net.q(net.op("Relu", data), np.int8(3), 1 / 8), axis=1),
+    ],
+)
+def test_what_moves_or_sums_codes_keeps_their_zero_point(zero: Any, operator: Any) -> None:
+    """The numbers are NumPy's to compare (conftest.py); a product makes the graph one of integers."""
+    net = Net()
+    first = net.q(net.conv(net.q("x", zero)), zero)
+    report_of(net, net.q(operator(net, first), zero))
