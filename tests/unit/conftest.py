@@ -14,25 +14,36 @@ _STEP = 0.125
 
 @pytest.fixture(autouse=True)
 def _passes_keep_numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have NumPy compute each module that a test of the graph gives to a pass, before and after it."""
+    """Have NumPy compute each module that a test gives to a pass, before and after; what it gives is well formed."""
     if not request.node.path.name.startswith("test_graph_"):
         return
-    from tvmbuild.graph import counted
+    from tvm import relax
+
+    from tvmbuild.graph import counted, fuse
     from tvmbuild.graph.integers import quantize
 
-    rewrite, to_integers = counted.rewrite, quantize.quantize_graph
+    rewrite, to_integers, fused = counted.rewrite, quantize.quantize_graph, fuse.fuse
 
     def checked(mod: Any, rule: Any) -> Any:
         after = rewrite(mod, rule)
+        relax.analysis.well_formed(after)
         _compare(mod, after, rounds=False)
         return after
 
     def checked_integers(mod: Any, *more: Any) -> Any:
         after, *told = to_integers(mod, *more)
+        relax.analysis.well_formed(after)
         _compare(mod, after, rounds=True)
         return after, *told
 
+    def checked_fusion(mod: Any) -> Any:
+        after, *told = fused(mod)
+        relax.analysis.well_formed(after)
+        _compare(mod, after, rounds=False)
+        return after, *told
+
     monkeypatch.setattr(counted, "rewrite", checked)
+    monkeypatch.setattr("tvmbuild.graph.pipeline.fuse", checked_fusion)
     monkeypatch.setattr("tvmbuild.graph.pipeline.quantize_graph", checked_integers)
 
 

@@ -198,6 +198,52 @@ def test_a_build_takes_the_record_of_its_kernel_before_that_of_a_near_one(tmp_pa
     assert again.text == f"measured record of {entry.folder.name}"
 
 
+def of_plans(task: str, operator: tuple[int, ...], **seconds: float) -> list[Trial]:
+    """A default and the times of other plans; "rule" is another candidate of the rule's plan."""
+    trials = []
+    for number, (plan, time) in enumerate(seconds.items()):
+        name = "" if plan in ("default", "rule") else plan
+        workload = f"{task}{name}"
+        told = {"operator": operator, "dtype": "float32", "is_default": plan == "default"}
+        trials.append(Trial(task, workload, {"rows": number}, name, (time,), **told))
+    return trials
+
+
+ONE, TWO = (1, 8, 8, 4), (1, 9, 9, 4)
+
+
+@pytest.mark.parametrize(
+    ("trials", "plans"),
+    [
+        (of_plans("a", ONE, default=4.0, tall=2.0, wide=3.0), {ONE: "tall"}),
+        (of_plans("a", ONE, default=4.0, rule=1.0, tall=2.0), {}),
+        (of_plans("a", ONE, default=4.0, tall=5.0), {}),
+        (of_plans("a", (), default=4.0, tall=2.0), {}),
+        (of_plans("a", ONE, tall=2.0, wide=1.0), {}),
+        # Kernels with the same convolution share its plan: the one with the least sum of times over the defaults'.
+        (
+            [
+                *of_plans("a", ONE, default=4.0, tall=2.0, wide=2.4),
+                *of_plans("b", ONE, default=10.0, tall=9.0, wide=1.0),
+            ],
+            {ONE: "wide"},
+        ),
+        ([*of_plans("a", ONE, default=4.0, tall=2.0), *of_plans("b", ONE, default=4.0, wide=1.0)], {ONE: "wide"}),
+        (
+            [*of_plans("a", ONE, default=4.0, tall=1.0), *of_plans("b", TWO, default=4.0, wide=1.0)],
+            {ONE: "tall", TWO: "wide"},
+        ),
+        # A plan that lost in one kernel counts as no gain there.
+        ([*of_plans("a", ONE, default=4.0, tall=3.0), *of_plans("b", ONE, default=4.0, rule=1.0, tall=2.0)], {}),
+    ],
+)
+def test_a_convolution_gets_the_plan_that_was_best_in_all_its_kernels(
+    trials: list[Trial], plans: dict[Any, str]
+) -> None:
+    entry = BoardRecords(Path("there"), BOARD, tuple(trials))
+    assert entry.plans() == {(operator, "float32"): plan for operator, plan in plans.items()}
+
+
 @pytest.mark.parametrize("change", [{"kind": "matmul"}, {"choice": {"other": 1}}, {"operator": ()}])
 def test_nothing_is_borrowed_from_another_kind_of_kernel(tmp_path: Path, change: dict[str, Any]) -> None:
     recorded(tmp_path, trial(conv(29), 1.0, 2, **change))

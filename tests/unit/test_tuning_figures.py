@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -211,6 +212,37 @@ def test_a_file_of_an_unknown_form_is_refused_before_anything_is_drawn(tmp_path:
     with pytest.raises(OutputError, match=r"no ending of \.svg, \.png, \.pdf"):
         draw_curve(Curve("net", "b", False, 1.0, ((1, 0.0, 1.0),), {}, ""), tmp_path / "curve.gif")
     assert list(tmp_path.iterdir()) == []
+
+
+class Axes:
+    """Takes down what is drawn."""
+
+    def __init__(self) -> None:
+        self.drawn: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments, **options: self.drawn.update({name: (arguments, options)})
+
+
+@pytest.mark.parametrize(("best", "least"), [(0.010, 9.95), (0.0199, 19 * 0.995)])
+def test_the_picture_shows_milliseconds_and_no_small_gain_as_a_large_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: float, least: float
+) -> None:
+    axes = Axes()
+    figure = SimpleNamespace(add_subplot=lambda: axes, savefig=lambda path: path.write_text("drawn"))
+    monkeypatch.setitem(sys.modules, "matplotlib", ModuleType("matplotlib"))
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", SimpleNamespace(Figure=lambda **_: figure))
+    made = Curve("net", "a board", True, 0.020, ((3, 1.0, 0.024), (9, 2.0, best)), {}, "")
+    draw_curve(made, tmp_path / "there" / "curve.svg")
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["curve.svg"]
+    (trials, times), options = axes.drawn["step"]
+    assert (trials, times) == ([3, 9], pytest.approx([24.0, best * 1e3]))
+    assert options["label"] == f"best: {best * 1e3:.3f} ms, {1 - best / 0.020:.1%} less"
+    assert axes.drawn["axhline"][0] == pytest.approx((20.0,))
+    assert axes.drawn["axhline"][1]["label"] == "default schedules: 20.000 ms"
+    assert axes.drawn["set_ylim"][0] == pytest.approx((least, 24 * 1.005))
+    assert axes.drawn["set_ylabel"][0] == ("predicted time of the model, ms",)
+    assert axes.drawn["set_title"][0] == ("net, a board",)
 
 
 @pytest.mark.parametrize(
