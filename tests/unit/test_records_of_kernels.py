@@ -204,7 +204,7 @@ def of_plans(task: str, operator: tuple[int, ...], **seconds: float) -> list[Tri
     for number, (plan, time) in enumerate(seconds.items()):
         name = "" if plan in ("default", "rule") else plan
         workload = f"{task}{name}"
-        told = {"operator": operator, "dtype": "float32", "is_default": plan == "default"}
+        told: dict[str, Any] = {"operator": operator, "dtype": "float32", "is_default": plan == "default"}
         trials.append(Trial(task, workload, {"rows": number}, name, (time,), **told))
     return trials
 
