@@ -30,6 +30,8 @@ def run(func: Any, inputs: Sequence[Array]) -> list[Array]:
     Raises:
         Unknown: it has a statement or expression that is not known here.
     """
+    if func.attrs is not None and "tirx.is_scheduled" in func.attrs:
+        raise Unknown("it is scheduled")
     buffers: dict[Any, Array] = {}
     outputs = []
     for number, buffer in enumerate(func.params):

@@ -160,7 +160,10 @@ def test_what_does_not_fit_is_left_alone() -> None:
 
 
 def test_an_unknown_cache_is_not_planned_for() -> None:
-    assert memory_of(BOARD) == dataclasses.replace(PI, launch=memory_of(BOARD).launch)
+    board = memory_of(BOARD)
+    assert board is not None
+    assert (board.shared, board.scratch) == (PI.shared, PI.scratch)
+    assert (board.bus_line, board.cache_line) == (BOARD.core.costs.bus_line, BOARD.core.costs.l2_line)
     assert memory_of(load_target("rpi5")).shared == 2 * MEBIBYTE
     assert memory_of(dataclasses.replace(load_target("rpi5"), l3_kib=0)) is None
 

@@ -350,7 +350,7 @@ def test_boards_of_which_anything_differs_have_folders_of_their_own() -> None:
 def test_a_predicted_board_is_the_core_its_clock_and_the_tools() -> None:
     one = fingerprint.predicted_board(RPI4, predicted_core(RPI4), "22.1")
     assert (one.core, one.predicted) == (RPI4.cpu, True)
-    assert {"llvm-mca", "model", "mhz", "tvm", "llvm"} == set(one.facts)
+    assert {"llvm-mca", "model", "mhz", "threads", "costs", "tvm", "llvm"} == set(one.facts)
     assert one.facts["mhz"] == str(RPI4.max_mhz)
     assert one.name != fingerprint.predicted_board(RPI4, predicted_core(RPI4), "22.2").name
 

@@ -12,6 +12,7 @@ import pytest
 from test_records_of_kernels import RPI4, conv, module
 from tuning_fakes import BOARD, FakeBuilder, FakeTrialRunner, task
 
+from tvmbuild.device.protocol import RunRequest
 from tvmbuild.records.trial import Failure, Measurement, Trial
 from tvmbuild.records.workload import workload_key
 from tvmbuild.schedules.library import revision
@@ -132,12 +133,13 @@ class Machine:
         self.seconds, self.errors = seconds, list(errors)
         self.asked: list[tuple[int, int, int]] = []
 
-    def run(self, _library: Path, _inputs: Any, *, repeat: int, warmup: int, threads: int, timeout: float) -> Any:
-        self.asked.append((repeat, warmup, threads))
+    def run(self, request: RunRequest) -> Any:
+        assert request.threads is not None
+        self.asked.append((request.repeat, request.warmup, request.threads))
         error = self.errors.pop(0) if self.errors else None
         if error is not None:
             raise error
-        return SimpleNamespace(seconds=[self.seconds] * repeat, outputs=[np.array([7.0])])
+        return SimpleNamespace(seconds=[self.seconds] * request.repeat, outputs=[np.array([7.0])])
 
 
 def measurer(monkeypatch: pytest.MonkeyPatch, machine: Machine, slowed: Sequence[bool] = ()) -> LocalMeasurer:

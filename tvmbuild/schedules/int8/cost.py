@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tvmbuild.schedules.cache import caches
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.int8 import plan as int8_plan
 from tvmbuild.schedules.int8.form import int8_form
@@ -27,4 +28,5 @@ def int8_cost(geometry: Conv2dGeometry, target: Target) -> float | None:
     outputs = g.batch * g.out_height * g.out_width * g.out_channels
     depth = plan.run * plan.runs * (1 if plan.im2col else math.prod(g.kernel))
     copied = g.batch * g.height * g.width * g.in_channels if g.is_padded or plan.im2col else 0
-    return outputs * depth / rate * _OVERHEAD[form.name] + outputs * _OUTPUT_CYCLES + copied * _COPY_CYCLES
+    weights = g.out_channels * depth * caches(target).stream
+    return outputs * depth / rate * _OVERHEAD[form.name] + outputs * _OUTPUT_CYCLES + copied * _COPY_CYCLES + weights
