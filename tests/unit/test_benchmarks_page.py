@@ -42,6 +42,7 @@ BOARD = {
     "ncnn": {"mb": 168, "ms": 46.3, "one_ms": 73.4},
     "before": {"mb": 82},
     "must": {"mb": 80, "ms": 18, "one_ms": 60},
+    "restated": {"ms": 28},
     "aim": {"mb": 20, "ms": 13},
 }
 LIMITS: dict[str, Any] = {
@@ -102,8 +103,16 @@ def test_a_boards_cores_are_judged_beside_what_others_need() -> None:
     _, _, _, traffic, _, shared, _, alone = page.boards_section({"squeezenet-rpi4-fp32": PREDICTED}, LIMITS["boards"])
     name = "squeezenet fp32"
     assert _row([traffic], name)[1:] == ["rpi4", "168", "82", "**77** (55 + 22)", "<= 80 met", "<= 20 **not met**"]
-    assert _row([shared], name)[1:] == ["rpi4", "46.3", "-", "**27.0**", "<= 18 **not met**", "<= 13 **not met**"]
-    assert _row([alone], name)[1:] == ["rpi4", "73.4", "-", "**54.0** (48 to 60)", "<= 60 met"]
+    assert _row([shared], name)[1:] == [
+        "rpi4",
+        "46.3",
+        "-",
+        "**27.0**",
+        "<= 18 **not met**",
+        "<= 28 met",
+        "<= 13 **not met**",
+    ]
+    assert _row([alone], name)[1:] == ["rpi4", "73.4", "-", "**54.0** (48 to 60)", "<= 60 met", "-"]
 
 
 def test_a_board_that_was_not_measured_is_not_judged() -> None:
@@ -115,7 +124,7 @@ def test_a_board_without_limits_is_not_judged() -> None:
     row = {**BOARD, "must": {"ms": 30}, "aim": {}}
     parts = page.boards_section({"squeezenet-rpi4-fp32": PREDICTED}, {**LIMITS["boards"], "rows": [row]})
     assert _row(parts[3:4], "squeezenet fp32")[5:] == ["-", "-"]
-    assert _row(parts[5:6], "squeezenet fp32")[5:] == ["<= 30 met", "-"]
+    assert _row(parts[5:6], "squeezenet fp32")[5:] == ["<= 30 met", "<= 28 met", "-"]
 
 
 def test_host_ratios_are_summed_up_without_the_failures() -> None:
