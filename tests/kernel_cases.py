@@ -232,6 +232,23 @@ LARGE_CASES: dict[str, Case] = {
 }
 
 
+#: Layers with weights to store as float16, of every kind whose weights may be.
+HALF_CASES: dict[str, Case] = {
+    "pointwise": _conv((1, 64, 14, 14), 128, (1, 1)),
+    "vector": _conv((1, 96, 1, 1), 100, (1, 1)),
+    "odd": _conv((1, 7, 13, 17), 11, (1, 1)),
+    "batch": _conv((2, 16, 9, 9), 24, (1, 1)),
+    "first": _conv((1, 3, 23, 19), 16, (3, 3), strides=[2, 2], pads=[1] * 4),
+    "phases": _conv((1, 24, 15, 15), 40, (5, 5), strides=[2, 2], pads=[2] * 4),
+    "groups": _conv((1, 12, 12, 12), 18, (3, 3), group=3, pads=[1] * 4),
+    "deconv": _deconv((1, 12, 7, 5), 9, (2, 2), strides=[2, 2]),
+    "product": _one("MatMul", (21, 36), constants=(normal(36, 50),)),
+    "row": _one("Gemm", (1, 257), constants=(normal(257, 101), normal(101))),
+    "leading": _one("MatMul", (2, 40, 24), constants=(normal(24, 97),)),
+    "winograd": _conv((1, 32, 13, 13), 64, (3, 3), pads=[1] * 4),
+}
+
+
 def make_model(cases: Mapping[str, Case]) -> tuple[ModelProto, dict[str, Array]]:
     """Return a model with an output for each case, and its inputs."""
     nodes, weights, arrays = [], [], {}

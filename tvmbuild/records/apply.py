@@ -17,6 +17,7 @@ from tvmbuild.records.workload import workload_key
 from tvmbuild.schedules.kernel import analyze
 from tvmbuild.schedules.knob import Choice, Knob, defaults
 from tvmbuild.schedules.legalize.conv2d_choices import PlanKey, Plans
+from tvmbuild.schedules.legalize.storage import Storage
 from tvmbuild.schedules.registry import KernelReport, find_schedule, is_scheduled
 from tvmbuild.target.target import Target
 
@@ -43,8 +44,14 @@ class TunedSchedules:
     emit_conv2d = staticmethod(schedules.emit_conv2d)
     emit_matmul = staticmethod(schedules.emit_matmul)
 
-    def __init__(self, records: Sequence[BoardRecords]) -> None:
-        """Take the best of each board, the first board's first."""
+    def __init__(self, records: Sequence[BoardRecords], storage: Storage | None = None) -> None:
+        """Take the best of each board, the first board's first.
+
+        Args:
+            records: of boards.
+            storage: what the build wants of its weights; None for float32. With wishes, plans are not the records'.
+        """
+        self.storage = storage or Storage()
         self._best: dict[str, tuple[Trial, BoardRecords]] = {}
         plans: dict[PlanKey, str] = {}
         for entry in records:
@@ -54,8 +61,11 @@ class TunedSchedules:
         self.plans: Plans = plans
 
     def legalize_map(self, target: Target, plans: Plans = MappingProxyType({})) -> Mapping[str, Any]:
-        """See ``schedules.legalize_map``; convolutions that have no other plan get those of the records."""
-        return schedules.legalize_map(target, {**self.plans, **plans})
+        """See ``schedules.legalize_map``; convolutions that have no other plan get those of the records.
+
+        Kernels that are made by given plans are parts of layers: all parts of a layer have its weights as float32.
+        """
+        return schedules.legalize_map(target, {**self.plans, **plans}, None if plans else self.storage)
 
     def schedule_module(self, mod: Any, target: Target) -> tuple[Any, tuple[KernelReport, ...]]:
         """See ``schedules.schedule_module``; the reports say where each choice came from."""
@@ -106,14 +116,16 @@ class TunedSchedules:
         return Origin(choice, f"from the near {trial.shape} of {entry.folder.name}")
 
 
-def tuned_schedules(records: Path, target: Target, board: str = "") -> tuple[TunedSchedules, tuple[str, ...]]:
+def tuned_schedules(
+    records: Path, target: Target, board: str = "", storage: Storage | None = None
+) -> tuple[TunedSchedules, tuple[str, ...]]:
     """Return the schedule library with a target's records, and notes on records that are not used.
 
     Raises:
         RecordsError: records are damaged, or of several boards of which none is chosen.
     """
     entries, notes = usable(read_target(records, target.name), target, board)
-    return TunedSchedules(entries), notes
+    return TunedSchedules(entries, storage), notes
 
 
 def distance(one: Sequence[int], other: Sequence[int]) -> float:

@@ -19,6 +19,7 @@ from tvmbuild.support.paths import missing
 from tvmbuild.support.place import BESIDE, PACKAGE
 from tvmbuild.support.precision import Precision
 from tvmbuild.support.suggest import did_you_mean
+from tvmbuild.support.weights import Weights
 from tvmbuild.target.cores import CORES, DOT_PRODUCT, EXTENSIONS, Core, known_core, nearest_core
 
 #: Values with which a target's file defers to the machine that builds.
@@ -132,6 +133,14 @@ class Target:
         """Whether the cores can compute in a precision."""
         return not precision.extension or self.has(precision.extension)
 
+    @property
+    def widens_halves(self) -> bool:
+        """Whether the cores have an instruction that turns float16 into float32.
+
+        ``fcvtl`` is part of every ARMv8-A (half-precision arithmetic is not), F16C of every x86 core with AVX2.
+        """
+        return self.arch == "aarch64" or self.vector_bits > 128
+
     def to_tvm(self) -> Any:
         """Return the ``tvm.target.Target``; imports tvm."""
         import tvm
@@ -154,6 +163,20 @@ def require_precision(target: Target, precision: Precision) -> None:
             f"{precision} needs arithmetic that {target.name} ({target.cpu}) lacks: its features do not list "
             f"'{precision.extension}'.",
             f"Build for a target that has it ({', '.join(able)}), or in another precision.",
+        )
+
+
+def require_widening(target: Target, weights: Weights | None) -> None:
+    """Check that a target can widen float16, where a build asks for weights in it.
+
+    Raises:
+        OptionError: its cores lack the instruction.
+    """
+    if weights is Weights.FP16 and not target.widens_halves:
+        raise OptionError(
+            f"Weights in fp16 need an instruction that {target.name} ({target.cpu}) lacks: on x86 F16C, which comes "
+            "with 'avx2'.",
+            "Build for a target that has it, or with --weights auto, which leaves them in fp32 there.",
         )
 
 

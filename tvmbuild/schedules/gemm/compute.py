@@ -13,6 +13,7 @@ from typing import Any
 
 from tvmbuild.schedules.contracts import GemmContract
 from tvmbuild.schedules.gemm.register_tile import RegisterTile
+from tvmbuild.schedules.gemm.widening import widened
 from tvmbuild.schedules.geometry import Conv2dGeometry
 
 #: Kinds noted on the tiled stage.
@@ -45,7 +46,8 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: TilePlan) -> 
     Args:
         data: ``te.Tensor`` NHWC.
         packed: weights from ``packing.pack_conv2d``, shape (blocks, kernel_h, kernel_w, depth, channels of a tile),
-            where depth may be the group's input channels rounded up.
+            where depth may be the group's input channels rounded up; float16 ones are widened where ``data`` is
+            float32.
         geometry: the convolution.
         plan: the tiles.
 
@@ -59,6 +61,7 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: TilePlan) -> 
     channels = plan.tile.channels
     blocks = -(-g.group_out // channels)
     source = _padded_input(data, g, plan)
+    weights = widened(packed, data.dtype)
     kh = te.reduce_axis((0, g.kernel[0]), "kh")
     kw = te.reduce_axis((0, g.kernel[1]), "kw")
     ic = te.reduce_axis((0, depth), "ic")
@@ -67,7 +70,7 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: TilePlan) -> 
         row = h * g.stride[0] + kh * g.dilation[0]
         column = w * g.stride[1] + kw * g.dilation[1]
         first = (block // blocks) * g.group_in if g.groups > 1 else 0
-        return te.sum(source[n, row, column, first + ic] * packed[block, kh, kw, ic, channel], axis=[kh, kw, ic])
+        return te.sum(source[n, row, column, first + ic] * weights[block, kh, kw, ic, channel], axis=[kh, kw, ic])
 
     products = te.compute(
         (g.batch, g.out_height, plan.columns, g.groups * blocks, channels),
@@ -90,7 +93,7 @@ def matmul(left: Any, packed: Any, columns: int, plan: TilePlan, workload: str) 
     Args:
         left: ``te.Tensor`` (leading..., rows, depth).
         packed: right factor from ``packing.pack_matrix``, shape (blocks, depth, channels of a tile), with the leading
-            axes of ``left`` in front when it differs between them.
+            axes of ``left`` in front when it differs between them; float16 as of ``conv2d``.
         columns: columns of the product (the tiles' channels).
         plan: the tiles; its ``columns`` are the product's rows, rounded up.
         workload: one line for people.
@@ -111,11 +114,12 @@ def matmul(left: Any, packed: Any, columns: int, plan: TilePlan, workload: str) 
             lambda *i: te.if_then_else(i[-2] < rows, left(*i), _zero(left)),
             name="padded",
         )
+    weights = widened(packed, left.dtype)
     k = te.reduce_axis((0, depth), "k")
 
     def tiled(*index: Any) -> Any:
         *outer, row, block, channel = index
-        weight = packed(*(outer if batched else ()), block, k, channel)
+        weight = weights(*(outer if batched else ()), block, k, channel)
         return te.sum(source(*outer, row, k) * weight, axis=[k])
 
     macs = rows * depth * columns

@@ -23,15 +23,27 @@ from typing import Any
 
 from tvmbuild.schedules.contracts import GemmContract
 from tvmbuild.schedules.gemm.partial_sums import mark_parts, part_count
-from tvmbuild.schedules.gemm.register_tile import element_bytes, vector_unit
-from tvmbuild.schedules.gemm.traffic import Traffic, cheapest_order, chunk_sizes
+from tvmbuild.schedules.gemm.register_tile import RegisterTile, vector_unit
+from tvmbuild.schedules.gemm.traffic import cheapest_order, chunk_sizes, traffic_of
+from tvmbuild.schedules.gemm.widening import (
+    AHEAD,
+    PARTS,
+    Tiles,
+    is_widened,
+    order_of_halves,
+    plan_widening,
+    widen_ahead,
+    widen_in_registers,
+    widening_knobs,
+    without_widening,
+)
 from tvmbuild.schedules.kernel import Kernel, Stage
 from tvmbuild.schedules.knob import UNROLL, WEIGHT_STATIONARY, Choice, Knob
 from tvmbuild.schedules.tir import vector_loops
 from tvmbuild.target.target import Target
 
 #: Multiply-accumulates below which starting other cores costs more than it saves.
-_PARALLEL_MACS = 100_000
+PARALLEL_MACS = 100_000
 
 #: Producers of our own computes.
 _OWN_PRODUCERS = ("padded", "pack")
@@ -44,40 +56,30 @@ _MOST_STEPS = 16
 _DEEP_STEPS = 16
 
 
-def traffic_of(main: Stage) -> Traffic:
-    """Return what the loops around the tiles of a tiled stage read."""
-    columns, channels = main.contract(GemmContract).tile
-    *leading, width, blocks, _ = main.spatial
-    reduced = math.prod(main.reduction)
-    depth = main.reduction[-1]
-    taps = main.reduction[-2] if len(main.reduction) > 1 else 1
-    size = element_bytes(main.writes[0].dtype)
-    return Traffic(
-        rows=leading[-1] if len(leading) > 1 else 1,
-        strips=width // columns,
-        blocks=blocks,
-        weight_bytes=reduced * channels * size,
-        row_bytes=width * depth * size,
-        tile_bytes=columns * reduced * size // max(1, taps // 2),
-    )
-
-
 def knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     """Return the open numbers: rows of a chunk, which of weights and inputs stays in cache, and unrolling.
 
     ``rows`` is the length of a chunk in rows; ``WEIGHT_STATIONARY`` is 1 when blocks of weights are the outer loop;
     ``UNROLL`` is how many steps of the reduction one trip of the innermost loop takes. More hide what remains of the
-    loads' latency at the loop's end on cores of two multiply-adds a cycle.
+    loads' latency at the loop's end on cores of two multiply-adds a cycle. Of float16 weights also how they are widened
+    (``widening``).
     """
     assert kernel.main is not None
-    traffic = traffic_of(kernel.main)
-    order = cheapest_order(traffic, target)
     main = kernel.main
     contract = main.contract(GemmContract)
+    tile = RegisterTile(*contract.tile)
+    traffic = traffic_of(main.spatial, main.reduction, tile, main.writes[0].dtype)
+    order = cheapest_order(traffic, target)
     is_deep = math.prod(main.reduction) // contract.lane_step >= _DEEP_STEPS
     unroll = unroll_knob(main, contract.lane_step, contract.by_vector and is_deep, target)
     held = Knob(WEIGHT_STATIONARY, order.weight_stationary, (0, 1))
-    return (Knob("rows", order.rows, chunk_sizes(traffic)), held, unroll)
+    if not is_widened(kernel):
+        return (Knob("rows", order.rows, chunk_sizes(traffic)), held, unroll)
+    tiles = Tiles.of(main.spatial, main.reduction, tile, target)
+    widening = plan_widening(tiles, target, kernel.macs >= PARALLEL_MACS)
+    held = Knob(WEIGHT_STATIONARY, order_of_halves(traffic, target).weight_stationary, (0, 1))
+    rows = Knob("rows", widening.rows, chunk_sizes(traffic))
+    return (rows, held, unroll, *widening_knobs(widening, tiles))
 
 
 def unroll_knob(main: Stage, lane_step: int, by_vector: bool, target: Target) -> Knob:
@@ -98,13 +100,18 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     contract = main.contract(GemmContract)
     unit = vector_unit(target, main.writes[0].dtype)
     block = sch.get_sblock(main.name)
-    parallel = kernel.macs >= _PARALLEL_MACS
+    parallel = kernel.macs >= PARALLEL_MACS
     for stage in kernel.epilogue[:-1]:
         sch.compute_inline(sch.get_sblock(stage.name))
     last = sch.get_sblock(kernel.last.name)
     schedule_producers(sch, kernel.producers, unit.lanes)
+    ahead = bool(choice.get(AHEAD))
+    if is_widened(kernel) and not ahead:
+        widen_in_registers(sch)
     loaded = sch.reindex(block, ("read", 0)) if contract.by_vector else None
     loops = _tile(sch, block, main, unit.lanes, choice, parallel)
+    if ahead:
+        widen_ahead(sch, loops.around, unit.lanes)
     is_fused = _epilogue_is_fused(contract)
     if is_fused:
         sch.reverse_compute_at(last, loops.tile, preserve_unit_loops=True)
@@ -140,15 +147,16 @@ def _epilogue_apart(sch: Any, last: Any, contract: GemmContract, lanes: int, par
 def schedule_producers(sch: Any, stages: Sequence[Stage], lanes: int) -> None:
     """Schedule padding, packing and operators fused before: whole rows, in vectors where the channels allow.
 
-    An element-wise operator right before another producer is merged into it.
+    An element-wise operator right before another producer is merged into it. Weights are not widened here.
     """
+    stages = without_widening(stages)
     for position, stage in enumerate(stages):
         block = sch.get_sblock(stage.name)
         if position + 1 < len(stages) and stage.elementwise and stage.name not in _OWN_PRODUCERS:
             sch.compute_inline(block)
             continue
         *outer, channel = sch.get_loops(block)
-        if stage.iterations >= _PARALLEL_MACS:
+        if stage.iterations >= PARALLEL_MACS:
             sch.parallel(sch.fuse(*outer[: max(1, len(outer) - 1)]))
         if stage.spatial[-1] % lanes == 0:
             sch.vectorize(sch.split(channel, [None, lanes])[1])
@@ -156,8 +164,16 @@ def schedule_producers(sch: Any, stages: Sequence[Stage], lanes: int) -> None:
 
 @dataclass(frozen=True)
 class _Loops:
-    """Loops of the tiled stage: around a tile, the outermost of the reduction, and those to unroll, outermost first."""
+    """Loops of the tiled stage.
 
+    Attributes:
+        around: the loop around all tiles of a chunk and a block of weights.
+        tile: around a tile.
+        reduction: the outermost of the reduction.
+        unrolled: those to unroll, outermost first.
+    """
+
+    around: Any
     tile: Any
     reduction: Any
     unrolled: list[Any]
@@ -181,14 +197,20 @@ def _tile(sch: Any, block: Any, main: Stage, lanes: int, choice: Choice, paralle
     inner = [*taps, part, depth_outer, unrolled, step, in_tile, vectors, lane]
     chunk, around_tile = sch.split(row, [None, choice["rows"]])
     around = [channel_block, chunk] if choice[WEIGHT_STATIONARY] else [chunk, channel_block]
-    sch.reorder(*outermost, *around, strip, around_tile, *inner)
+    within = [strip, around_tile]
+    if choice.get(AHEAD):
+        # A core widens a group of blocks for all chunks of its rows.
+        group, channel_block = sch.split(channel_block, [None, choice[AHEAD]])
+        own_rows, chunk = sch.split(chunk, [math.gcd(choice[PARTS], int(sch.get(chunk).extent)), None])
+        around, within = [group, own_rows], [chunk, channel_block, *within]
+    sch.reorder(*outermost, *around, *within, *inner)
     shared = sch.fuse(*outermost, *around)
     if parallel:
         sch.parallel(shared)
     sch.vectorize(lane)
     if is_half(main):
         mark_parts(sch, [*taps, part], math.prod(main.reduction))
-    return _Loops(around_tile, taps[0] if taps else part, [unrolled, step, in_tile, vectors])
+    return _Loops(shared, around_tile, taps[0] if taps else part, [unrolled, step, in_tile, vectors])
 
 
 def is_half(main: Stage) -> bool:

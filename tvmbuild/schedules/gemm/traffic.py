@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tvmbuild.schedules.cache import caches
+from tvmbuild.schedules.gemm.register_tile import RegisterTile, element_bytes
 from tvmbuild.target.target import Target
 
 
@@ -27,6 +30,29 @@ class Traffic:
     weight_bytes: int
     row_bytes: int
     tile_bytes: int
+
+
+def traffic_of(spatial: Sequence[int], reduction: Sequence[int], tile: RegisterTile, dtype: str) -> Traffic:
+    """Return what the loops around the tiles of a tiled stage read.
+
+    Args:
+        spatial: extents of its axes (leading..., column, block, channel).
+        reduction: extents of its reduction axes; the last is the one that both factors hold contiguously.
+        tile: outputs kept in registers.
+        dtype: type of the computation.
+    """
+    *leading, width, blocks, _ = spatial
+    reduced = math.prod(reduction)
+    taps = reduction[-2] if len(reduction) > 1 else 1
+    size = element_bytes(dtype)
+    return Traffic(
+        rows=leading[-1] if len(leading) > 1 else 1,
+        strips=width // tile.columns,
+        blocks=blocks,
+        weight_bytes=reduced * tile.channels * size,
+        row_bytes=width * reduction[-1] * size,
+        tile_bytes=tile.columns * reduced * size // max(1, taps // 2),
+    )
 
 
 @dataclass(frozen=True)

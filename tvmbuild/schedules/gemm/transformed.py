@@ -26,8 +26,9 @@ from tvmbuild.schedules.gemm.partial_sums import mark_parts, part_count
 from tvmbuild.schedules.gemm.register_tile import element_bytes, vector_unit
 from tvmbuild.schedules.gemm.tile_plan import lane_step
 from tvmbuild.schedules.gemm.tiled import is_half, load_by_vector, start_tile, store_tile, unroll_knob
+from tvmbuild.schedules.gemm.widening import AHEAD, block_knob, is_widened, widen_ahead, widen_in_registers
 from tvmbuild.schedules.kernel import Kernel, Stage
-from tvmbuild.schedules.knob import Knob
+from tvmbuild.schedules.knob import UNROLL, Choice, Knob
 from tvmbuild.target.target import Target
 
 #: Bytes at a multiple of which tiles are taken to share sets.
@@ -97,7 +98,7 @@ def transformed_knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     """Return the open numbers.
 
     ``chunk`` is how many rows of tiles pass all stages together, ``group`` how many blocks of output channels;
-    ``UNROLL`` as in ``tiled.knobs``.
+    ``UNROLL`` as in ``tiled.knobs``. Of float16 weights ``ahead``: whether a block of them is widened before its uses.
     """
     main = main_of(kernel)
     step = lane_step(main.reduction[-1], target, main.writes[0].dtype)
@@ -108,10 +109,12 @@ def transformed_knobs(kernel: Kernel, target: Target) -> tuple[Knob, ...]:
     columns, channels = contract.tile
     blocks = main.spatial[2]
     groups = group_sizes(blocks, blocks * channels == contract.channels and main.spatial[1] == rows * wide)
+    tiles = main.spatial[1] if chunk == rows else chunk * wide
+    ahead = (block_knob(tiles / columns),) if is_widened(kernel) else ()
     if chunk == rows:
-        return (Knob("chunk", chunk, (chunk,)), Knob("group", group, groups), unroll)
+        return (Knob("chunk", chunk, (chunk,)), Knob("group", group, groups), unroll, *ahead)
     fitting = (size for size in range(1, rows + 1) if rows % size == 0 and size * wide % columns == 0)
-    return (Knob("chunk", chunk, tuple(fitting)), Knob("group", group, groups), unroll)
+    return (Knob("chunk", chunk, tuple(fitting)), Knob("group", group, groups), unroll, *ahead)
 
 
 def group_sizes(blocks: int, is_whole: bool) -> tuple[int, ...]:
@@ -127,8 +130,11 @@ def spread_tiles(sch: Any, inputs: Any, main: Stage) -> None:
         sch.storage_align(inputs, 0, 1, _SPREAD // size, _LINE // size)
 
 
-def schedule_products(sch: Any, main: Stage, target: Target, unroll: int, around: Around) -> None:
+def schedule_products(sch: Any, kernel: Kernel, target: Target, choice: Choice, around: Around) -> None:
     """Schedule the products: one position after the other, so that its inputs and a block of weights stay in cache."""
+    main, unroll, ahead = main_of(kernel), choice[UNROLL], choice.get(AHEAD)
+    if ahead == 0:
+        widen_in_registers(sch)
     block = sch.get_sblock(main.name)
     if around.group is not None:
         sch.compute_at(block, around.group, preserve_unit_loops=True)
@@ -141,7 +147,10 @@ def schedule_products(sch: Any, main: Stage, target: Target, unroll: int, around
     vectors, lane = sch.split(channel, [None, unit.lanes])
     sch.reorder(position, channel_block, tile_outer, part, depth_outer, unrolled, step, in_tile, vectors, lane)
     if around.products_parallel:
-        sch.parallel(sch.fuse(position, channel_block))
+        channel_block = sch.fuse(position, channel_block)
+        sch.parallel(channel_block)
+    if ahead:
+        widen_ahead(sch, channel_block, unit.lanes)
     sch.vectorize(lane)
     if unit.by_lane:
         load_by_vector(sch, sch.cache_read(block, 0, "global"), unrolled)

@@ -11,9 +11,9 @@ from tvmbuild.schedules.gemm import compute as tiled_compute
 from tvmbuild.schedules.gemm.packing import Array, pack_conv2d
 from tvmbuild.schedules.gemm.tile_plan import padded_depth
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.schedules.legalize import conv2d_plan
-from tvmbuild.schedules.legalize.conv2d_choices import Plans, planned
-from tvmbuild.schedules.legalize.conv2d_plan import Conv2dPlan
+from tvmbuild.schedules.legalize import conv2d_plan, conv2d_storage
+from tvmbuild.schedules.legalize.conv2d_choices import Plans, name_of, planned
+from tvmbuild.schedules.legalize.conv2d_storage import StoredPlan
 from tvmbuild.schedules.legalize.relax_calls import (
     call_compute,
     constant_value,
@@ -21,6 +21,7 @@ from tvmbuild.schedules.legalize.relax_calls import (
     static_shape,
     stock_legalization,
 )
+from tvmbuild.schedules.legalize.storage import Storage
 from tvmbuild.schedules.strassen import compute as strassen_compute
 from tvmbuild.schedules.strassen.compute import StrassenPlan
 from tvmbuild.schedules.winograd import compute as winograd_compute
@@ -29,20 +30,46 @@ from tvmbuild.schedules.winograd.transform import pack_kernel, phase_kernel
 from tvmbuild.target.target import Target
 
 
-def legalize(builder: Any, call: Any, target: Target, plans: Plans = MappingProxyType({})) -> Any:
-    """Legalize a convolution as planned, else by rule; one that our computes do not cover stays TVM's."""
+def legalize(
+    builder: Any, call: Any, target: Target, plans: Plans = MappingProxyType({}), storage: Storage | None = None
+) -> Any:
+    """Legalize a convolution as planned, else by rule; one that our computes do not cover stays TVM's.
+
+    Args:
+        builder: of the function.
+        call: the convolution.
+        target: the board.
+        plans: names of plans; where a build has wishes for its weights, these decide instead.
+        storage: the wishes; None for none.
+    """
     geometry = geometry_of(call)
     weight = constant_value(call.args[1])
     if geometry is None or geometry.is_depthwise or weight is None:
         return stock_legalization(builder, call)
     kernel = oihw(weight, str(call.attrs.kernel_layout))
-    plan = planned(plans, geometry, kernel, target) or conv2d_plan.choose(geometry, kernel, target)
-    return _emit(builder, call.args[0], kernel, geometry, plan, target)
+    storage = storage or Storage()
+    if storage.is_plain or kernel.dtype != np.float32:
+        plan = planned(plans, geometry, kernel, target) or conv2d_plan.choose(geometry, kernel, target)
+        stored = StoredPlan(plan)
+    else:
+        stored = conv2d_storage.choose(geometry, kernel, target, storage)
+    return _emit(builder, call.args[0], kernel, geometry, stored, storage, target)
 
 
-def _emit(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, plan: Conv2dPlan, target: Target) -> Any:
+def _emit(
+    builder: Any,
+    data: Any,
+    kernel: Array,
+    geometry: Conv2dGeometry,
+    stored: StoredPlan,
+    storage: Storage,
+    target: Target,
+) -> Any:
     """Emit a convolution as planned, with its weights packed for that."""
-    from tvm import relax
+    plan = stored.plan
+
+    def constant(packed: Array) -> Any:
+        return storage.constant(packed, stored.half, geometry.workload, name_of(plan), kernel.size, stored.reason)
 
     if isinstance(plan, WinogradPlan):
         filtering = winograd_compute.filtering_of(geometry, plan.m, plan.phases)
@@ -50,7 +77,7 @@ def _emit(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, plan
         return call_compute(
             builder,
             lambda x, w: winograd_compute.conv2d(x, w, geometry, plan),
-            *(data, relax.const(packed)),
+            *(data, constant(packed)),
             name="conv2d_winograd",
         )
     if isinstance(plan, StrassenPlan):
@@ -58,14 +85,14 @@ def _emit(builder: Any, data: Any, kernel: Array, geometry: Conv2dGeometry, plan
         return call_compute(
             builder,
             lambda x, w: strassen_compute.conv2d(x, w, geometry, plan),
-            *(data, relax.const(packed)),
+            *(data, constant(packed)),
             name="conv2d_strassen",
         )
     depth = padded_depth(geometry.group_in, geometry.groups, target)
-    kernel = np.pad(kernel, ((0, 0), (0, depth - geometry.group_in), (0, 0), (0, 0)))
-    packed = pack_conv2d(kernel, plan.tile.channels, geometry.groups)
+    padded = np.pad(kernel, ((0, 0), (0, depth - geometry.group_in), (0, 0), (0, 0)))
+    packed = pack_conv2d(padded, plan.tile.channels, geometry.groups)
     return call_compute(
-        builder, lambda x, w: tiled_compute.conv2d(x, w, geometry, plan), data, relax.const(packed), name="conv2d"
+        builder, lambda x, w: tiled_compute.conv2d(x, w, geometry, plan), data, constant(packed), name="conv2d"
     )
 
 

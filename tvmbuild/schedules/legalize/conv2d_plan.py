@@ -72,11 +72,20 @@ def cost_of(geometry: Conv2dGeometry, plan: Conv2dPlan, target: Target, dtype: s
     return direct_cost(geometry, target, dtype)
 
 
-def relative_error(geometry: Conv2dGeometry, kernel: Array, plan: Conv2dPlan) -> float:
-    """Measure the error of a layer over its largest output, on a sample; 0 for the definition, which sets the scale."""
+def relative_error(geometry: Conv2dGeometry, kernel: Array, plan: Conv2dPlan, *, half_weights: bool = False) -> float:
+    """Measure the error of a layer over its largest output, on a sample; 0 for the definition, which sets the scale.
+
+    Args:
+        geometry: the convolution.
+        kernel: its weights, OIHW.
+        plan: the algorithm.
+        half_weights: whether float32 weights are rounded to float16 when they are transformed.
+    """
     if isinstance(plan, WinogradPlan):
         filtering = filtering_of(geometry, plan.m, plan.phases)
-        return winograd_transform.relative_error(phase_kernel(kernel, plan.phases), filtering)
+        return winograd_transform.relative_error(
+            phase_kernel(kernel, plan.phases), filtering, half_weights=half_weights
+        )
     if isinstance(plan, StrassenPlan):
-        return strassen_compute.relative_error(kernel)
+        return strassen_compute.relative_error(kernel, half_weights=half_weights)
     return 0.0

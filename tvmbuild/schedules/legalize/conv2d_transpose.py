@@ -17,6 +17,7 @@ import numpy as np
 from tvmbuild.schedules.gemm.packing import Array
 from tvmbuild.schedules.legalize import conv2d as legalize_conv2d
 from tvmbuild.schedules.legalize.relax_calls import constant_value, is_float, static_shape
+from tvmbuild.schedules.legalize.storage import Storage
 from tvmbuild.target.target import Target
 
 
@@ -61,7 +62,7 @@ def phases(extent: int, kernel: int, stride: int, padding: int, out_extent: int)
     return tuple(found)
 
 
-def legalize(builder: Any, call: Any, target: Target) -> Any:
+def legalize(builder: Any, call: Any, target: Target, storage: Storage | None = None) -> Any:
     """Legalize a transposed convolution (NHWC, float32 or float16)."""
     plan = _plan(call)
     weight = constant_value(call.args[1])
@@ -73,10 +74,10 @@ def legalize(builder: Any, call: Any, target: Target) -> Any:
     strides = (len(rows), len(columns))
     if len({row.taps for row in rows}) == 1 and len({column.taps for column in columns}) == 1:
         stacked = np.concatenate([_phase_kernel(kernel, row, column, strides) for row in rows for column in columns])
-        parts = [_convolve(builder, call.args[0], stacked, rows[0], columns[0], target)]
+        parts = [_convolve(builder, call.args[0], stacked, rows[0], columns[0], target, storage)]
     else:
         parts = [
-            _convolve(builder, call.args[0], _phase_kernel(kernel, row, column, strides), row, column, target)
+            _convolve(builder, call.args[0], _phase_kernel(kernel, row, column, strides), row, column, target, storage)
             for row in rows
             for column in columns
         ]
@@ -117,7 +118,9 @@ def _phase_kernel(kernel: Array, row: Phase, column: Phase, strides: tuple[int, 
     return np.ascontiguousarray(taps[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
 
 
-def _convolve(builder: Any, data: Any, kernel: Array, row: Phase, column: Phase, target: Target) -> Any:
+def _convolve(
+    builder: Any, data: Any, kernel: Array, row: Phase, column: Phase, target: Target, storage: Storage | None
+) -> Any:
     from tvm import relax
 
     call = relax.op.nn.conv2d(
@@ -127,7 +130,7 @@ def _convolve(builder: Any, data: Any, kernel: Array, row: Phase, column: Phase,
         data_layout="NHWC",
         kernel_layout="OIHW",
     )
-    return builder.emit(legalize_conv2d.legalize(builder, builder.normalize(call), target))
+    return builder.emit(legalize_conv2d.legalize(builder, builder.normalize(call), target, storage=storage))
 
 
 def _interleave(

@@ -19,6 +19,7 @@ import numpy as np
 from tvmbuild.schedules.contracts import StrassenContract
 from tvmbuild.schedules.gemm.packing import Array, pack_matrix
 from tvmbuild.schedules.gemm.transformed_plan import TransformedPlan
+from tvmbuild.schedules.gemm.widening import widened
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.tir.selection import pick
 
@@ -45,7 +46,7 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: StrassenPlan)
 
     Args:
         data: ``te.Tensor`` NHWC, an even number of channels.
-        packed: from ``pack_kernel``.
+        packed: from ``pack_kernel``; float16 ones are widened where ``data`` is float32.
         geometry: the convolution, with an even number of output channels.
         plan: the tiles.
 
@@ -68,10 +69,11 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: StrassenPlan)
         return pick(x, transform_left([[value(half, side) for side in (0, 1)] for half in (0, 1)]))
 
     inputs = te.compute((g.batch, plan.tiles, PRODUCTS, depth), transformed, name="inputs")
+    weights = widened(packed, data.dtype)
     ic = te.reduce_axis((0, depth), "ic")
     products = te.compute(
         (g.batch, plan.tiles, blocks, PRODUCTS, channels),
-        lambda n, p, block, x, channel: te.sum(inputs[n, p, x, ic] * packed[x, block, ic, channel], axis=[ic]),
+        lambda n, p, block, x, channel: te.sum(inputs[n, p, x, ic] * weights[x, block, ic, channel], axis=[ic]),
         name="tiled",
         attrs=_contract(g, plan).to_notes(),
     )
@@ -134,7 +136,7 @@ def pack_kernel(kernel: Array, block: int, lanes: int) -> Array:
     return np.stack([pack_matrix(factor.astype(kernel.dtype), block) for factor in factors])
 
 
-def relative_error(kernel: Array, rows: int = 8, seed: int = 0) -> float:
+def relative_error(kernel: Array, rows: int = 8, seed: int = 0, *, half_weights: bool = False) -> float:
     """Measure what the kernel's dtype loses: the largest error of a few rows, over the largest output.
 
     The inputs are standard normal; the reference is computed in float64.
@@ -143,11 +145,14 @@ def relative_error(kernel: Array, rows: int = 8, seed: int = 0) -> float:
         kernel: OIHW with H = W = 1, O and I even.
         rows: positions to try, even.
         seed: of the inputs.
+        half_weights: whether float32 weights are rounded to float16 when they are transformed.
     """
+    stored = np.dtype(np.float16) if half_weights else kernel.dtype
     matrix = kernel[:, :, 0, 0].T
     left = np.random.default_rng(seed).standard_normal((rows, len(matrix))).astype(kernel.dtype)
     exact = left.astype(np.float64) @ matrix.astype(np.float64)
-    rights = (factor.astype(kernel.dtype) for factor in transform_right(_quarters(matrix.astype(np.float64))))
+    factors = transform_right(_quarters(matrix.astype(np.float64)))
+    rights = (factor.astype(stored).astype(kernel.dtype) for factor in factors)
     pairs = zip(transform_left(_quarters(left)), rights, strict=True)
     quarters = transform_back([a @ b for a, b in pairs])
     result = np.block([quarters[:2], quarters[2:]])

@@ -14,6 +14,7 @@ from typing import Any
 
 from tvmbuild.schedules.contracts import WinogradContract
 from tvmbuild.schedules.gemm.transformed_plan import TransformedPlan
+from tvmbuild.schedules.gemm.widening import widened
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.tir.selection import pick
 from tvmbuild.schedules.winograd.transform import Filtering
@@ -40,7 +41,7 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: WinogradPlan)
 
     Args:
         data: ``te.Tensor`` NHWC.
-        packed: from ``winograd_transform.pack_kernel``.
+        packed: from ``winograd_transform.pack_kernel``; float16 ones are widened where ``data`` is float32.
         geometry: the convolution.
         plan: the tiles.
 
@@ -70,11 +71,12 @@ def conv2d(data: Any, packed: Any, geometry: Conv2dGeometry, plan: WinogradPlan)
         lambda n, p, i, j, c: pick(j, filtering.inputs([half[n, p, i, k, c] for k in range(rows)])),
         name="inputs",
     )
+    weights = widened(packed, data.dtype)
     ic = te.reduce_axis((0, depth), "ic")
 
     def product(n: Any, p: Any, block: Any, x: Any, channel: Any) -> Any:
         i, j = te.indexdiv(x, places), te.indexmod(x, places)
-        return te.sum(inputs[n, p, i, j, ic] * packed[_weight(filtering, i, j), block, ic, channel], axis=[ic])
+        return te.sum(inputs[n, p, i, j, ic] * weights[_weight(filtering, i, j), block, ic, channel], axis=[ic])
 
     products = te.compute(
         (g.batch, plan.tiles, blocks, places * places, channels),

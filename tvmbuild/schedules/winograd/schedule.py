@@ -28,7 +28,7 @@ from tvmbuild.schedules.gemm.transformed import (
     widest_vector,
 )
 from tvmbuild.schedules.kernel import Kernel, Stage
-from tvmbuild.schedules.knob import UNROLL, Choice, Knob
+from tvmbuild.schedules.knob import Choice, Knob
 from tvmbuild.schedules.schedule import Schedule, legalized_as
 from tvmbuild.schedules.winograd.compute import KIND
 from tvmbuild.target.target import Target
@@ -51,7 +51,7 @@ def apply(sch: Any, kernel: Kernel, target: Target, choice: Choice) -> None:
     around = _outputs(sch, kernel, main, target, choice)
     inputs = sch.get_sblock("inputs")
     spread_tiles(sch, inputs, main)
-    schedule_products(sch, main, target, choice[UNROLL], around)
+    schedule_products(sch, kernel, target, choice, around)
     if around.chunk is not None:
         sch.compute_at(inputs, around.chunk, preserve_unit_loops=True)
     _inputs(sch, inputs, main, lanes, around.split_parallel)

@@ -197,7 +197,9 @@ def pack_kernel(kernel: Array, filtering: Filtering, block: int) -> Array:
     return np.ascontiguousarray(split.transpose(3, 0, 2, 1))
 
 
-def relative_error(kernel: Array, filtering: Filtering, tiles: int = 4, seed: int = 0) -> float:
+def relative_error(
+    kernel: Array, filtering: Filtering, tiles: int = 4, seed: int = 0, *, half_weights: bool = False
+) -> float:
     """Measure what the kernel's dtype loses: the largest error of a few tiles, over the largest output.
 
     The inputs are standard normal; the reference is computed in float64 by the definition.
@@ -207,6 +209,7 @@ def relative_error(kernel: Array, filtering: Filtering, tiles: int = 4, seed: in
         filtering: of a row.
         tiles: tiles to try.
         seed: of the inputs.
+        half_weights: whether float32 weights are rounded to float16 when they are transformed.
     """
     f, is_half = filtering, kernel.dtype == np.float16
     kernel = kernel[:_MEASURED] if is_half else kernel.astype(np.float32)
@@ -214,7 +217,9 @@ def relative_error(kernel: Array, filtering: Filtering, tiles: int = 4, seed: in
     half = np.stack(f.inputs([data[..., i, :] for i in range(f.rows)]), axis=-2)
     values = np.stack(f.inputs([half[..., j] for j in range(f.rows)]), axis=-1)
     place = np.minimum(np.arange(f.places), f.weights - 1)
-    weights = transform_kernel(kernel, f)[..., place[:, None], place]
+    stored = transform_kernel(kernel, f)
+    stored = stored.astype(np.float16).astype(np.float32) if half_weights else stored
+    weights = stored[..., place[:, None], place]
     products = _half_products(values, weights) if is_half else np.einsum("tcij,ocij->toij", values, weights)
     columns = np.stack(f.outputs([products[..., i, :] for i in range(f.places)]), axis=-2)
     outputs = np.stack(f.outputs([columns[..., j] for j in range(f.places)]), axis=-1)
