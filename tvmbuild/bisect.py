@@ -8,6 +8,7 @@ ends fusion and a chain of strips there: a fault that needs two operators fused 
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +20,13 @@ import numpy as np
 from tvmbuild.artifact.open import Artifact, open_artifact
 from tvmbuild.checking.difference import OutputDifference, difference
 from tvmbuild.checking.samples import load_samples
-from tvmbuild.checking.verify import frozen_values, own_tolerance, precision_of, target_of
+from tvmbuild.checking.verify import frozen_values, own_tolerance, precision_of, target_of, weights_of
 from tvmbuild.device.protocol import Device, RunRequest
 from tvmbuild.onnx_model.reference import run_reference
 from tvmbuild.support import progress
 from tvmbuild.support.options import BuildOptions, VerifyOptions
-from tvmbuild.support.precision import Precision
 from tvmbuild.support.tensor import TensorSpec
+from tvmbuild.support.weights import Prefer
 from tvmbuild.target.target import Target
 
 #: Tensors exposed in one round.
@@ -70,7 +71,14 @@ def first_difference(artifact: Artifact, model: Path, device: Device, options: V
     from tvmbuild.support.budget import parse_limits
 
     told = artifact.manifest.options
-    precision, strips = precision_of(artifact), bool(told.get("strips", False))
+    alike = BuildOptions(
+        name="part",
+        compare=False,
+        strips=bool(told.get("strips", False)),
+        precision=precision_of(artifact),
+        weights=weights_of(artifact),
+        prefer=Prefer(told.get("prefer", Prefer.SPEED)),
+    )
     shapes, values = parse_shapes(told["shape"]), parse_values(told["value"])
     prepared = prepare(model, shapes, values, compare=False, limits=parse_limits(options.limit))
     sample = load_samples(artifact.manifest.inputs, options.inputs, count=1, seed=options.seed)[0]
@@ -80,14 +88,7 @@ def first_difference(artifact: Artifact, model: Path, device: Device, options: V
         while low < high:
             probed = sorted({low + (high - low) * k // PROBES for k in range(PROBES)} | {high - 1})
             found = _compare_layers(
-                prepared.proto,
-                [layers[i] for i in probed],
-                sample,
-                target_of(artifact),
-                device,
-                options,
-                precision,
-                strips,
+                prepared.proto, [layers[i] for i in probed], sample, target_of(artifact), device, options, alike
             )
             builds += 1
             bad = next((k for k, item in enumerate(found) if not item.passed), None)
@@ -129,8 +130,7 @@ def _compare_layers(
     target: Target,
     device: Device,
     options: VerifyOptions,
-    precision: Precision,
-    strips: bool,
+    alike: BuildOptions,
 ) -> list[OutputDifference]:
     import onnx
 
@@ -143,8 +143,7 @@ def _compare_layers(
     with tempfile.TemporaryDirectory(prefix="tvmbuild-") as scratch:
         path = Path(scratch) / "part.onnx"
         onnx.save(part, path)
-        alone = BuildOptions(output=Path(scratch), name="part", compare=False, precision=precision, strips=strips)
-        result = build(path, target, alone)
+        result = build(path, target, dataclasses.replace(alike, output=Path(scratch)))
         opened = open_artifact(Path(scratch) / "part.json")
         wanted = {spec.name: sample[spec.name] for spec in result.manifest.inputs}
         reference = run_reference(path, {**wanted, **frozen_values(opened)})

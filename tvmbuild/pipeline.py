@@ -23,6 +23,7 @@ from tvmbuild.onnx_model.shapes import parse_shapes, parse_values
 from tvmbuild.onnx_model.to_relax import to_relax
 from tvmbuild.quantization.quantizer import Quantized, quantize_model
 from tvmbuild.records.apply import TunedSchedules, tuned_schedules
+from tvmbuild.schedules.legalize.storage import Storage
 from tvmbuild.support import progress
 from tvmbuild.support.atomic.staging import check_writable, staged
 from tvmbuild.support.budget import parse_limits
@@ -30,7 +31,7 @@ from tvmbuild.support.errors import OptionError, SlowKernelError
 from tvmbuild.support.escape import has_control, one_line
 from tvmbuild.support.options import BuildOptions, QuantizeOptions
 from tvmbuild.support.versions import llvm_version, package_versions
-from tvmbuild.target.target import Target, require_precision
+from tvmbuild.target.target import Target, require_precision, require_widening
 
 #: Endings of an artifact's files.
 _ENDINGS = (".so", ".tar", ".json")
@@ -132,6 +133,7 @@ def artifact_name(model: Path, target: Target, options: BuildOptions) -> str:
 def _ready(name: str, target: Target, options: BuildOptions, *more: str) -> _Ready:
     _check_names(name, options)
     require_precision(target, options.precision)
+    require_widening(target, options.weights)
     check_writable(options.output, *(f"{name}{ending}" for ending in _ENDINGS), *more)
     if options.dump_ir is not None:
         check_writable(options.dump_ir)
@@ -159,8 +161,9 @@ def _build(
         kernels=ready.kernels,
         dump_ir=options.dump_ir,
         precision=options.precision,
-        strips=options.strips,
+        strips=options.runs_strips,
     )
+    report = dataclasses.replace(report, weights=tuple(ready.kernels.storage.layers))
     if options.strict:
         _require_schedules(report)
     module, weights = take_out_weights(lower(module, target, dump_ir=options.dump_ir))
@@ -210,9 +213,10 @@ def _require_schedules(report: GraphReport) -> None:
 
 
 def _kernels(target: Target, options: BuildOptions) -> tuple[TunedSchedules, tuple[str, ...]]:
+    storage = Storage(options.stored_weights, options.prefer)
     if not options.use_records:
-        return TunedSchedules(()), ()
-    return tuned_schedules(options.records, target, options.board)
+        return TunedSchedules((), storage), ()
+    return tuned_schedules(options.records, target, options.board, storage)
 
 
 def _manifest(
@@ -227,7 +231,9 @@ def _manifest(
         "shape": list(options.shape),
         "value": list(options.value),
         "precision": options.precision.value,
-        "strips": options.strips,
+        "strips": options.runs_strips,
+        "weights": options.stored_weights.value,
+        "prefer": options.prefer.value,
     }
     return Manifest(
         name=name,

@@ -168,6 +168,8 @@ _VALUES = {
     "tracker": "127.0.0.1:9999",
     "on": "emulated",
     "name": "other",
+    "weights": "fp16",
+    "prefer": "size",
 }
 #: Flags whose off side is not the default.
 _OFF = frozenset({"compare", "strips", "use_records", "tunnel"})

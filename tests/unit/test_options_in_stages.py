@@ -23,6 +23,7 @@ from tvmbuild.checking.difference import difference
 from tvmbuild.support.options import BenchOptions, BuildOptions, QuantizeOptions, TuneOptions, VerifyOptions
 from tvmbuild.support.precision import Precision
 from tvmbuild.support.tensor import TensorSpec
+from tvmbuild.support.weights import Prefer, Weights
 from tvmbuild.target.target import load_target
 from tvmbuild.tuning import tune as tuning
 
@@ -37,6 +38,8 @@ OTHER: Mapping[str, Any] = {
     "compare": False,
     "seed": 7,
     "precision": Precision.FP16,
+    "weights": Weights.FP16,
+    "prefer": Prefer.SIZE,
     "calibrate": Path("samples"),
     "dump_ir": Path("ir"),
     "records": Path("records"),
@@ -144,6 +147,8 @@ _OF_BOTH: Mapping[str, set[str]] = {
     "name": {"check_writable"},
     "toolchain": {"find_toolchain"},
     "precision": {"require_precision", "optimize"},
+    "weights": {"tuned_schedules"},
+    "prefer": {"tuned_schedules"},
     "dump_ir": {"check_writable", "optimize"},
     "records": {"tuned_schedules"},
     "use_records": {"tuned_schedules", "optimize"},

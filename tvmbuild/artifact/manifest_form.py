@@ -13,6 +13,7 @@ from msgspec import Meta
 from tvmbuild.support.border import Bytes, Count, FileName, Finite, Line, Sha256, form
 from tvmbuild.support.precision import Precision
 from tvmbuild.support.tensor import LARGEST_ELEMENTS
+from tvmbuild.support.weights import Prefer, Weights
 from tvmbuild.target.target import Target
 
 #: NumPy's names of the element types of inputs and outputs.
@@ -104,6 +105,13 @@ class StripsForm:
 
 
 @dataclass(frozen=True)
+class WeightsForm:
+    """How the weights lie in the library."""
+
+    half_layers: Count = 0
+
+
+@dataclass(frozen=True)
 class FusionForm:
     """What the graph passes did."""
 
@@ -111,6 +119,7 @@ class FusionForm:
     kernels: tuple[KernelForm, ...]
     int8: Int8Form = Int8Form()
     strips: StripsForm = StripsForm()
+    weights: WeightsForm = WeightsForm()
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,8 @@ class OptionsForm:
     value: tuple[str, ...]
     precision: Precision = Precision.FP32
     strips: bool = False
+    weights: Weights = Weights.FP32
+    prefer: Prefer = Prefer.SPEED
 
 
 @dataclass(frozen=True)

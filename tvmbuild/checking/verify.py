@@ -25,6 +25,7 @@ from tvmbuild.support.options import VerifyOptions
 from tvmbuild.support.paths import is_file
 from tvmbuild.support.precision import Precision
 from tvmbuild.support.tensor import TensorSpec
+from tvmbuild.support.weights import Weights
 from tvmbuild.target.target import Target
 
 #: Largest difference allowed by default for outputs of a model that rounds to codes of 8 bits, where single values are
@@ -183,14 +184,21 @@ def own_tolerance(artifact: Artifact, spec: TensorSpec) -> float:
 
 
 def _float_tolerance(artifact: Artifact) -> float:
-    """Return what the precision of real numbers adds: that of the build, or half precision inside the model."""
+    """Return what rounding real numbers adds: the build's precision, its weights', or half precision in the model."""
     model = Precision.FP16.tolerance if rounding_in(artifact).half else 0.0
-    return max(precision_of(artifact).tolerance, model)
+    return max(precision_of(artifact).tolerance, weights_of(artifact).tolerance, model)
 
 
 def precision_of(artifact: Artifact) -> Precision:
     """Return the precision that an artifact was built in."""
     return Precision(artifact.manifest.options.get("precision", Precision.FP32))
+
+
+def weights_of(artifact: Artifact) -> Weights:
+    """Return the form of an artifact's weights: float32 where no layer is stored otherwise."""
+    manifest = artifact.manifest
+    halves = manifest.fusion.get("weights", {}).get("half_layers", 0)
+    return Weights(manifest.options.get("weights", Weights.FP16)) if halves else Weights.FP32
 
 
 def rounding_in(artifact: Artifact) -> Rounding:

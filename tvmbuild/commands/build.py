@@ -41,6 +41,12 @@ def build(
             "--int8", help="Quantize to int8 first. Options: 'tvmbuild quantize', [quantize] in the project file."
         ),
     ] = False,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights of float32 layers in the library: fp32, fp16 or auto. [fp32]")
+    ] = None,
+    prefer: Annotated[
+        str | None, typer.Option(help="speed, or size: weights no larger than the model's, as fp16. [speed]")
+    ] = None,
     calibrate: Annotated[Path | None, typer.Option(help="Samples for --int8: a folder or file.")] = None,
     images: Annotated[str | None, typer.Option(help="How pictures become inputs, for --int8. [plain]")] = None,
     table: Annotated[Path | None, typer.Option(help="Calibration table for --int8.")] = None,
@@ -76,6 +82,7 @@ def build(
       tvmbuild build mobilenet.onnx -t rpi4
       tvmbuild build det.onnx -t rpi5 --shape x=1,3,640,640 -o build/
       tvmbuild build mobilenet.onnx -t rpi5 --fp16
+      tvmbuild build resnet.onnx -t rpi4 --weights auto
       tvmbuild build mobilenet.onnx -t rpi4 --int8 --calibrate photos/ --images imagenet
       tvmbuild build vad.onnx --value sr=16000 --dump-ir /tmp/ir
     """
@@ -96,6 +103,8 @@ def build(
         "seed": seed,
         "fp16": fp16,
         "int8": int8 or None,
+        "weights": weights,
+        "prefer": prefer,
         "calibrate": calibrate,
         "dump_ir": dump_ir,
         "records": records,

@@ -6,7 +6,10 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from tvmbuild.graph import stored
+
 if TYPE_CHECKING:
+    from tvmbuild.schedules.legalize.storage import StoredLayer
     from tvmbuild.schedules.registry import KernelReport
 
 
@@ -162,6 +165,8 @@ class GraphReport:
         schedules: what the kernel library says of each kernel, as it gave it; empty without a library.
         macs: the share of the work in int8.
         strips: what runs strip by strip.
+        weights: how the weights of each layer lie in the library, but for layers of chains that run strip by strip;
+            empty without a library.
     """
 
     passes: tuple[PassReport, ...]
@@ -171,6 +176,7 @@ class GraphReport:
     schedules: tuple[KernelReport, ...] = ()
     macs: MacShare = NOT_QUANTIZED
     strips: StripReport = NO_STRIPS
+    weights: tuple[StoredLayer, ...] = ()
 
     def groups(self) -> Counter[str]:
         """Count the calls of each group of fused operators ("conv2d+bias+relu": 20)."""
@@ -212,6 +218,7 @@ class GraphReport:
             "unfused": [asdict(kept) for kept in self.unfused],
             "strips": {**asdict(self.strips), "told": str(self.strips) if self.strips.chains else ""},
             "int8": {**asdict(self.macs), "share": round(self.macs.share, 6)},
+            "weights": stored.summary(self.weights),
         }
 
     def scheduled(self) -> list[tuple[FusedKernel, KernelReport | None, float]]:
@@ -262,6 +269,7 @@ class GraphReport:
         if self.unfused:
             lines.append(f"{len(self.unfused)} element-wise operators stayed kernels of their own")
             lines += _reasons(self.unfused, verbose)
+        lines += stored.lines(self.weights, verbose)
         lines.append(f"planned memory {self.plan.arena / 2**20:.1f} MiB (naive {self.plan.naive / 2**20:.1f} MiB)")
         return lines + [f"warning: {text}" for text in self.unscheduled()]
 

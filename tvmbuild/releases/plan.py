@@ -18,6 +18,7 @@ from tvmbuild.support.paths import is_file
 from tvmbuild.support.precision import Precision
 from tvmbuild.support.resolve import PROJECT_FILE, read_project_file, resolve
 from tvmbuild.support.suggest import did_you_mean
+from tvmbuild.support.weights import Prefer, Weights
 from tvmbuild.target.target import Target, load_target
 
 #: A bundle for each board, or one for all of a model's boards.
@@ -89,6 +90,8 @@ class _ModelTable:
     license: str | None = None
     tolerance: NotNegative = 0.0
     calibrate: str | None = None
+    weights: Weights | None = None
+    prefer: Prefer | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ class _ReleaseTable:
     toolchain: str = ""
     predict: bool = False
     strict: bool = True
+    weights: Weights | None = None
+    prefer: Prefer = Prefer.SPEED
 
 
 _BORDER = Border("The project file", OptionError, "Mend the file.")
@@ -184,6 +189,8 @@ def _cells(folder: Path, table: _ReleaseTable, model: _ModelTable) -> list[Cell]
                 toolchain=table.toolchain,
                 strict=table.strict,
                 precision=precision,
+                weights=model.weights or table.weights,
+                prefer=model.prefer or table.prefer,
                 records=folder / "tuning_logs",
             )
             options, quantization = _with_samples(options, model, folder)

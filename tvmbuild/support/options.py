@@ -9,6 +9,7 @@ from typing import Any
 
 from tvmbuild.support.border import Count, Finite, NotNegative, Positive, Seconds, Seed, Share, Threads
 from tvmbuild.support.precision import Precision
+from tvmbuild.support.weights import Prefer, Weights
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class BuildOptions:
         seed: seed of the inputs of that comparison.
         precision: what is computed in; to quantize a float model first has options of its own, ``QuantizeOptions``.
             "fp16" and "int8" are switches of it.
+        weights: form of the constant weights of float32 layers in the library; None for what ``prefer`` means:
+            float32, or float16 where size is preferred.
+        prefer: speed, or a library whose weights take no more than the model's.
         calibrate: samples for a precision that quantizes, or None to use a calibration table alone.
         dump_ir: folder for the module after each phase, or None.
         records: folder of tuning records; it need not exist.
@@ -54,7 +58,8 @@ class BuildOptions:
         board: beginning of the name of the board whose records to use; "" for the only one.
         limit: raised limits of reading and preparing the model ("seconds=3600"); see ``budget.Limits``.
         strict: refuse a kernel that multiplies and has no fast schedule, instead of warning of it.
-        strips: whether chains of layers may run strip by strip, where that is predicted to be faster.
+        strips: whether chains of layers may run strip by strip, where that is predicted to be faster; not where all
+            weights are to be float16 or size is preferred, as a chain is computed by what is fastest in float32.
     """
 
     target: str = "rpi4"
@@ -66,6 +71,8 @@ class BuildOptions:
     compare: bool = True
     seed: Seed = 0
     precision: Precision = field(default=Precision.FP32, metadata={SWITCHES: {**_FP16, **_INT8}})
+    weights: Weights | None = None
+    prefer: Prefer = Prefer.SPEED
     calibrate: Path | None = None
     dump_ir: Path | None = None
     records: Path = Path("tuning_logs")
@@ -74,6 +81,16 @@ class BuildOptions:
     limit: tuple[str, ...] = ()
     strict: bool = False
     strips: bool = True
+
+    @property
+    def stored_weights(self) -> Weights:
+        """Form of the weights, where ``weights`` leaves it open too."""
+        return self.weights or (Weights.FP16 if self.prefer is Prefer.SIZE else Weights.FP32)
+
+    @property
+    def runs_strips(self) -> bool:
+        """Whether chains may run strip by strip: their algorithms are the fastest and their weights are float32."""
+        return self.strips and self.prefer is Prefer.SPEED and self.stored_weights is not Weights.FP16
 
 
 @dataclass(frozen=True)
