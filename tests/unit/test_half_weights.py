@@ -15,7 +15,9 @@ from test_artifact import MANIFEST
 
 from tvmbuild.artifact.manifest import Manifest, read_manifest
 from tvmbuild.artifact.open import Artifact
+from tvmbuild.checking.difference import difference
 from tvmbuild.checking.verify import own_tolerance, weights_of
+from tvmbuild.checking.weight_rounding import MOST, allowed, rounded
 from tvmbuild.graph import stored
 from tvmbuild.releases.plan import read_plan
 from tvmbuild.schedules.gemm.register_tile import RegisterTile
@@ -247,7 +249,7 @@ def artifact(half_layers: int, **options: str) -> Artifact:
 
 
 @pytest.mark.parametrize(
-    ("opened", "allowed"),
+    ("opened", "tolerance"),
     [
         (artifact(0, weights="auto"), 1e-4),
         (artifact(3, weights="auto"), Weights.AUTO.tolerance),
@@ -256,8 +258,8 @@ def artifact(half_layers: int, **options: str) -> Artifact:
         (artifact(0), 1e-4),
     ],
 )
-def test_verify_allows_for_the_rounding_where_a_layer_has_it(opened: Artifact, allowed: float) -> None:
-    assert own_tolerance(opened, TensorSpec("y", "float32", (2,))) == allowed
+def test_verify_allows_for_the_rounding_where_a_layer_has_it(opened: Artifact, tolerance: float) -> None:
+    assert own_tolerance(opened, TensorSpec("y", "float32", (2,))) == tolerance
     assert own_tolerance(opened, TensorSpec("y", "int64", (2,))) == 0
 
 
@@ -274,3 +276,22 @@ def test_a_manifest_keeps_its_weights_and_refuses_foreign_ones(tmp_path: Path) -
         path.write_text(json.dumps({**content, "options": {**content["options"], key: value}}))
         with pytest.raises(ArtifactError):
             read_manifest(path)
+
+
+@given(weights=st.lists(st.floats(2.0**-14, 65504, width=32), min_size=1, max_size=20))
+def test_rounding_for_the_reference_is_that_of_float16_without_its_range(weights: list[float]) -> None:
+    array = np.array(weights, np.float32)
+    np.testing.assert_array_equal(rounded(array), array.astype(np.float16).astype(np.float32))
+    np.testing.assert_array_equal(rounded(-array * 2.0**-60), -array.astype(np.float16) * np.float32(2.0**-60))
+
+
+@pytest.mark.parametrize(
+    ("moved", "expected"), [((0.0, 0.0), 5e-3), ((1e-2, 2e-2), 6e-2), ((2e-2, 0.0), 6e-2), ((1.0, 0.0), MOST)]
+)
+def test_verify_allows_a_multiple_of_what_rounding_does_up_to_a_limit(
+    moved: tuple[float, float], expected: float
+) -> None:
+    spec, reference = TensorSpec("y", "float32", (2,)), np.array([1.0, -2.0], np.float32)
+    found = difference(spec, reference, reference, 5e-3)
+    changed = (reference * np.float32(1 + share) for share in moved)
+    assert allowed(found, reference, *changed) == pytest.approx(expected, rel=1e-4)

@@ -10,7 +10,7 @@ millionth.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
@@ -52,33 +52,46 @@ def nudged_inputs(inputs: Mapping[str, np.ndarray], seed: int) -> dict[str, np.n
 def nudged_model(model: onnx.ModelProto, seed: int) -> onnx.ModelProto:
     """Return a model with each float constant that is data, scales above all, changed by up to a millionth."""
     rng = np.random.default_rng(seed)
+    return changed_model(model, lambda array: _nudged(array, rng), _DATA)
+
+
+def changed_model(
+    model: onnx.ModelProto, change: Callable[[np.ndarray], np.ndarray], places: Mapping[str, tuple[int, ...]]
+) -> onnx.ModelProto:
+    """Return a model with other float constants where operators have data.
+
+    Args:
+        model: with its weights; those in other files stay as they are.
+        change: returns the array to put in the place of one.
+        places: by operator, the inputs that are data. What another operator reads as well stays as it is.
+    """
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
-    data = _data_names(changed.graph)
+    data = _data_names(changed.graph, places)
     for graph in walk.graphs(changed.graph):
         for tensor in graph.initializer:
             if tensor.name in data:
-                _nudge(tensor, rng)
+                _change(tensor, change)
         for node in graph.node:
             if node.op_type == "Constant" and node.output[0] in data and "value" in (found := walk.attributes(node)):
-                _nudge(found["value"].t, rng)
+                _change(found["value"].t, change)
     return changed
 
 
-def _data_names(graph: onnx.GraphProto) -> set[str]:
+def _data_names(graph: onnx.GraphProto, data_places: Mapping[str, tuple[int, ...]]) -> set[str]:
     """Return the names that nodes read as data, and none reads as anything else."""
     data: set[str] = set()
     other = {value.name for each in walk.graphs(graph) for value in each.output}
     for node in walk.nodes(graph):
-        places = _DATA.get(node.op_type, ())
+        places = data_places.get(node.op_type, ())
         for index, name in enumerate(node.input):
             (data if index in places else other).add(name)
     return data - other
 
 
-def _nudge(tensor: onnx.TensorProto, rng: np.random.Generator) -> None:
+def _change(tensor: onnx.TensorProto, change: Callable[[np.ndarray], np.ndarray]) -> None:
     if tensor.data_type == onnx.TensorProto.FLOAT and not is_external(tensor):
-        tensor.CopyFrom(numpy_helper.from_array(_nudged(numpy_helper.to_array(tensor), rng), tensor.name))
+        tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)), tensor.name))
 
 
 def _nudged(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
