@@ -6,8 +6,8 @@ was decided when the weights were packed (``legalize/storage.py``). There are tw
 - *in registers*, right where it is read: a conversion a vector and use;
 - *ahead*: blocks of weights are widened once into a buffer that stays in cache, and read from there.
 
-LLVM's models of the Cortex-A72 and the Neoverse N1 give ``fcvtl`` three micro-operations and 1.5 cycles of both vector
-pipes. Ahead, a vector takes 2.75 cycles (load, conversion and store) whatever its uses.
+LLVM's model of the Cortex-A72 gives ``fcvtl`` three micro-operations and 1.5 cycles, that of the Neoverse N1 two of
+each. Ahead, a vector takes 2.75 cycles on the former, 2.5 on the latter (load, conversion, store), whatever its uses.
 """
 
 from __future__ import annotations
