@@ -128,3 +128,26 @@ def test_however_weights_are_widened_the_sums_are_the_same(geometry: Conv2dGeome
     for rows, ahead, parts in itertools.product((1, 3), (0, 1, 2), (1, 2)):
         choice = {"rows": rows, "ahead": ahead, "parts": parts}
         np.testing.assert_array_equal(convolution(geometry, "float16", choice), expected, err_msg=str(choice))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_table_that_is_looked_up_is_stored_as_float16(axis: int, tmp_path: Path) -> None:
+    table = np.random.default_rng(0).standard_normal((50, 24)).astype(np.float32)
+    indices = np.array([[3, 0, 17], [23, 5, 5]], np.int64)
+    nodes = [
+        onnx.helper.make_node("Gather", ["table", "x"], ["rows"], axis=axis),
+        onnx.helper.make_node("Relu", ["rows"], ["y"]),
+    ]
+    inputs = [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.INT64, indices.shape)]
+    outputs = [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)]
+    weights = [onnx.numpy_helper.from_array(table, "table")]
+    graph = onnx.helper.make_graph(nodes, "embedding", inputs, outputs, weights)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "net.onnx")
+    options = BuildOptions(output=tmp_path, name="net", compare=False, weights=Weights.AUTO, use_records=False)
+    result = build(tmp_path / "net.onnx", HOST, options)
+    assert result.manifest.fusion["weights"]["bytes"] == table.size * 2
+    assert str(result.graph.kernels[-1]) == "take+relu"
+    (found,) = open_device("local", HOST).run(tmp_path / "net.so", [indices], threads=1).outputs
+    rounded = table.astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(found, np.maximum(np.take(rounded, indices, axis), 0))

@@ -26,6 +26,7 @@ MOST = 0.1
 #: Where operators have their weights.
 _WEIGHTS: Mapping[str, tuple[int, ...]] = {
     "MatMul": (0, 1),
+    "Gather": (0,),
     **dict.fromkeys(("Conv", "ConvTranspose", "Gemm"), (1,)),
 }
 

@@ -10,6 +10,7 @@ from tvmbuild.schedules.legalize import conv2d as legalize_conv2d
 from tvmbuild.schedules.legalize import conv2d_transpose as legalize_conv2d_transpose
 from tvmbuild.schedules.legalize import depthwise as legalize_depthwise
 from tvmbuild.schedules.legalize import matmul as legalize_matmul
+from tvmbuild.schedules.legalize import take as legalize_take
 from tvmbuild.schedules.legalize.conv2d_choices import Plans
 from tvmbuild.schedules.legalize.storage import Storage
 from tvmbuild.target.target import Target
@@ -35,6 +36,7 @@ def legalize_map(
             builder, call, target, kept
         ),
         "relax.matmul": lambda builder, call: legalize_matmul.legalize(builder, call, target, kept),
+        "relax.take": lambda builder, call: legalize_take.legalize(builder, call, target, kept),
     }
 
 
