@@ -18,6 +18,7 @@ from tvmbuild.artifact.open import Artifact
 from tvmbuild.checking.difference import difference
 from tvmbuild.checking.verify import own_tolerance, weights_of
 from tvmbuild.checking.weight_rounding import MOST, allowed, rounded
+from tvmbuild.commands.app import run
 from tvmbuild.graph import stored
 from tvmbuild.releases.plan import read_plan
 from tvmbuild.schedules.gemm.register_tile import RegisterTile
@@ -295,3 +296,22 @@ def test_verify_allows_a_multiple_of_what_rounding_does_up_to_a_limit(
     found = difference(spec, reference, reference, 5e-3)
     changed = (reference * np.float32(1 + share) for share in moved)
     assert allowed(found, reference, *changed) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("weights", "line"),
+    [
+        (stored.summary(LAYERS), "  weights 12.6 MB, in the model 12.0 MB; 2 of 4 layers as float16"),
+        ({"layers": 3}, "  weights 0 B, in the model 0 B; 0 of 3 layers as float16"),
+        ({}, ""),
+    ],
+)
+def test_inspect_says_how_the_weights_of_an_artifact_lie(
+    weights: dict[str, Any], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.json"
+    path.write_text(dataclasses.replace(MANIFEST, fusion={**MANIFEST.fusion, "weights": weights}).to_json())
+    assert run(["inspect", str(path)]) == 0
+    shown = capsys.readouterr()
+    found = [each for each in (shown.out + shown.err).splitlines() if each.startswith("  weights")]
+    assert found == ([line] if line else [])

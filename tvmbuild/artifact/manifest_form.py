@@ -109,6 +109,9 @@ class WeightsForm:
     """How the weights lie in the library."""
 
     half_layers: Count = 0
+    layers: Count = 0
+    bytes: Bytes = 0
+    model_bytes: Bytes = 0
 
 
 @dataclass(frozen=True)

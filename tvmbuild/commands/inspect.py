@@ -72,6 +72,11 @@ def _show_manifest(console: Console, manifest: Manifest) -> None:
         group = "+".join(kernel["ops"])
         how = f"{kernel['kind']}, {kernel.get('origin') or 'rule'}"
         console.detail(f"  {kernel['mac_share']:6.1%} {kernel['calls']} x {group}: {kernel['workload']} [{how}]")
+    weights = manifest.fusion.get("weights", {})
+    if weights.get("layers"):
+        library, model = (size_text(weights.get(name, 0)) for name in ("bytes", "model_bytes"))
+        halves = f"{weights.get('half_layers', 0)} of {weights['layers']} layers as float16"
+        console.text(f"  weights {library}, in the model {model}; {halves}")
     memory = manifest.memory
     console.text(f"  planned memory {size_text(memory['arena'])} (naive {size_text(memory['naive'])})")
     console.text(f"  linked with {manifest.toolchain['name']}: {manifest.toolchain['version']}")
