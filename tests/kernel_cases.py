@@ -245,7 +245,7 @@ HALF_CASES: dict[str, Case] = {
     "product": _one("MatMul", (21, 36), constants=(normal(36, 50),)),
     "row": _one("Gemm", (1, 257), constants=(normal(257, 101), normal(101))),
     "leading": _one("MatMul", (2, 40, 24), constants=(normal(24, 97),)),
-    "winograd": _conv((1, 32, 13, 13), 64, (3, 3), pads=[1] * 4),
+    "winograd": _conv((1, 32, 20, 20), 64, (3, 3), pads=[1] * 4),
 }
 
 

@@ -148,6 +148,6 @@ def test_a_table_that_is_looked_up_is_stored_as_float16(axis: int, tmp_path: Pat
     result = build(tmp_path / "net.onnx", HOST, options)
     assert result.manifest.fusion["weights"]["bytes"] == table.size * 2
     assert str(result.graph.kernels[-1]) == "take+relu"
-    (found,) = open_device("local", HOST).run(tmp_path / "net.so", [indices], threads=1).outputs
+    (found,) = open_device("local", HOST).run(RunRequest(tmp_path / "net.so", [indices], threads=1)).outputs
     rounded = table.astype(np.float16).astype(np.float32)
     np.testing.assert_array_equal(found, np.maximum(np.take(rounded, indices, axis), 0))
