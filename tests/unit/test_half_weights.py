@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_artifact import MANIFEST
+from tvm import relax
 
 from tvmbuild.artifact.manifest import Manifest, read_manifest
 from tvmbuild.artifact.open import Artifact
@@ -20,12 +21,15 @@ from tvmbuild.checking.verify import own_tolerance, weights_of
 from tvmbuild.checking.weight_rounding import MOST, allowed, rounded
 from tvmbuild.commands.app import run
 from tvmbuild.graph import stored
+from tvmbuild.graph.rewriter import flat_bindings, op_name
+from tvmbuild.records.apply import TunedSchedules
 from tvmbuild.releases.plan import read_plan
 from tvmbuild.schedules.gemm.register_tile import RegisterTile
+from tvmbuild.schedules.gemm.tile_plan import plan_conv2d
 from tvmbuild.schedules.gemm.widening import AHEAD_CYCLES, Tiles, plan_widening
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.legalize import conv2d_storage
-from tvmbuild.schedules.legalize.conv2d_choices import name_of
+from tvmbuild.schedules.legalize.conv2d_choices import name_of, plan_key
 from tvmbuild.schedules.legalize.storage import (
     DOES_NOT_PAY,
     MAX_ROUNDING,
@@ -209,6 +213,37 @@ def test_size_means_float16_unless_told_otherwise(flags: dict[str, str], stored_
     assert options.stored_weights is stored_as
     again = resolve(BuildOptions, {}, project=flags, environ={}).options
     assert again == options
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (BuildOptions(), True),
+        (BuildOptions(weights=Weights.AUTO), True),
+        (BuildOptions(weights=Weights.AUTO, strips=False), False),
+        (BuildOptions(weights=Weights.FP16), False),
+        (BuildOptions(prefer=Prefer.SIZE), False),
+        (BuildOptions(prefer=Prefer.SIZE, weights=Weights.FP32), False),
+    ],
+)
+def test_chains_run_strip_by_strip_where_their_weights_may_be_float32(options: BuildOptions, expected: bool) -> None:
+    assert options.runs_strips is expected
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_part_of_a_layer_has_float32_weights_and_is_not_counted_as_a_layer(named: bool) -> None:
+    """The rows of a layer that runs strip by strip come from kernels of several shapes, for which one choice holds."""
+    builder, kernel = relax.BlockBuilder(), weights_like(VECTOR)
+    data = relax.Var("x", relax.TensorType((1, 1, 1, VECTOR.in_channels), "float32"))
+    with builder.function("main", [data]):
+        call = relax.op.nn.conv2d(data, relax.const(kernel), data_layout="NHWC", kernel_layout="OIHW")
+        builder.emit_func_output(builder.emit(call))
+    library = TunedSchedules((), Storage(Weights.AUTO))
+    plans = {plan_key(VECTOR, "float32"): name_of(plan_conv2d(VECTOR, RPI4))} if named else {}
+    legal = relax.transform.LegalizeOps(library.legalize_map(RPI4, plans))(builder.get())
+    (call,) = [value for _, value in flat_bindings(legal["main"]) if op_name(value) == "call_tir"]
+    assert str(call.args[1].fields[1].ty.dtype) == ("float32" if named else "float16")
+    assert [layer.half for layer in library.storage.layers] == ([] if named else [True])
 
 
 @pytest.mark.parametrize("told", [{"weights": "fp8"}, {"prefer": "speeed"}, {"weights": 16}])

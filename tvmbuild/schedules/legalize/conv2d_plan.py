@@ -29,7 +29,7 @@ MAX_ERROR: Mapping[str, float] = {"float32": 2e-5, "float16": 8e-3}
 
 #: Share of the definition's cycles that another algorithm must save: less is within the error of the rules, which
 #: estimate what lines the temporaries move.
-_LEAST_GAIN = 0.05
+LEAST_GAIN = 0.05
 
 
 def choose(geometry: Conv2dGeometry, kernel: Array, target: Target) -> Conv2dPlan:
@@ -49,7 +49,7 @@ def choose(geometry: Conv2dGeometry, kernel: Array, target: Target) -> Conv2dPla
 
 def alternatives(geometry: Conv2dGeometry, target: Target, dtype: str) -> list[Conv2dPlan]:
     """Return the plans of other algorithms that are predicted to be faster than the definition, fastest first."""
-    limit = (1 - _LEAST_GAIN) * direct_cost(geometry, target, dtype)
+    limit = (1 - LEAST_GAIN) * direct_cost(geometry, target, dtype)
     priced = [(cost_of(geometry, plan, target, dtype), plan) for plan in possible(geometry, target, dtype)]
     return [plan for cost, plan in sorted(priced, key=lambda pair: pair[0]) if cost < limit]
 

@@ -19,7 +19,7 @@ from tvmbuild.schedules.gemm.tile_plan import padded_depth, plan_conv2d
 from tvmbuild.schedules.gemm.tiled import PARALLEL_MACS
 from tvmbuild.schedules.gemm.widening import AHEAD_CYCLES, IN_REGISTERS_CYCLES, Tiles, plan_widening
 from tvmbuild.schedules.geometry import Conv2dGeometry
-from tvmbuild.schedules.legalize.conv2d_plan import MAX_ERROR, Conv2dPlan, cost_of, possible, relative_error
+from tvmbuild.schedules.legalize.conv2d_plan import LEAST_GAIN, MAX_ERROR, Conv2dPlan, cost_of, possible, relative_error
 from tvmbuild.schedules.legalize.storage import (
     DOES_NOT_PAY,
     MAX_ROUNDING,
@@ -69,7 +69,12 @@ def choose(geometry: Conv2dGeometry, kernel: Array, target: Target, storage: Sto
     if storage.prefer is Prefer.SIZE:
         found = [each for each in found if stored_bytes(geometry, each) <= _SINGLE * kernel.size]
     forced = storage.weights is Weights.FP16
-    found.sort(key=lambda each: (forced and not each.half, cycles(geometry, each, target)))
+
+    def price(each: StoredPlan) -> float:
+        gain = LEAST_GAIN if isinstance(each.plan, WinogradPlan | StrassenPlan) else 0.0
+        return cycles(geometry, each, target) / (1 - gain)
+
+    found.sort(key=lambda each: (forced and not each.half, price(each)))
     best = next(each for each in found if _is_exact_enough(geometry, kernel, each))
     return StoredPlan(best.plan, best.half, refusal or ("" if best.half or not len(halves) > 1 else DOES_NOT_PAY))
 
