@@ -66,7 +66,11 @@ def build(
         bool | None, typer.Option("--strict/--no-strict", help="Refuse kernels without a fast schedule. [warn]")
     ] = None,
     strips: Annotated[
-        bool | None, typer.Option("--strips/--no-strips", help="Run chains of layers strip by strip. [strips]")
+        bool | None,
+        typer.Option(
+            "--strips/--no-strips",
+            help="Run chains of layers strip by strip; none with --weights fp16 or --prefer size. [strips]",
+        ),
     ] = None,
     limit: Limit = None,
     as_json: Json = False,
