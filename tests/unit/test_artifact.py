@@ -51,6 +51,25 @@ def test_manifest_round_trip(tmp_path: Path) -> None:
     assert read_manifest(path) == MANIFEST
 
 
+#: What a target was described by when manifests got version 2. What came later must have a default.
+TARGET_OF_VERSION_2 = (
+    *("name", "description", "triple", "cpu", "features", "cores", "l1d_kib", "l2_kib", "max_mhz", "glibc"),
+    *("toolchains", "qemu_cpu"),
+)
+
+
+def test_a_manifest_of_before_is_read(tmp_path: Path) -> None:
+    path = write_artifact(tmp_path)
+    written = json.loads(path.read_text())
+    written["target"] = {key: written["target"][key] for key in TARGET_OF_VERSION_2}
+    path.write_text(json.dumps(written))
+    assert open_artifact(path).target.l3_kib == 0
+    del written["target"]["qemu_cpu"]
+    path.write_text(json.dumps(written))
+    with pytest.raises(ArtifactError, match="'target' lacks qemu_cpu"):
+        open_artifact(path)
+
+
 @pytest.mark.parametrize("ending", [".json", ".so", ".tar", ""])
 def test_open_by_any_of_its_names(tmp_path: Path, ending: str) -> None:
     write_artifact(tmp_path)

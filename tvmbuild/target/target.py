@@ -55,11 +55,11 @@ class Target:
         cores: number of cores that inference may use.
         l1d_kib: first level data cache of one core, in KiB.
         l2_kib: second level cache, in KiB (shared or of one core).
-        l3_kib: third level cache that all cores share, in KiB; 0 where there is none or it is not known.
         max_mhz: highest clock, to turn predicted cycles into time; 0 when unknown.
         glibc: oldest glibc that the library must load on ("2.31").
         toolchains: toolchains to link with, in order of preference ("gnu", "zig").
         qemu_cpu: QEMU's name of the core, or "" when the target is not emulated.
+        l3_kib: third level cache that all cores share, in KiB; 0 where there is none or it is not known.
     """
 
     name: FileName
@@ -70,11 +70,12 @@ class Target:
     cores: Positive
     l1d_kib: Positive
     l2_kib: Positive
-    l3_kib: Count
     max_mhz: Count
     glibc: Version
     toolchains: Annotated[tuple[Word, ...], Meta(min_length=1)]
     qemu_cpu: WordOrNone
+    # Manifests of before it was known do not say it.
+    l3_kib: Count = 0
 
     @property
     def arch(self) -> str:
