@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from kernel_cases import CASES, Array, make_model
+from one_core import algorithms_of_one_core
 
 from tvmbuild.device import open_device
 from tvmbuild.device.protocol import RunRequest
@@ -35,7 +36,8 @@ def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     onnx.save(proto, folder / "kernels.onnx")
     target = load_target(request.param)
     # The comparison of the prepared model would only repeat what the test itself compares.
-    result = build(folder / "kernels.onnx", target, BuildOptions(output=folder, name="kernels", compare=False))
+    with algorithms_of_one_core():
+        result = build(folder / "kernels.onnx", target, BuildOptions(output=folder, name="kernels", compare=False))
     inputs = [arrays[spec.name] for spec in result.manifest.inputs]
     run = open_device("emulated", target).run(RunRequest(folder / "kernels.so", inputs, threads=2))
     names = [spec.name for spec in result.manifest.outputs]

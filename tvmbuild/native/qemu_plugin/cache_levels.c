@@ -64,8 +64,9 @@ static void keep(request added) {
   stream *own = &streams[core];
   if (own->count == own->capacity) {
     own->capacity = own->capacity ? 2 * own->capacity : 1 << 16;
-    own->requests = realloc(own->requests, own->capacity * sizeof *own->requests);
-    if (own->requests == NULL) abort();
+    request *grown = realloc(own->requests, own->capacity * sizeof *own->requests);
+    if (grown == NULL) abort();
+    own->requests = grown;
   }
   own->requests[own->count++] = added;
 }

@@ -115,5 +115,6 @@ def _moving_cycles(products: Products, plan: TransformedPlan, target: Target) ->
         # Each core goes through the blocks of a position of its own, whose inputs it reads for each of them.
         far += c.lost(0, inputs / chunks / p.positions) * inputs * (blocks - 1)
     far += c.lost(weights + common / chunks, of_each / chunks) * weights * (rounds - 1)
-    launches = 1 if by_chunk else chunks * (2 if groups > 1 else 3)
+    # Beyond the one of any kernel.
+    launches = 0 if by_chunk else chunks * (2 if groups > 1 else 3) - 1
     return near * c.near + far * c.far + launches * c.launch
