@@ -44,10 +44,9 @@ static bool parse_number(const char **text, uint64_t most, uint64_t *number) {
 
 bool levels_add(const char *geometry) {
   uint64_t bytes = 0, ways = 0;
-  if (level_count == MOST_LEVELS || !parse_number(&geometry, MOST_BYTES, &bytes) || *geometry++ != ':' ||
-      !parse_number(&geometry, MOST_WAYS, &ways)) {
-    return false;
-  }
+  if (level_count == MOST_LEVELS || !parse_number(&geometry, MOST_BYTES, &bytes) || *geometry != ':') return false;
+  geometry++;
+  if (!parse_number(&geometry, MOST_WAYS, &ways)) return false;
   level *added = &levels[level_count];
   added->each = strcmp(geometry, ":each") == 0;
   if (!added->each && *geometry != '\0') return false;
