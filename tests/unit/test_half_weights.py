@@ -277,6 +277,8 @@ def test_a_build_says_why_its_library_is_larger_than_the_model() -> None:
     assert "  conv a: it would not be faster" in stored.lines(LAYERS, verbose=True)
     plain = StoredLayer("conv", "direct 8x8", 1000, 4000, half=False)
     assert stored.lines([plain, plain]) == []
+    small = StoredLayer("conv", "direct 8x8", 1000, 5000, half=False)
+    assert stored.lines([small]) == []
 
 
 def artifact(half_layers: int, **options: str) -> Artifact:

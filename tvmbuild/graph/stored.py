@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 #: Bytes of a weight of a model and of one stored as float16.
 _SINGLE, _HALF = 4, 2
 
-#: Share of the model's weights from which it is said why the library's take more.
+#: Share of the model's weights, and bytes, from which it is said why the library's take more: less shows in no figure.
 _WORTH_SAYING = 0.05
+_SHOWN = 100_000
 
 #: What enlarges weights, by the beginning of the algorithm's name.
 _CAUSES = {"winograd": "weights transformed for Winograd's algorithm", "strassen": "those for Strassen's algorithm"}
@@ -45,7 +46,7 @@ def lines(layers: Sequence[StoredLayer], verbose: bool = False) -> list[str]:
         else:
             told += [f"  {count}: {why}" for why, count in Counter(layer.reason for layer in kept).most_common()]
     model, library = sum(layer.elements for layer in layers) * _SINGLE, sum(layer.bytes for layer in layers)
-    if library > model * (1 + _WORTH_SAYING):
+    if library > model * (1 + _WORTH_SAYING) and library >= model + _SHOWN:
         causes = ", ".join(f"{_megabytes(size)} by {cause}" for cause, size in _enlarged(layers))
         told.append(
             f"the weights take {_megabytes(library)} where the model's take {_megabytes(model)}, larger {causes}; "
