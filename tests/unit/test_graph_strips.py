@@ -129,7 +129,7 @@ def divided(mod: Any, memory: Memory) -> planning.Division:
 
 
 MEBIBYTE = 2**20
-PI = Memory(MEBIBYTE, int(0.6 * MEBIBYTE))
+PI = Memory(MEBIBYTE, int(0.6 * MEBIBYTE), 23.0, 7.0, 19_500.0)
 
 
 def test_element_wise_operators_belong_to_the_layer_before() -> None:
@@ -163,7 +163,7 @@ def test_an_unknown_cache_is_not_planned_for() -> None:
     board = memory_of(BOARD)
     assert board is not None
     assert (board.shared, board.scratch) == (PI.shared, PI.scratch)
-    assert (board.bus_line, board.cache_line) == (BOARD.core.costs.bus_line, BOARD.core.costs.l2_line)
+    assert (board.bus_line, board.cache_line) == pytest.approx((BOARD.core.costs.bus_line, BOARD.core.costs.l2_line))
     assert memory_of(load_target("rpi5")).shared == 2 * MEBIBYTE
     assert memory_of(dataclasses.replace(load_target("rpi5"), l3_kib=0)) is None
 

@@ -95,7 +95,8 @@ class Core:
         forwarding: cycles from a multiply-add through store, reload and the next multiply-add; the least that an
             iteration takes when an accumulator lives on the stack.
         costs: what a prediction charges for computing and for lines that are moved.
-        shared_memory_line: cycles to bring one core a line while the others wait for lines too; schedules go by it.
+        shared_memory_line: cycles to bring one core a line while the others wait for lines too; schedules go by it
+            where ``costs`` has nothing.
         l1_ways: associativity of the first level data cache.
         l2_ways: associativity of the second level cache.
         l2_is_shared: whether all cores share one second level cache.

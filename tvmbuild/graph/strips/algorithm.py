@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from tvmbuild.graph.rewriter import Call, array
+from tvmbuild.schedules.cache import caches
 from tvmbuild.schedules.gemm.register_tile import vector_unit
 from tvmbuild.schedules.gemm.tile_plan import direct_cycles
 from tvmbuild.schedules.gemm.transformed_plan import Products, TransformedPlan
@@ -87,7 +88,7 @@ def _transformed(
 ) -> Algorithm:
     p, unit = products, vector_unit(target, products.dtype)
     weights = p.weights * p.depth * p.channels * unit.element_bytes
-    cycles = conv2d_plan.cost_of(geometry, plan, target, p.dtype) - weights / 64 * unit.core.shared_memory_line
+    cycles = conv2d_plan.cost_of(geometry, plan, target, p.dtype) - weights * caches(target).stream
     channels = min(strip.group * strip.tile.channels, p.channels)
     kept = p.positions * p.row_tiles * math.prod((p.rows, p.depth + channels)) * unit.element_bytes
     return Algorithm(name_of(plan), cycles, granule, weights, kept)

@@ -17,11 +17,12 @@ from tvmbuild.graph.report import NO_STRIPS, Kept, PassReport, StripChain, Strip
 from tvmbuild.graph.rewriter import MAIN, Expr, IRModule, Rewriter, Var, dtype_of, rewrite, shape_of
 from tvmbuild.graph.strips import plan as planning
 from tvmbuild.graph.strips.assemble import assemble, orders_of
-from tvmbuild.graph.strips.cost import LINE, Cost, Memory, bytes_of, cost_of, memory_of
+from tvmbuild.graph.strips.cost import Cost, Memory, bytes_of, cost_of, memory_of
 from tvmbuild.graph.strips.emit import Made, Maker, Order, make_kernels
 from tvmbuild.graph.strips.plan import Choice, Division, Link, link
 from tvmbuild.graph.strips.rows import Plan, plan_rows
 from tvmbuild.graph.strips.stage import Graph, Stage, find_stages
+from tvmbuild.schedules.cache import LINE
 from tvmbuild.schedules.legalize.conv2d_choices import Plans
 from tvmbuild.schedules.registry import IS_SCHEDULED, MACS, ROWS, WORKLOAD
 from tvmbuild.schedules.strips.chain import Chain

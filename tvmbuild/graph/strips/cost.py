@@ -16,14 +16,13 @@ import numpy as np
 from tvmbuild.graph.rewriter import Var, array, dtype_of, is_constant, op_name, shape_of
 from tvmbuild.graph.strips.algorithm import algorithm_of
 from tvmbuild.graph.strips.stage import Stage, granule_of
+from tvmbuild.schedules.cache import LINE, caches
 from tvmbuild.schedules.geometry import Conv2dGeometry
 from tvmbuild.schedules.legalize.conv2d import geometry_of
 from tvmbuild.schedules.legalize.conv2d_choices import Plans
 from tvmbuild.schedules.loops import depthwise
 from tvmbuild.target.target import Target
 
-#: Bytes of a line.
-LINE = 64
 #: Bytes that a core copies in a cycle, within the caches.
 COPIED = 8.0
 #: Cycles of an element-wise operator for one vector.
@@ -36,8 +35,6 @@ CALL = 200.0
 
 #: Share of the cache for strips: the rest is for what passes by.
 _SCRATCH_SHARE = 0.6
-#: Clock of boards that do not tell theirs.
-_ANY_MHZ = 1500
 
 
 @dataclass(frozen=True)
@@ -54,9 +51,9 @@ class Memory:
 
     shared: int
     scratch: int
-    bus_line: float = 23.0
-    cache_line: float = 7.0
-    launch: float = 19_500.0
+    bus_line: float
+    cache_line: float
+    launch: float
 
     def lines_moved(self, size: int) -> float:
         """Return the lines of a tensor of some bytes that are written to memory; as many are read again.
@@ -69,12 +66,11 @@ class Memory:
 
 def memory_of(target: Target) -> Memory | None:
     """Return the caches of a board; None where too little is known of them to plan by."""
-    core = target.core
-    size = 1024 * (target.l3_kib or (target.l2_kib if core.l2_is_shared else 0))
-    if not size or not core.costs.bus_line:
+    size = 1024 * (target.l3_kib or (target.l2_kib if target.core.l2_is_shared else 0))
+    c = caches(target)
+    if not size or not c.is_known:
         return None
-    launch = core.costs.launch_us * (target.max_mhz or _ANY_MHZ)
-    return Memory(size, int(_SCRATCH_SHARE * size), core.costs.bus_line, core.costs.l2_line, launch)
+    return Memory(size, int(_SCRATCH_SHARE * size), LINE * c.far / c.cores, LINE * c.near, c.launch / c.cores)
 
 
 @dataclass(frozen=True)

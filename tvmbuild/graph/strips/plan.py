@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tvmbuild.graph.rewriter import Var, shape_of
-from tvmbuild.graph.strips.cost import CALL, COPIED, LINE, Cost, Memory, bytes_of
+from tvmbuild.graph.strips.cost import CALL, COPIED, Cost, Memory, bytes_of
 from tvmbuild.graph.strips.rows import Node, Policy, Read, Rows, plan_rows, split
 from tvmbuild.graph.strips.stage import Graph, Stage, is_chain
+from tvmbuild.schedules.cache import LINE
 
 #: Stages of a chain, at most: scratches add up, and every stage adds to the halo.
 MOST_STAGES = 16

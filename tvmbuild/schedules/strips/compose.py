@@ -25,12 +25,10 @@ from typing import Any
 
 import numpy as np
 
+from tvmbuild.schedules.cache import LINE
 from tvmbuild.schedules.strips.chain import Chain, Keep, Role, Step, Strip
 from tvmbuild.schedules.strips.position import condition, row_at
 from tvmbuild.schedules.tir.serial_loops import serial
-
-#: Bytes that the scratch tensors of a core begin at multiples of: a line of the caches, so that cores share none.
-_LINE = 64
 
 #: Elements that are moved by one vector operation where rows are kept: TVM cuts it into registers.
 _MOVED = 16
@@ -132,7 +130,8 @@ def _places(chain: Chain) -> tuple[dict[int, int], int]:
         tensor = chain.tensors[index]
         places[index] = size
         bytes_of_rows = tensor.shape[1] * tensor.row_elements * np.dtype(tensor.dtype).itemsize
-        size += -(-bytes_of_rows // _LINE) * _LINE
+        # Cores share no line.
+        size += -(-bytes_of_rows // LINE) * LINE
     return places, size
 
 
